@@ -1,0 +1,11 @@
+//! The use cases of a mesh, over ports: publish, read, look after.
+//!
+//! Ports without data live in `datamesh-core`; those that carry data live here and may name Arrow. This crate must not
+//! know SQLite, DataFusion, Iceberg, files or the command line.
+
+pub mod maintain;
+pub mod ports;
+pub mod publish;
+pub mod read;
+
+pub use ports::{Clock, Context, Engine, Ids, Progress};

@@ -1,0 +1,200 @@
+//! Ports that carry data.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use datamesh_core::contract::{DataProduct, SourceSpec, Table};
+use datamesh_core::decision::{Action, Principal, decide};
+use datamesh_core::ids::{AttemptId, ProductKey};
+use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, Registry, StepObserver, TablePointer};
+use datamesh_core::verdict::TableReport;
+use datamesh_core::{Error, ErrorCode, Result};
+use futures::stream::BoxStream;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// Tells the time.
+pub trait Clock: Send + Sync {
+    /// Now, UTC.
+    fn now(&self) -> DateTime<Utc>;
+}
+
+/// Makes unique identifiers.
+pub trait Ids: Send + Sync {
+    /// A fresh UUID v7.
+    fn attempt(&self) -> Uuid;
+    /// A fresh positive snapshot id.
+    fn snapshot(&self) -> i64;
+}
+
+/// Hears how far a long operation is.
+pub trait Progress: StepObserver {
+    /// `bytes` more were read for `table`, of a total where it is known.
+    fn read(&self, table: &str, bytes: u64, total: Option<u64>);
+}
+
+/// Who acts, when, and on which registry.
+#[derive(Clone)]
+pub struct Context {
+    /// The mesh's registry.
+    pub registry: Arc<dyn Registry>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Identifiers.
+    pub ids: Arc<dyn Ids>,
+    /// Who acts.
+    pub principal: Principal,
+    /// The door the request came through, such as `command-line`.
+    pub door: String,
+}
+
+impl Context {
+    /// Decides, records the decision, and only then goes on.
+    ///
+    /// # Errors
+    /// A denied request, or a registry that cannot record it.
+    pub async fn authorize(&self, action: Action, resource: &str, mut details: Value) -> Result<u64> {
+        if let Some(details) = details.as_object_mut() {
+            details.insert("door".to_owned(), self.door.clone().into());
+        }
+        let decision = decide(self.clock.now(), &self.principal, action, resource, details);
+        let number = self.registry.record_decision(&decision).await?;
+        match decision.outcome {
+            datamesh_core::decision::Outcome::Allow => Ok(number),
+            datamesh_core::decision::Outcome::Deny => Err(Error::new(
+                ErrorCode::Denied,
+                format!("`{}` may not {} `{resource}`", self.principal.id, action.as_str()),
+            )
+            .with_help(format!("decided by {}; see decision {number}", decision.reasons.join(", ")))),
+        }
+    }
+}
+
+/// A source with the folder that its relative path starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundSource {
+    /// How to read.
+    pub spec: SourceSpec,
+    /// What to read: files, folders, globs, or `-` alone for standard input.
+    pub paths: Vec<String>,
+    /// Where a relative path starts.
+    pub folder: PathBuf,
+}
+
+/// One table's pass: what to read, audit and stage.
+#[derive(Clone, Debug)]
+pub struct StageJob {
+    /// The product.
+    pub product: ProductKey,
+    /// The table's contract.
+    pub table: Table,
+    /// Its data.
+    pub source: BoundSource,
+    /// The published table, where there is one.
+    pub base: Option<TablePointer>,
+    /// The attempt.
+    pub attempt: AttemptId,
+}
+
+/// A metadata document that waits for its pointer.
+#[derive(Clone, Debug)]
+pub struct PreparedTable {
+    /// Where it is.
+    pub metadata_location: String,
+    /// The document.
+    pub metadata: String,
+    /// The snapshot it adds.
+    pub snapshot_id: i64,
+    /// Rows in that snapshot.
+    pub total_rows: u64,
+    /// Every file that was written for it.
+    pub files: Vec<String>,
+}
+
+/// A table of a product as SQL rules see it beside the candidates: published, unchanged by this attempt.
+#[derive(Clone, Debug)]
+pub struct CarriedTable {
+    /// Its name.
+    pub table: String,
+    /// Its pointer.
+    pub pointer: TablePointer,
+}
+
+/// Batches with their schema.
+pub struct Rows {
+    /// The schema of every batch.
+    pub schema: SchemaRef,
+    /// The batches.
+    pub batches: BoxStream<'static, Result<RecordBatch>>,
+}
+
+/// Reads, audits, stages and queries data. The one implementation is on DataFusion.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// One table's staged pass. Stays valid while candidates are settled anew.
+    type Staged: Send + Sync;
+    /// A staged table judged against one base.
+    type Settled: Send + Sync;
+    /// A planned query.
+    type Query: Send + Sync;
+
+    /// Reads the source once: good rows to staged files, bad rows to quarantine files, keys and metrics to states.
+    async fn stage(&self, job: StageJob, progress: Arc<dyn Progress>) -> Result<Self::Staged>;
+
+    /// The content identity of a staged table.
+    fn content(staged: &Self::Staged) -> String;
+
+    /// Takes doubled keys out, within the staged rows and against `base`, and counts the metrics of the candidate.
+    async fn settle(&self, staged: &Self::Staged, base: Option<&TablePointer>) -> Result<Self::Settled>;
+
+    /// Measures the rules that need the candidate tables themselves, and judges every metric rule.
+    async fn measure(&self, settled: &mut [Self::Settled], carried: &[CarriedTable]) -> Result<()>;
+
+    /// The facts about a settled table.
+    fn report(settled: &Self::Settled) -> &TableReport;
+
+    /// The quarantine files of a settled table.
+    fn quarantine(settled: &Self::Settled) -> &[QuarantineFile];
+
+    /// Writes the metadata of a settled table's commit. `between` is called between manifests and document.
+    async fn prepare(
+        &self,
+        settled: &Self::Settled,
+        attempt: &AttemptId,
+        now: DateTime<Utc>,
+        snapshot_id: i64,
+        between: &(dyn Fn() + Send + Sync),
+    ) -> Result<PreparedTable>;
+
+    /// Every staged and prepared file that a commit of these tables references, quarantine files included.
+    fn kept(settled: &Self::Settled) -> Vec<String>;
+
+    /// Every file that any snapshot of a published table references.
+    async fn referenced(&self, pointer: &TablePointer) -> Result<HashSet<String>>;
+
+    /// Deletes the attempt's files below the lease's tables, but those in `keep`; returns how many were deleted.
+    async fn reclaim(&self, lease: &Lease, keep: &HashSet<String>) -> Result<u64>;
+
+    /// Plans a query over the catalog: all its tables are pinned here.
+    async fn plan_query(&self, sql: &str, catalog: &[CatalogProduct]) -> Result<Self::Query>;
+
+    /// The published tables a query reads, as `domain.product_v1.table`.
+    fn tables(query: &Self::Query) -> Vec<String>;
+
+    /// Runs a planned query.
+    async fn run_query(&self, query: Self::Query) -> Result<Rows>;
+
+    /// The rows of quarantine files, with every reason; protected values masked unless `reveal`.
+    async fn read_quarantine(
+        &self,
+        contract: &DataProduct,
+        table: &str,
+        files: &[QuarantineFile],
+        reveal: bool,
+    ) -> Result<Rows>;
+}

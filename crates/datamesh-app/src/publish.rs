@@ -1,0 +1,575 @@
+//! Publish, DESIGN's main verb: plan, authorize, audit and stage, verdict, commit. Each stage is a type whose only
+//! constructor is the stage before, so that skipping one does not compile.
+
+use std::collections::{BTreeMap, HashSet};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datamesh_core::contract::{DataProduct, Table, WriteMode};
+use datamesh_core::decision::Action;
+use datamesh_core::ids::{AttemptId, ProductKey};
+use datamesh_core::ports::{CommitOutcome, CommitRequest, Lease, ProductState, PublishStep, TableCommit};
+use datamesh_core::verdict::{TableReport, Verdict, judge};
+use datamesh_core::{Error, ErrorCode, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::ports::{BoundSource, CarriedTable, Context, Engine, Progress, StageJob};
+
+/// How long a lease lasts when it is not renewed.
+const LEASE: chrono::Duration = chrono::Duration::hours(1);
+/// How often a running publish renews it.
+const RENEWAL: Duration = Duration::from_secs(300);
+/// How often an append is settled anew against a winner before it gives up.
+const MAX_RETRIES: usize = 10;
+/// Version of [`PublishReport`]'s serialised form.
+pub const REPORT_FORMAT: u32 = 1;
+
+/// What to publish.
+#[derive(Clone, Debug)]
+pub struct PublishRequest {
+    /// The contract, from the folder's manifest.
+    pub contract: DataProduct,
+    /// The data of each table that gets new input, by table name.
+    pub sources: BTreeMap<String, BoundSource>,
+    /// Publish even if the content was published before.
+    pub again: bool,
+    /// Names this publication; a second one with the same key is a repeat.
+    pub idempotency_key: Option<String>,
+    /// Stop after the verdict and keep nothing.
+    pub dry_run: bool,
+}
+
+/// What became of a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PublishStatus {
+    /// Committed: it serves now.
+    Published,
+    /// The same content serves already: nothing was changed.
+    Repeat,
+    /// Rejected by the audit: the last good publication still serves.
+    Rejected,
+    /// Somebody else published first, and a replace must not overwrite what it has not seen.
+    Conflict,
+    /// A dry run that would publish.
+    WouldPublish,
+    /// A dry run that would be rejected.
+    WouldReject,
+}
+
+/// The report of an attempt, kept with its publication.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PublishReport {
+    /// Version of this form, [`REPORT_FORMAT`].
+    pub format: u32,
+    /// `domain/product`.
+    pub product: String,
+    /// The contract's version.
+    pub version: String,
+    /// The attempt.
+    pub attempt: String,
+    /// What became of it.
+    pub status: PublishStatus,
+    /// The publication's number, where it was recorded; of the earlier one for a repeat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publication: Option<u64>,
+    /// Why it was rejected, or what stood in the way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub because: Vec<String>,
+    /// The tables with new input.
+    pub tables: Vec<TableReport>,
+    /// The tables without new input, which stay as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub carried_forward: Vec<String>,
+    /// How often the audit was repeated because somebody else published in between.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reaudits: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// What will be done: pure, from the request and what the registry holds.
+#[derive(Debug)]
+pub struct Plan {
+    request: PublishRequest,
+    key: ProductKey,
+    state: ProductState,
+}
+
+impl Plan {
+    /// Plans a publish.
+    ///
+    /// # Errors
+    /// Sources for tables that the contract does not have, no source at all, published tables that the contract drops.
+    pub fn new(request: PublishRequest, state: ProductState) -> Result<Self> {
+        let contract = &request.contract;
+        for name in request.sources.keys() {
+            if contract.table(name).is_none() {
+                let names: Vec<_> = contract.tables.iter().map(|table| table.name.as_str()).collect();
+                return Err(Error::new(ErrorCode::InvalidArgument, format!("`{}` has no table `{name}`", contract.id))
+                    .with_help(format!("its tables: {}", names.join(", "))));
+            }
+        }
+        if request.sources.is_empty() {
+            let first = contract.tables.first().map_or("table", |table| table.name.as_str());
+            return Err(Error::new(
+                ErrorCode::InvalidArgument,
+                format!("nothing says where the data of `{}` comes from", contract.id),
+            )
+            .with_help(format!(
+                "add `source:` to a table of the manifest, or name files: `datamesh publish {} {first}=FILE`",
+                contract.id
+            )));
+        }
+        if let Some(gone) = state.tables.iter().find(|pointer| contract.table(&pointer.table).is_none()) {
+            return Err(Error::new(
+                ErrorCode::IncompatibleChange,
+                format!("table `{}` is published, but the manifest no longer has it", gone.table),
+            )
+            .with_help("put it back, or raise the product's major version"));
+        }
+        let key = contract.key();
+        Ok(Self { request, key, state })
+    }
+
+    fn inputs(&self) -> Vec<(&Table, &BoundSource)> {
+        let tables = self.request.contract.tables.iter();
+        tables.filter_map(|table| Some((table, self.request.sources.get(table.name.as_str())?))).collect()
+    }
+
+    fn carried(&self) -> Vec<CarriedTable> {
+        let untouched = self.state.tables.iter().filter(|pointer| !self.request.sources.contains_key(&pointer.table));
+        untouched.map(|pointer| CarriedTable { table: pointer.table.clone(), pointer: pointer.clone() }).collect()
+    }
+
+    /// Asks whether the principal may publish, and records the answer.
+    pub async fn authorize(self, context: &Context) -> Result<AuthorizedPlan> {
+        let attempt = AttemptId::new(context.ids.attempt());
+        let tables: Vec<_> = self.inputs().iter().map(|(table, _)| table.name.to_string()).collect();
+        let details = json!({
+            "attempt": attempt.as_str(),
+            "version": self.request.contract.version.to_string(),
+            "tables": tables,
+            "dryRun": self.request.dry_run,
+        });
+        let decision = context.authorize(Action::Publish, &self.request.contract.id.to_string(), details).await?;
+        Ok(AuthorizedPlan { plan: self, attempt, decision })
+    }
+}
+
+/// A plan that may be carried out.
+#[derive(Debug)]
+pub struct AuthorizedPlan {
+    plan: Plan,
+    attempt: AttemptId,
+    decision: u64,
+}
+
+impl AuthorizedPlan {
+    fn lease(&self, context: &Context) -> Lease {
+        Lease {
+            attempt: self.attempt.clone(),
+            product: self.plan.key.clone(),
+            tables: self.plan.inputs().iter().map(|(table, _)| table.name.to_string()).collect(),
+            expires_at: context.clock.now() + LEASE,
+        }
+    }
+
+    /// One pass over every table's source. The staged files are audited, but not yet judged against a base.
+    async fn stage<E: Engine>(self, engine: &E, progress: &Arc<dyn Progress>) -> Result<StagedPlan<E>> {
+        let mut staged = Vec::new();
+        for (table, source) in self.plan.inputs() {
+            let job = StageJob {
+                product: self.plan.key.clone(),
+                table: table.clone(),
+                source: source.clone(),
+                base: self.plan.state.table(table.name.as_str()).cloned(),
+                attempt: self.attempt.clone(),
+            };
+            staged.push(engine.stage(job, progress.clone()).await?);
+            progress.reached(PublishStep::Staged);
+        }
+        Ok(StagedPlan { authorized: self, staged, reaudits: 0 })
+    }
+}
+
+/// A plan whose data is staged.
+struct StagedPlan<E: Engine> {
+    authorized: AuthorizedPlan,
+    staged: Vec<E::Staged>,
+    reaudits: usize,
+}
+
+impl<E: Engine> StagedPlan<E> {
+    fn plan(&self) -> &Plan {
+        &self.authorized.plan
+    }
+
+    /// Which staged tables repeat what is published, by publication number.
+    async fn repeats(&self, context: &Context) -> Result<Vec<Option<u64>>> {
+        let plan = self.plan();
+        let mut repeats = Vec::new();
+        for ((table, _), staged) in plan.inputs().into_iter().zip(&self.staged) {
+            let content = E::content(staged);
+            let repeat = if plan.request.again || plan.request.idempotency_key.is_some() {
+                None
+            } else if table.write == WriteMode::Append {
+                context.registry.find_content(&plan.key, table.name.as_str(), &content).await?
+            } else {
+                // The same content under another contract may be judged otherwise, so it is no repeat.
+                let same_contract =
+                    plan.state.revision.as_ref().is_some_and(|revision| revision.contract == plan.request.contract);
+                let current = plan.state.table(table.name.as_str()).filter(|pointer| pointer.content == content);
+                current.filter(|_| same_contract).map(|pointer| pointer.publication)
+            };
+            repeats.push(repeat);
+        }
+        Ok(repeats)
+    }
+
+    /// Settles every table against the published state, measures the candidates and judges them together.
+    async fn audit(self, engine: &E, context: &Context, progress: &Arc<dyn Progress>) -> Result<AuditedPlan<E>> {
+        let repeats = self.repeats(context).await?;
+        let plan = self.plan();
+        let mut settled = Vec::new();
+        let mut reports: Vec<Option<TableReport>> = Vec::new();
+        let mut carried = plan.carried();
+        for (((table, _), staged), repeat) in plan.inputs().into_iter().zip(&self.staged).zip(&repeats) {
+            let base = plan.state.table(table.name.as_str());
+            if repeat.is_some() {
+                if let Some(pointer) = base {
+                    carried.push(CarriedTable { table: pointer.table.clone(), pointer: pointer.clone() });
+                }
+                reports.push(Some(repeated(
+                    table,
+                    *repeat,
+                    E::content(staged),
+                    base.map_or(0, |pointer| pointer.rows),
+                )));
+                continue;
+            }
+            settled.push(engine.settle(staged, base).await?);
+            reports.push(None);
+            progress.reached(PublishStep::Settled);
+        }
+        engine.measure(&mut settled, &carried).await?;
+        let mut fresh = settled.iter();
+        let tables: Vec<TableReport> = reports
+            .into_iter()
+            .filter_map(|report| report.or_else(|| fresh.next().map(|settled| E::report(settled).clone())))
+            .collect();
+        let verdict = judge(&tables);
+        progress.reached(PublishStep::Judged);
+        Ok(AuditedPlan { staged: self, settled, tables, repeats, verdict })
+    }
+}
+
+fn repeated(table: &Table, repeat_of: Option<u64>, content: String, total_rows: u64) -> TableReport {
+    TableReport {
+        table: table.name.to_string(),
+        write: table.write,
+        rows_in: 0,
+        published: 0,
+        quarantined: 0,
+        total_rows,
+        bytes_read: 0,
+        content,
+        limit_percent: table.quarantine.percent,
+        reasons: BTreeMap::new(),
+        metrics: Vec::new(),
+        ignored_columns: Vec::new(),
+        missing_columns: Vec::new(),
+        missing_required: Vec::new(),
+        repeat_of,
+    }
+}
+
+/// A plan with its verdict.
+struct AuditedPlan<E: Engine> {
+    staged: StagedPlan<E>,
+    settled: Vec<E::Settled>,
+    tables: Vec<TableReport>,
+    repeats: Vec<Option<u64>>,
+    verdict: Verdict,
+}
+
+/// What became of one try to commit.
+enum Commit<E: Engine> {
+    Committed(HashSet<String>),
+    Rejected(HashSet<String>),
+    Replayed,
+    Conflict(Box<StagedPlan<E>>),
+    DryRun,
+}
+
+impl<E: Engine> AuditedPlan<E> {
+    fn report(&self, status: PublishStatus, publication: Option<u64>, because: Vec<String>) -> PublishReport {
+        let plan = self.staged.plan();
+        PublishReport {
+            format: REPORT_FORMAT,
+            product: plan.request.contract.id.to_string(),
+            version: plan.request.contract.version.to_string(),
+            attempt: self.staged.authorized.attempt.to_string(),
+            status,
+            publication,
+            because,
+            tables: self.tables.clone(),
+            carried_forward: plan.carried().into_iter().map(|carried| carried.table).collect(),
+            reaudits: self.staged.reaudits,
+        }
+    }
+
+    fn request(&self, context: &Context, report: &PublishReport, tables: Vec<TableCommit>) -> Result<CommitRequest> {
+        let authorized = &self.staged.authorized;
+        let plan = &authorized.plan;
+        Ok(CommitRequest {
+            attempt: authorized.attempt.clone(),
+            product: plan.key.clone(),
+            contract: plan.request.contract.clone(),
+            expected_revision: plan.state.revision.as_ref().map_or(0, |revision| revision.number),
+            principal: context.principal.id.clone(),
+            at: context.clock.now(),
+            idempotency_key: plan.request.idempotency_key.clone(),
+            decision: authorized.decision,
+            tables,
+            quarantine: self.settled.iter().flat_map(|settled| E::quarantine(settled).to_vec()).collect(),
+            report: serde_json::to_value(report)
+                .map_err(|error| Error::new(ErrorCode::Internal, "the report cannot be written").with_source(error))?,
+        })
+    }
+
+    /// Commits, in one transaction for all tables, or keeps only the report and quarantine of a rejected attempt.
+    async fn commit(
+        self,
+        engine: &E,
+        context: &Context,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<(PublishReport, Commit<E>)> {
+        if self.settled.is_empty() && self.repeats.iter().all(Option::is_some) {
+            let earlier = self.repeats.iter().flatten().max().copied();
+            return Ok((self.report(PublishStatus::Repeat, earlier, Vec::new()), Commit::Replayed));
+        }
+        let dry_run = self.staged.plan().request.dry_run;
+        if let Verdict::Reject(because) = &self.verdict {
+            if dry_run {
+                return Ok((self.report(PublishStatus::WouldReject, None, because.clone()), Commit::DryRun));
+            }
+            let mut report = self.report(PublishStatus::Rejected, None, because.clone());
+            let request = self.request(context, &report, Vec::new())?;
+            let publication = context.registry.record_rejection(&request).await?;
+            report.publication = Some(publication);
+            progress.reached(PublishStep::Committed);
+            let keep = request.quarantine.iter().map(|file| file.path.clone()).collect();
+            return Ok((report, Commit::Rejected(keep)));
+        }
+        if dry_run {
+            return Ok((self.report(PublishStatus::WouldPublish, None, Vec::new()), Commit::DryRun));
+        }
+        let attempt = &self.staged.authorized.attempt;
+        let mut commits = Vec::new();
+        let mut keep = HashSet::new();
+        for settled in &self.settled {
+            let between = || progress.reached(PublishStep::ManifestsWritten);
+            let prepared =
+                engine.prepare(settled, attempt, context.clock.now(), context.ids.snapshot(), &between).await?;
+            progress.reached(PublishStep::MetadataWritten);
+            let report = E::report(settled);
+            keep.extend(E::kept(settled));
+            keep.extend(prepared.files);
+            commits.push(TableCommit {
+                table: report.table.clone(),
+                write: report.write,
+                expected: self
+                    .staged
+                    .plan()
+                    .state
+                    .table(&report.table)
+                    .map(|pointer| pointer.metadata_location.clone()),
+                metadata_location: prepared.metadata_location,
+                metadata: prepared.metadata,
+                snapshot_id: prepared.snapshot_id,
+                content: report.content.clone(),
+                rows_in: report.rows_in,
+                published: report.published,
+                quarantined: report.quarantined,
+                total_rows: prepared.total_rows,
+            });
+        }
+        let mut report = self.report(PublishStatus::Published, None, Vec::new());
+        let request = self.request(context, &report, commits)?;
+        match context.registry.commit(&request, progress.as_ref()).await? {
+            CommitOutcome::Committed(publication) => {
+                progress.reached(PublishStep::Committed);
+                report.publication = Some(publication);
+                Ok((report, Commit::Committed(keep)))
+            }
+            CommitOutcome::Conflict => {
+                report.status = PublishStatus::Conflict;
+                Ok((report, Commit::Conflict(Box::new(self.staged))))
+            }
+        }
+    }
+}
+
+/// Publishes: every table's new data, or nothing. Ends early, cleanly, when `stop` does.
+///
+/// # Errors
+/// Sources that cannot be read, files that cannot be written, contracts that do not fit what is published. A rejection
+/// by the audit is no error but an outcome; so is a conflict.
+pub async fn publish<E: Engine>(
+    request: PublishRequest,
+    engine: &E,
+    context: &Context,
+    progress: Arc<dyn Progress>,
+    stop: impl Future<Output = ()>,
+) -> Result<PublishReport> {
+    let key = request.contract.key();
+    let state = context.registry.product_state(&key).await?;
+    let plan = Plan::new(request, state)?;
+    progress.reached(PublishStep::Planned);
+    let authorized = plan.authorize(context).await?;
+    progress.reached(PublishStep::Authorized);
+    if let Some(report) = repeated_key(&authorized, context).await? {
+        return Ok(report);
+    }
+    let lease = authorized.lease(context);
+    context.registry.open_lease(&lease).await?;
+    progress.reached(PublishStep::Leased);
+    let outcome = keep_alive(context, &lease.attempt, run(authorized, engine, context, &progress), stop).await;
+    let keep = match &outcome {
+        Ok((_, keep)) => keep.clone(),
+        Err(error) if error.code() == ErrorCode::LeaseLost => return Err(lost(outcome)),
+        Err(_) => HashSet::new(),
+    };
+    let failure = outcome.as_ref().err().map(Error::code);
+    clean(engine, context, &lease, keep, failure).await;
+    progress.reached(PublishStep::Cleaned);
+    outcome.map(|(report, _)| report)
+}
+
+fn lost<T>(outcome: Result<T>) -> Error {
+    match outcome {
+        Err(error) => error,
+        Ok(_) => Error::new(ErrorCode::Internal, "a lease was lost without an error"),
+    }
+}
+
+/// A publication with a key set by hand repeats an earlier one with that key, whatever its content.
+async fn repeated_key(authorized: &AuthorizedPlan, context: &Context) -> Result<Option<PublishReport>> {
+    let plan = &authorized.plan;
+    let Some(key) = plan.request.idempotency_key.as_deref().filter(|_| !plan.request.again) else { return Ok(None) };
+    let Some(publication) = context.registry.find_idempotency_key(&plan.key, key).await? else { return Ok(None) };
+    Ok(Some(PublishReport {
+        format: REPORT_FORMAT,
+        product: plan.request.contract.id.to_string(),
+        version: plan.request.contract.version.to_string(),
+        attempt: authorized.attempt.to_string(),
+        status: PublishStatus::Repeat,
+        publication: Some(publication),
+        because: vec![format!("idempotency key `{key}` was used by publication {publication}")],
+        tables: Vec::new(),
+        carried_forward: plan.state.tables.iter().map(|pointer| pointer.table.clone()).collect(),
+        reaudits: 0,
+    }))
+}
+
+async fn run<E: Engine>(
+    authorized: AuthorizedPlan,
+    engine: &E,
+    context: &Context,
+    progress: &Arc<dyn Progress>,
+) -> Result<(PublishReport, HashSet<String>)> {
+    let mut staged = authorized.stage(engine, progress).await?;
+    loop {
+        let audited = staged.audit(engine, context, progress).await?;
+        let (mut report, commit) = audited.commit(engine, context, progress).await?;
+        let mut conflicted = match commit {
+            Commit::Committed(keep) | Commit::Rejected(keep) => return Ok((report, keep)),
+            Commit::Replayed | Commit::DryRun => return Ok((report, HashSet::new())),
+            Commit::Conflict(staged) => *staged,
+        };
+        // Somebody else committed first. What was audited against the old state must be audited against the new one.
+        let plan = &mut conflicted.authorized.plan;
+        let before = std::mem::take(&mut plan.state);
+        plan.state = context.registry.product_state(&plan.key).await?;
+        let moved = |table: &Table| {
+            let location = |state: &ProductState| {
+                state.table(table.name.as_str()).map(|pointer| pointer.metadata_location.clone())
+            };
+            location(&before) != location(&plan.state)
+        };
+        let replaced = plan.inputs().into_iter().find(|(table, _)| table.write == WriteMode::Replace && moved(table));
+        if let Some((table, _)) = replaced {
+            report.because.push(format!(
+                "table `{}`: somebody else published while this attempt ran, and a replace would undo what it has not seen",
+                table.name
+            ));
+            return Ok((report, HashSet::new()));
+        }
+        if let Some(key) = &plan.request.idempotency_key
+            && let Some(publication) = context.registry.find_idempotency_key(&plan.key, key).await?
+        {
+            report.status = PublishStatus::Repeat;
+            report.publication = Some(publication);
+            return Ok((report, HashSet::new()));
+        }
+        conflicted.reaudits += 1;
+        if conflicted.reaudits > MAX_RETRIES {
+            report.because.push(format!("others published {MAX_RETRIES} times while this attempt was audited"));
+            return Ok((report, HashSet::new()));
+        }
+        staged = conflicted;
+    }
+}
+
+/// Renews the lease while `work` runs.
+async fn keep_alive<T>(
+    context: &Context,
+    attempt: &AttemptId,
+    work: impl Future<Output = Result<T>>,
+    stop: impl Future<Output = ()>,
+) -> Result<T> {
+    let renew = async {
+        loop {
+            tokio::time::sleep(RENEWAL).await;
+            if let Err(error) = context.registry.renew_lease(attempt, context.clock.now() + LEASE).await
+                && error.code() == ErrorCode::LeaseLost
+            {
+                return error;
+            }
+        }
+    };
+    tokio::select! {
+        result = work => result,
+        error = renew => Err(error),
+        () = stop => Err(Error::new(ErrorCode::Interrupted, "stopped; nothing was published").with_help("run the same command again")),
+    }
+}
+
+/// Deletes what the attempt staged and nothing references, then closes the lease.
+///
+/// Failing here loses nothing: the lease stays, and `maintain` cleans up when it has expired.
+async fn clean<E: Engine>(
+    engine: &E,
+    context: &Context,
+    lease: &Lease,
+    mut keep: HashSet<String>,
+    failure: Option<ErrorCode>,
+) {
+    if failure.is_some() {
+        // An error from a commit may hide that the commit happened: what the registry references must stay.
+        let Ok(more) = crate::maintain::referenced(engine, context, lease).await else { return };
+        keep.extend(more);
+    }
+    let reclaimed = engine.reclaim(lease, &keep).await.is_ok();
+    // A stopped attempt's last writer may still be at it: what it leaves is for `maintain`, when the lease has expired.
+    if reclaimed && failure != Some(ErrorCode::Interrupted) {
+        // A lease that cannot be closed now is closed by `maintain`.
+        let _ = context.registry.close_lease(&lease.attempt).await;
+    }
+}

@@ -1,0 +1,378 @@
+//! The contract: what a data product promises, as plain data.
+
+use std::collections::BTreeMap;
+
+use semver::Version;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::datatype::DataType;
+use crate::ids::{Name, ProductId, ProductKey, TableName};
+use crate::quality::{MetricRule, RowCondition};
+
+/// Version of the serialised form of [`DataProduct`] that the registry keeps.
+pub const CONTRACT_FORMAT: u32 = 1;
+
+/// A data product: one manifest, resolved. The registry keeps it as a revision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataProduct {
+    /// Version of this serialised form, [`CONTRACT_FORMAT`].
+    pub format: u32,
+    /// `domain/product`.
+    pub id: ProductId,
+    /// The contract's semantic version.
+    pub version: Version,
+    /// The accountable team.
+    pub owner: String,
+    /// What the product is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The tables, in manifest order.
+    pub tables: Vec<Table>,
+    /// Keys that are declared but not enforced by this version, as written (ports, access, sla, …).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub declared: BTreeMap<String, Value>,
+}
+
+impl DataProduct {
+    /// The major version's key in registry and warehouse.
+    pub fn key(&self) -> ProductKey {
+        self.id.key(self.version.major)
+    }
+
+    /// The table called `name`, compared as SQL would.
+    pub fn table(&self, name: &str) -> Option<&Table> {
+        self.tables.iter().find(|table| table.name.as_str() == name || table.name.sql() == name)
+    }
+}
+
+/// How a publication changes a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WriteMode {
+    /// New rows are added.
+    #[default]
+    Append,
+    /// New rows take the place of all the old ones.
+    Replace,
+}
+
+impl WriteMode {
+    /// The word the manifest uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Replace => "replace",
+        }
+    }
+}
+
+/// One table of a product.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Table {
+    /// The table's name, unique in its product after normalising.
+    pub name: TableName,
+    /// What one row is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// How a publication changes it.
+    #[serde(default)]
+    pub write: WriteMode,
+    /// Where its data comes from, when `publish` is not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceSpec>,
+    /// Its columns, in order.
+    pub columns: Vec<Column>,
+    /// Further unique keys, each a list of columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unique: Vec<Vec<String>>,
+    /// Iceberg partition fields.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition_by: Vec<PartitionField>,
+    /// Sort order within data files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sort_by: Vec<SortField>,
+    /// Row conditions: rows where one is false are quarantined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<RowCondition>,
+    /// Rules that judge the candidate table, of the table and its columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<MetricRule>,
+    /// The circuit breaker.
+    #[serde(default)]
+    pub quarantine: QuarantineLimit,
+}
+
+impl Table {
+    /// The columns of the primary key, empty where there is none.
+    pub fn primary_key(&self) -> Vec<String> {
+        self.columns.iter().filter(|column| column.primary_key).map(|column| column.name.clone()).collect()
+    }
+
+    /// Top-level column by name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Whether any column, at any depth, must not be shown in clear.
+    pub fn has_protected_columns(&self) -> bool {
+        self.columns.iter().any(Column::is_protected)
+    }
+
+    /// Whether a rule on `path` (`address.city`, `tags[]`, `a+b`) touches a protected column.
+    pub fn protects(&self, path: &str) -> bool {
+        path.split('+').any(|path| {
+            let top = path.split(['.', '[']).next().unwrap_or(path);
+            self.column(top).is_none_or(Column::is_protected)
+        })
+    }
+}
+
+/// One column, or a nested field, or the item of an array.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Column {
+    /// The column's name, unique among its siblings ignoring case.
+    pub name: String,
+    /// The column's type.
+    #[serde(rename = "type")]
+    pub data_type: DataType,
+    /// What a value means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Part of the primary key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub primary_key: bool,
+    /// Null is not allowed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
+    /// No two rows share a value; nulls are distinct.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unique: bool,
+    /// Constraints on each value.
+    #[serde(default, skip_serializing_if = "Constraints::is_empty")]
+    pub constraints: Constraints,
+    /// Personal data: shown masked in quarantine and samples.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pii: bool,
+    /// How the column is masked for those who may not see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<String>,
+    /// Keys that are declared but not enforced by this version, as written.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub declared: BTreeMap<String, Value>,
+}
+
+impl Column {
+    /// A column without any promise but its type.
+    pub fn anonymous(name: &str, data_type: DataType) -> Self {
+        Self {
+            name: name.to_owned(),
+            data_type,
+            description: None,
+            primary_key: false,
+            required: false,
+            unique: false,
+            constraints: Constraints::default(),
+            pii: false,
+            mask: None,
+            declared: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the column, or a field in it, is personal data or masked.
+    pub fn is_protected(&self) -> bool {
+        self.pii
+            || self.mask.as_deref().is_some_and(|mask| mask != "none")
+            || match &self.data_type {
+                DataType::Struct(fields) => fields.iter().any(Self::is_protected),
+                DataType::Array(item) => item.is_protected(),
+                DataType::Map(_, value) => value.is_protected(),
+                _ => false,
+            }
+    }
+}
+
+/// What each value of a column must satisfy. Bounds are kept as text and read by the column's type.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Constraints {
+    /// The allowed values, as text.
+    #[serde(rename = "enum", skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<Vec<String>>,
+    /// Smallest allowed value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<String>,
+    /// Largest allowed value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maximum: Option<String>,
+    /// Every value is greater.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclusive_minimum: Option<String>,
+    /// Every value is less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclusive_maximum: Option<String>,
+    /// Every value is a whole multiple of this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multiple_of: Option<String>,
+    /// Least number of characters (text) or items (array).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_length: Option<u64>,
+    /// Greatest number of characters (text) or items (array).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<u64>,
+    /// A regular expression that must be found in the text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// A well-known text format.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<TextFormat>,
+}
+
+impl Constraints {
+    /// Whether nothing is constrained.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Well-known text formats, as JSON Schema names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextFormat {
+    /// An e-mail address (the HTML standard's production).
+    Email,
+    /// A UUID (RFC 9562).
+    Uuid,
+    /// An absolute URI (RFC 3986).
+    Uri,
+    /// Dotted decimal IPv4 address.
+    Ipv4,
+    /// IPv6 address (RFC 4291).
+    Ipv6,
+    /// A host name (RFC 1123).
+    Hostname,
+}
+
+impl TextFormat {
+    /// Every format and its word.
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("email", Self::Email),
+        ("uuid", Self::Uuid),
+        ("uri", Self::Uri),
+        ("ipv4", Self::Ipv4),
+        ("ipv6", Self::Ipv6),
+        ("hostname", Self::Hostname),
+    ];
+}
+
+/// An Iceberg partition field: `day(updated_at)`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionField {
+    /// The source column.
+    pub column: String,
+    /// The transform.
+    pub transform: Transform,
+}
+
+/// Iceberg's partition transforms (spec: Partition Transforms).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transform {
+    /// The value itself.
+    Identity,
+    /// Years since 1970.
+    Year,
+    /// Months since 1970-01.
+    Month,
+    /// Days since 1970-01-01.
+    Day,
+    /// Hours since the epoch.
+    Hour,
+    /// Murmur3 hash modulo N.
+    Bucket(u32),
+    /// Width W prefix or floor.
+    Truncate(u32),
+}
+
+/// One sort column.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SortField {
+    /// The column.
+    pub column: String,
+    /// Largest first.
+    #[serde(default)]
+    pub descending: bool,
+}
+
+/// Where a table's data comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceSpec {
+    /// A file, folder or glob, relative to the manifest; `-` is standard input.
+    pub path: String,
+    /// The format; by file name where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<SourceFormat>,
+    /// CSV options.
+    #[serde(default)]
+    pub csv: CsvOptions,
+}
+
+/// File formats a source can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceFormat {
+    /// Delimited text (RFC 4180), plain or gzip.
+    Csv,
+    /// One JSON object a line, plain or gzip.
+    Ndjson,
+    /// Apache Parquet.
+    Parquet,
+}
+
+/// How delimited text is read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CsvOptions {
+    /// One ASCII character.
+    pub delimiter: char,
+    /// Whether the first record names the columns; without, the contract's order counts.
+    pub header: bool,
+    /// The quote character; none switches quoting off.
+    pub quote: Option<char>,
+    /// Texts that mean null; by default the empty text (an unquoted or quoted empty cell).
+    pub null_text: Vec<String>,
+}
+
+impl Default for CsvOptions {
+    fn default() -> Self {
+        Self { delimiter: ',', header: true, quote: Some('"'), null_text: vec![String::new()] }
+    }
+}
+
+/// The share of rows read that may be quarantined before the publication is rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuarantineLimit {
+    /// In percent, 0 to 100.
+    pub percent: f64,
+}
+
+impl Default for QuarantineLimit {
+    fn default() -> Self {
+        Self { percent: 5.0 }
+    }
+}
+
+/// The domain of a mesh, from its `domain.yaml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Domain {
+    /// The domain's name.
+    pub name: Name,
+    /// The accountable team.
+    pub owner: String,
+    /// What it is responsible for.
+    pub responsibilities: Vec<String>,
+}

@@ -1,0 +1,108 @@
+//! Decisions: who asked to do what, and what was answered. Kept from the first day.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Version of [`DecisionRecord`]'s serialised form.
+pub const DECISION_FORMAT: u32 = 1;
+
+/// What a principal wants to do. The words are those of the policy schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Action {
+    /// See that something exists, with its contract and reports.
+    Describe,
+    /// Read rows.
+    Read,
+    /// Read protected values in clear.
+    ReadUnmasked,
+    /// Publish data.
+    Publish,
+    /// Look after the mesh: reclaim what expired leases left.
+    Administer,
+}
+
+impl Action {
+    /// The action's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Describe => "describe",
+            Self::Read => "read",
+            Self::ReadUnmasked => "readUnmasked",
+            Self::Publish => "publish",
+            Self::Administer => "administer",
+        }
+    }
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Go on.
+    Allow,
+    /// Stop.
+    Deny,
+}
+
+impl Outcome {
+    /// The outcome's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// Who acts: for an embedded mesh the operating system's user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Principal {
+    /// `user:<name>`.
+    pub id: String,
+}
+
+/// One decision, as the registry keeps it. Records are only ever added.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DecisionRecord {
+    /// Version of this form, [`DECISION_FORMAT`].
+    pub format: u32,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Who asked.
+    pub principal: Principal,
+    /// To do what.
+    pub action: Action,
+    /// To what: `domain/product`, a list of tables.
+    pub resource: String,
+    /// The answer.
+    pub outcome: Outcome,
+    /// Why: the policies that decided.
+    pub reasons: Vec<String>,
+    /// What else was known: door, statement, attempt.
+    pub context: Value,
+}
+
+/// Decides for an embedded mesh, which has no policies yet: who can open the mesh's folder owns it.
+///
+/// Every caller goes through here and records the answer, so that policies have one place to come to.
+pub fn decide(
+    at: DateTime<Utc>,
+    principal: &Principal,
+    action: Action,
+    resource: &str,
+    context: Value,
+) -> DecisionRecord {
+    DecisionRecord {
+        format: DECISION_FORMAT,
+        at,
+        principal: principal.clone(),
+        action,
+        resource: resource.to_owned(),
+        outcome: Outcome::Allow,
+        reasons: vec!["embedded-mesh-owner".to_owned()],
+        context,
+    }
+}

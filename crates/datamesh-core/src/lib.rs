@@ -1,0 +1,21 @@
+//! The words and the pure decisions of a data mesh.
+//!
+//! Everything here is data and functions over data. This crate must not know tokio, Arrow, SQL, a clock,
+//! the environment or any IO: time, randomness and configuration are passed in.
+
+pub mod contract;
+pub mod datatype;
+pub mod decision;
+pub mod diagnostic;
+pub mod error;
+pub mod ids;
+pub mod ports;
+pub mod quality;
+pub mod scalar;
+pub mod verdict;
+
+pub use contract::{Column, DataProduct, Table};
+pub use datatype::DataType;
+pub use diagnostic::{Diagnostic, Level, Location};
+pub use error::{Error, ErrorCode, Result};
+pub use ids::{AttemptId, DomainName, Name, ProductId, ProductKey, TableName};

@@ -1,0 +1,314 @@
+//! Ports without data: what the use cases need of a registry.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::contract::{DataProduct, WriteMode};
+use crate::decision::DecisionRecord;
+use crate::error::Result;
+use crate::ids::{AttemptId, ProductKey};
+
+/// The steps of a publish, in order. Each is a place where a crash must do no harm: the crash tests walk
+/// [`PublishStep::ALL`], so a new step gets its test by being listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PublishStep {
+    /// The plan is made.
+    Planned,
+    /// The decision is recorded.
+    Authorized,
+    /// The staging prefix is leased.
+    Leased,
+    /// One table's pass has ended; its files are staged.
+    Staged,
+    /// Doubled keys are out of one table's staged files.
+    Settled,
+    /// The verdict is known.
+    Judged,
+    /// One table's manifests are written.
+    ManifestsWritten,
+    /// One table's metadata document is written and synced.
+    MetadataWritten,
+    /// The transaction is open and everything is written in it.
+    TransactionWritten,
+    /// The transaction is committed.
+    Committed,
+    /// Leftover staged files are deleted and the lease is closed.
+    Cleaned,
+}
+
+impl PublishStep {
+    /// Every step, in order.
+    pub const ALL: [Self; 11] = [
+        Self::Planned,
+        Self::Authorized,
+        Self::Leased,
+        Self::Staged,
+        Self::Settled,
+        Self::Judged,
+        Self::ManifestsWritten,
+        Self::MetadataWritten,
+        Self::TransactionWritten,
+        Self::Committed,
+        Self::Cleaned,
+    ];
+
+    /// The step's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Authorized => "authorized",
+            Self::Leased => "leased",
+            Self::Staged => "staged",
+            Self::Settled => "settled",
+            Self::Judged => "judged",
+            Self::ManifestsWritten => "manifests-written",
+            Self::MetadataWritten => "metadata-written",
+            Self::TransactionWritten => "transaction-written",
+            Self::Committed => "committed",
+            Self::Cleaned => "cleaned",
+        }
+    }
+}
+
+impl fmt::Display for PublishStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Told of each step as it is reached; progress displays and crash tests listen.
+pub trait StepObserver: Send + Sync {
+    /// `step` is reached.
+    fn reached(&self, step: PublishStep);
+}
+
+/// A published table's pointer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TablePointer {
+    /// The table's name in the contract.
+    pub table: String,
+    /// Where the current metadata document is.
+    pub metadata_location: String,
+    /// The document itself.
+    #[serde(skip)]
+    pub metadata: String,
+    /// Content of the publication that last wrote it.
+    pub content: String,
+    /// Sequence number of that publication.
+    pub publication: u64,
+    /// Rows in the current snapshot.
+    pub rows: u64,
+}
+
+/// A contract revision as the registry keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revision {
+    /// Number within the major version, from 1.
+    pub number: u64,
+    /// The contract.
+    pub contract: DataProduct,
+    /// When it was registered.
+    pub created_at: DateTime<Utc>,
+    /// Who registered it.
+    pub created_by: String,
+}
+
+/// What the registry knows of one major version of a product, read at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProductState {
+    /// The newest revision, if any.
+    pub revision: Option<Revision>,
+    /// The published tables.
+    pub tables: Vec<TablePointer>,
+}
+
+impl ProductState {
+    /// The pointer of a table.
+    pub fn table(&self, name: &str) -> Option<&TablePointer> {
+        self.tables.iter().find(|pointer| pointer.table == name)
+    }
+}
+
+/// A promise that an attempt still writes below its prefixes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lease {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// The product it publishes.
+    pub product: ProductKey,
+    /// The tables whose folders may hold files of the attempt.
+    pub tables: Vec<String>,
+    /// Until when nobody may touch the files.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// One table's part of a commit.
+#[derive(Clone, Debug)]
+pub struct TableCommit {
+    /// The table.
+    pub table: String,
+    /// How it was written.
+    pub write: WriteMode,
+    /// The pointer that must still be current; `None`: the table must not exist.
+    pub expected: Option<String>,
+    /// Where the new metadata document is.
+    pub metadata_location: String,
+    /// The document, whole.
+    pub metadata: String,
+    /// The new snapshot.
+    pub snapshot_id: i64,
+    /// Content identity.
+    pub content: String,
+    /// Rows read.
+    pub rows_in: u64,
+    /// Rows added by this publication.
+    pub published: u64,
+    /// Rows held back.
+    pub quarantined: u64,
+    /// Rows in the new snapshot.
+    pub total_rows: u64,
+}
+
+/// A quarantine file of an attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuarantineFile {
+    /// The table.
+    pub table: String,
+    /// Absolute path or URL.
+    pub path: String,
+    /// Rows in it.
+    pub rows: u64,
+}
+
+/// Everything a publication changes, for one transaction.
+#[derive(Clone, Debug)]
+pub struct CommitRequest {
+    /// The attempt; its lease must still be open.
+    pub attempt: AttemptId,
+    /// The product's major version.
+    pub product: ProductKey,
+    /// The contract to register, where it differs from the newest revision.
+    pub contract: DataProduct,
+    /// Number of the newest revision the plan was made from; 0 for none.
+    pub expected_revision: u64,
+    /// Who publishes.
+    pub principal: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// A key set by hand; unique per major version.
+    pub idempotency_key: Option<String>,
+    /// The decision that allowed it.
+    pub decision: u64,
+    /// The tables that change. Empty for a rejection.
+    pub tables: Vec<TableCommit>,
+    /// Rows held back.
+    pub quarantine: Vec<QuarantineFile>,
+    /// The report, as JSON.
+    pub report: Value,
+}
+
+/// What became of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommitOutcome {
+    /// It is durable, under this publication number.
+    Committed(u64),
+    /// Somebody else changed a pointer or the contract first; nothing was written.
+    Conflict,
+}
+
+/// Whether a recorded attempt published or was rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PublicationStatus {
+    /// It serves, or served.
+    Published,
+    /// Only its report and quarantine were kept.
+    Rejected,
+}
+
+/// A recorded attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Publication {
+    /// Number in the registry, rising.
+    pub number: u64,
+    /// Published or rejected.
+    pub status: PublicationStatus,
+    /// The contract's version.
+    pub version: String,
+    /// When it was committed.
+    pub at: DateTime<Utc>,
+    /// Who published.
+    pub principal: String,
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// The key set by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// The whole report.
+    pub report: Value,
+}
+
+/// A product in the catalog.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CatalogProduct {
+    /// Its major version's key.
+    pub key: ProductKey,
+    /// Its newest revision.
+    pub revision: Revision,
+    /// Its published tables.
+    pub tables: Vec<TablePointer>,
+}
+
+/// The registry: one per mesh. Every method that changes something is one transaction.
+#[async_trait]
+pub trait Registry: Send + Sync {
+    /// What is known of one major version.
+    async fn product_state(&self, product: &ProductKey) -> Result<ProductState>;
+
+    /// Every product and pointer, in one read: a consistent view of the mesh.
+    async fn catalog(&self) -> Result<Vec<CatalogProduct>>;
+
+    /// Records a decision and returns its number. Durable before it returns.
+    async fn record_decision(&self, decision: &DecisionRecord) -> Result<u64>;
+
+    /// Registers a staging prefix before anything is written there.
+    async fn open_lease(&self, lease: &Lease) -> Result<()>;
+
+    /// Moves a lease's end. An error with code `lease-lost` where it is gone.
+    async fn renew_lease(&self, attempt: &AttemptId, expires_at: DateTime<Utc>) -> Result<()>;
+
+    /// Forgets a lease: nothing of the attempt is left but what is referenced.
+    async fn close_lease(&self, attempt: &AttemptId) -> Result<()>;
+
+    /// Takes the leases that ended before `now`, so that their attempts can no longer commit.
+    async fn claim_expired_leases(&self, now: DateTime<Utc>) -> Result<Vec<Lease>>;
+
+    /// Commits all tables of a publication, or none. `observer` hears of `TransactionWritten`.
+    async fn commit(&self, request: &CommitRequest, observer: &dyn StepObserver) -> Result<CommitOutcome>;
+
+    /// Keeps a rejected attempt's report and quarantine; returns its publication number.
+    async fn record_rejection(&self, request: &CommitRequest) -> Result<u64>;
+
+    /// The publication with this key set by hand.
+    async fn find_idempotency_key(&self, product: &ProductKey, key: &str) -> Result<Option<u64>>;
+
+    /// The newest publication of this major version that published `content` into `table`.
+    async fn find_content(&self, product: &ProductKey, table: &str, content: &str) -> Result<Option<u64>>;
+
+    /// The recorded attempts, newest first.
+    async fn publications(&self, product: &ProductKey, limit: u64) -> Result<Vec<Publication>>;
+
+    /// The quarantine files of one recorded attempt.
+    async fn quarantine_files(&self, publication: u64) -> Result<Vec<QuarantineFile>>;
+
+    /// The quarantine files that a recorded attempt kept; empty where the attempt was never recorded.
+    async fn attempt_quarantine(&self, attempt: &AttemptId) -> Result<Vec<String>>;
+}

@@ -1,0 +1,245 @@
+//! The verdict: rules, thresholds and results -> publish, publish with quarantine, or reject. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::WriteMode;
+use crate::quality::{Dimension, Severity};
+
+/// One rule that a row broke, as quarantine and samples show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// The rule's word: `minimum`, `type`, `primaryKey`, ….
+    pub rule: String,
+    /// The place: a column path, joined key columns, or a condition's name; empty for `record`.
+    pub column: String,
+    /// The offending value or problem as text; absent where there is none, or where it is masked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+impl Reason {
+    /// The rule's id in counts: `minimum:wind_speed`, `record`.
+    pub fn id(&self) -> String {
+        rule_id(&self.rule, &self.column)
+    }
+}
+
+/// `rule:column`, or the rule alone where it has no column.
+pub fn rule_id(rule: &str, column: &str) -> String {
+    if column.is_empty() { rule.to_owned() } else { format!("{rule}:{column}") }
+}
+
+/// A failing row, shortened for the report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The file it came from, where known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line (text formats) or row (Parquet) in that file, from 1, where known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+    /// What was found there; absent where it is masked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// What one rule found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleCount {
+    /// Rows that broke it.
+    pub rows: u64,
+    /// A few of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<Sample>,
+}
+
+/// How many samples a report keeps for each rule.
+pub const SAMPLES_PER_RULE: usize = 5;
+
+/// What a metric rule measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricResult {
+    /// The rule's name.
+    pub rule: String,
+    /// What was measured, such as `nullValues`.
+    pub metric: String,
+    /// The measurement; absent where it failed.
+    pub value: Option<f64>,
+    /// The threshold in words.
+    pub expected: String,
+    /// Whether it was met.
+    pub passed: bool,
+    /// What a failure does.
+    pub severity: Severity,
+    /// ODCS quality dimension.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dimension: Option<Dimension>,
+    /// Why it could not be measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// The facts about one table of an attempt.
+///
+/// INVARIANT: `rows_in == published + quarantined` once the table is settled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TableReport {
+    /// The table.
+    pub table: String,
+    /// How it is written.
+    pub write: WriteMode,
+    /// Rows read.
+    #[serde(rename = "in")]
+    pub rows_in: u64,
+    /// Rows that were, or would be, published.
+    pub published: u64,
+    /// Rows held back.
+    pub quarantined: u64,
+    /// Rows of the table once committed; with append more than `published`.
+    pub total_rows: u64,
+    /// Bytes read from the source.
+    pub bytes_read: u64,
+    /// Identity of the content, independent of file names, times and row order.
+    pub content: String,
+    /// Percent of the rows read that may be quarantined.
+    pub limit_percent: f64,
+    /// Rows by rule id; a row counts once under each rule it broke.
+    pub reasons: BTreeMap<String, RuleCount>,
+    /// The metric rules.
+    pub metrics: Vec<MetricResult>,
+    /// Columns of the source that the contract does not name; they were left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored_columns: Vec<String>,
+    /// Columns of the contract that the source does not have; they are null.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_columns: Vec<String>,
+    /// Of those, the ones that are required: the publication is rejected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_required: Vec<String>,
+    /// The publication whose content this repeats: the table is carried forward unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat_of: Option<u64>,
+}
+
+/// The outcome of an audit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "verdict", content = "because")]
+pub enum Verdict {
+    /// Every row is good.
+    Publish,
+    /// Some rows are held back, within the limits.
+    PublishWithQuarantine,
+    /// Nothing is published, for these reasons.
+    Reject(Vec<String>),
+}
+
+/// Judges all tables of an attempt together: one rejected table rejects all.
+pub fn judge(tables: &[TableReport]) -> Verdict {
+    let mut because = Vec::new();
+    let judged = tables.iter().filter(|table| table.repeat_of.is_none());
+    for table in judged.clone() {
+        let name = &table.table;
+        for column in &table.missing_required {
+            because.push(format!("table `{name}`: the source has no column `{column}`, which is required"));
+        }
+        if exceeds(table.quarantined, table.rows_in, table.limit_percent) {
+            because.push(format!(
+                "table `{name}`: {} of {} rows are quarantined, more than the limit of {}%",
+                table.quarantined, table.rows_in, table.limit_percent
+            ));
+        }
+        for metric in table.metrics.iter().filter(|metric| !metric.passed && metric.severity == Severity::Error) {
+            because.push(match (&metric.error, metric.value) {
+                (Some(error), _) => format!("table `{name}`: rule `{}` failed: {error}", metric.rule),
+                (None, Some(value)) => {
+                    format!(
+                        "table `{name}`: rule `{}`: {} is {value}, must be {}",
+                        metric.rule, metric.metric, metric.expected
+                    )
+                }
+                (None, None) => format!("table `{name}`: rule `{}` measured nothing", metric.rule),
+            });
+        }
+    }
+    if !because.is_empty() {
+        Verdict::Reject(because)
+    } else if judged.clone().any(|table| table.quarantined > 0) {
+        Verdict::PublishWithQuarantine
+    } else {
+        Verdict::Publish
+    }
+}
+
+fn exceeds(quarantined: u64, rows_in: u64, limit_percent: f64) -> bool {
+    quarantined > 0 && quarantined as f64 * 100.0 > limit_percent * rows_in as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(rows_in: u64, quarantined: u64) -> TableReport {
+        TableReport {
+            table: "t".into(),
+            write: WriteMode::Append,
+            rows_in,
+            published: rows_in - quarantined,
+            quarantined,
+            total_rows: rows_in - quarantined,
+            bytes_read: 0,
+            content: String::new(),
+            limit_percent: 5.0,
+            reasons: BTreeMap::new(),
+            metrics: Vec::new(),
+            ignored_columns: Vec::new(),
+            missing_columns: Vec::new(),
+            missing_required: Vec::new(),
+            repeat_of: None,
+        }
+    }
+
+    fn metric(passed: bool, severity: Severity) -> MetricResult {
+        MetricResult {
+            rule: "r".into(),
+            metric: "rowCount".into(),
+            value: Some(1.0),
+            expected: "> 1".into(),
+            passed,
+            severity,
+            dimension: None,
+            error: None,
+        }
+    }
+
+    #[test]
+    fn the_breaker_trips_above_the_limit_only() {
+        assert_eq!(judge(&[report(100, 0)]), Verdict::Publish);
+        assert_eq!(judge(&[report(100, 5)]), Verdict::PublishWithQuarantine);
+        assert!(matches!(judge(&[report(100, 6)]), Verdict::Reject(_)));
+        assert!(matches!(judge(&[report(1, 1)]), Verdict::Reject(_)));
+        assert_eq!(judge(&[report(0, 0)]), Verdict::Publish);
+    }
+
+    #[test]
+    fn one_rejected_table_rejects_all() {
+        assert!(matches!(judge(&[report(100, 0), report(100, 50)]), Verdict::Reject(why) if why.len() == 1));
+    }
+
+    #[test]
+    fn severity_decides_what_a_failed_metric_does() {
+        for (severity, rejects) in [(Severity::Error, true), (Severity::Warning, false), (Severity::Info, false)] {
+            let table = TableReport { metrics: vec![metric(false, severity)], ..report(10, 0) };
+            assert_eq!(matches!(judge(&[table]), Verdict::Reject(_)), rejects);
+        }
+    }
+
+    #[test]
+    fn a_repeated_table_is_not_judged() {
+        let table = TableReport { repeat_of: Some(1), ..report(10, 10) };
+        assert_eq!(judge(&[table]), Verdict::Publish);
+    }
+}

@@ -1,0 +1,382 @@
+//! The audit of one partition: every rule once per batch into a mask, good rows to data files, bad rows to quarantine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use datafusion::arrow::buffer::BooleanBuffer;
+use datafusion::arrow::compute::{filter_record_batch, partition, take_arrays};
+use datafusion::arrow::datatypes::{SchemaRef, UInt32Type, UInt64Type};
+use datafusion::physical_plan::PhysicalExpr;
+use datamesh_core::quality::{RULE_RECORD, RULE_TYPE, RowCondition};
+use datamesh_core::verdict::{Reason, RuleCount, SAMPLES_PER_RULE, Sample};
+use datamesh_core::{Error, ErrorCode, Result, Table};
+use datamesh_quality::values::shorten;
+use datamesh_quality::{MetricPlan, MetricStates, RowCheck};
+
+use crate::error::arrow;
+use crate::keys::{Area, KeyEntry, KeyReader, KeyRuns, Place};
+use crate::quarantine;
+use crate::source::Hidden;
+use crate::writer::{Part, PartWriter};
+
+/// Prefix of the hidden columns that hold transformed partition values.
+pub(crate) const PARTITION_PREFIX: &str = "__partition_";
+
+/// Everything the audit of a table needs, shared by its partitions.
+#[derive(Debug)]
+pub(crate) struct AuditPlan {
+    pub(crate) table: Table,
+    /// Schema of data files.
+    pub(crate) schema: SchemaRef,
+    /// Schema of quarantine files.
+    pub(crate) quarantine_schema: SchemaRef,
+    /// Names of the source files, by index.
+    pub(crate) files: Vec<String>,
+    pub(crate) checks: Vec<RowCheck>,
+    pub(crate) conditions: Vec<(RowCondition, Arc<dyn PhysicalExpr>)>,
+    pub(crate) metrics: MetricPlan,
+    pub(crate) keys: Vec<KeyReader>,
+    /// Number of partition fields.
+    pub(crate) partition_fields: usize,
+    /// Folder of the attempt's data files.
+    pub(crate) data_folder: PathBuf,
+    /// Folder of the attempt's quarantine files.
+    pub(crate) quarantine_folder: PathBuf,
+    pub(crate) next_file: AtomicU32,
+}
+
+impl AuditPlan {
+    pub(crate) fn new_data_file(&self) -> (u32, PathBuf) {
+        let id = self.next_file.fetch_add(1, Ordering::Relaxed);
+        (id, self.data_folder.join(format!("part-{id:05}.parquet")))
+    }
+
+    pub(crate) fn new_quarantine_file(&self) -> (u32, PathBuf) {
+        let id = self.next_file.fetch_add(1, Ordering::Relaxed);
+        (id, self.quarantine_folder.join(format!("part-{id:05}.parquet")))
+    }
+}
+
+/// A staged data file.
+#[derive(Clone, Debug)]
+pub(crate) struct StagedFile {
+    pub(crate) id: u32,
+    pub(crate) part: Part,
+    /// One array of one row for each partition field.
+    pub(crate) partition: Vec<ArrayRef>,
+}
+
+/// A staged quarantine file.
+#[derive(Clone, Debug)]
+pub(crate) struct QuarantinePart {
+    pub(crate) id: u32,
+    pub(crate) part: Part,
+}
+
+/// What one partition found. Merging keeps the sum of everything.
+#[derive(Debug, Default)]
+pub(crate) struct PartitionResult {
+    pub(crate) data: Vec<StagedFile>,
+    pub(crate) quarantine: Vec<QuarantinePart>,
+    pub(crate) rows_in: u64,
+    pub(crate) reasons: BTreeMap<String, RuleCount>,
+    pub(crate) metrics: MetricStates,
+    /// For each key its runs.
+    pub(crate) keys: Vec<Vec<KeyRuns>>,
+}
+
+impl PartitionResult {
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.data.extend(other.data);
+        self.quarantine.extend(other.quarantine);
+        self.rows_in += other.rows_in;
+        for (rule, count) in other.reasons {
+            let mine = self.reasons.entry(rule).or_default();
+            mine.rows += count.rows;
+            mine.samples.extend(count.samples);
+            mine.samples.truncate(SAMPLES_PER_RULE);
+        }
+        self.metrics.merge(&other.metrics);
+        self.keys.resize_with(self.keys.len().max(other.keys.len()), Vec::new);
+        for (mine, runs) in self.keys.iter_mut().zip(other.keys) {
+            mine.extend(runs);
+        }
+    }
+}
+
+/// Audits the batches of one partition.
+pub(crate) struct PartitionAudit {
+    plan: Arc<AuditPlan>,
+    data: Option<(u32, PartWriter, Vec<ArrayRef>)>,
+    quarantine: Option<(u32, PartWriter)>,
+    keys: Vec<KeyRuns>,
+    result: PartitionResult,
+}
+
+impl PartitionAudit {
+    pub(crate) fn new(plan: Arc<AuditPlan>, partition: usize) -> Self {
+        let keys =
+            (0..plan.keys.len()).map(|key| KeyRuns::new(&plan.data_folder, format!("p{partition}-k{key}"))).collect();
+        Self { plan, data: None, quarantine: None, keys, result: PartitionResult::default() }
+    }
+
+    /// Audits one batch of the source schema, with partition values where the table is partitioned.
+    pub(crate) fn process(&mut self, batch: &RecordBatch) -> Result<()> {
+        let plan = self.plan.clone();
+        let rows = batch.num_rows();
+        let width = plan.schema.fields().len();
+        let columns = RecordBatch::try_new(plan.schema.clone(), batch.columns()[..width].to_vec()).map_err(arrow)?;
+        let faults = batch.column(width + 1).clone();
+        self.result.rows_in += rows as u64;
+
+        let mut masks: Vec<(usize, BooleanBuffer)> = Vec::new();
+        let mut bad = datamesh_quality::values::valid(&faults);
+        for (at, check) in plan.checks.iter().enumerate() {
+            if let Some(broken) = check.violations(&columns) {
+                bad = &bad | &broken;
+                masks.push((at, broken));
+            }
+        }
+        let mut conditions: Vec<(usize, Violations)> = Vec::new();
+        for (at, (_, expression)) in plan.conditions.iter().enumerate() {
+            if let Some(violations) = violations(expression, &columns) {
+                bad = &bad | &violations.broken;
+                conditions.push((at, violations));
+            }
+        }
+        let good = !&bad;
+        plan.metrics.update(&mut self.result.metrics, &columns, Some(&good));
+
+        let mut places = vec![None; if plan.keys.is_empty() { 0 } else { rows }];
+        if bad.count_set_bits() < rows {
+            self.write_good(batch, &columns, &good, &mut places)?;
+        }
+        if bad.count_set_bits() > 0 {
+            let found = Found { masks: &masks, conditions: &conditions, faults: faults.as_string::<i32>() };
+            self.write_bad(batch, &columns, &bad, &found, &mut places)?;
+        }
+        for (key, runs) in plan.keys.iter().zip(&mut self.keys) {
+            key.hashes(&columns, |row, hash| match places[row] {
+                Some(place) => runs.push(KeyEntry { hash, place }),
+                None => Ok(()),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn write_good(
+        &mut self,
+        batch: &RecordBatch,
+        columns: &RecordBatch,
+        good: &BooleanBuffer,
+        places: &mut [Option<Place>],
+    ) -> Result<()> {
+        let all = good.count_set_bits() == good.len();
+        let mask = BooleanArray::new(good.clone(), None);
+        let filter = |batch: &RecordBatch| {
+            if all { Ok(batch.clone()) } else { filter_record_batch(batch, &mask).map_err(arrow) }
+        };
+        let kept = filter(columns)?;
+        let mut rows = good.set_indices();
+        let ranges = if self.plan.partition_fields == 0 {
+            vec![(0..kept.num_rows(), Vec::new())]
+        } else {
+            let first = self.plan.schema.fields().len() + Hidden::COUNT;
+            let names = batch.project(&(first..batch.num_columns()).collect::<Vec<_>>()).map_err(arrow)?;
+            let values = filter(&names)?;
+            let ranges = partition(values.columns()).map_err(arrow)?.ranges();
+            let value = |at: usize| values.columns().iter().map(|column| column.slice(at, 1)).collect::<Vec<_>>();
+            ranges.into_iter().map(|range| (range.clone(), value(range.start))).collect()
+        };
+        for (range, values) in ranges {
+            let (id, start) = self.open_data(&values)?;
+            let slice = kept.slice(range.start, range.len());
+            if let Some((_, writer, _)) = &mut self.data {
+                writer.write(&slice)?;
+            }
+            for offset in 0..range.len() as u64 {
+                if let Some(row) = rows.next()
+                    && let Some(place) = places.get_mut(row)
+                {
+                    *place = Some(Place::new(Area::Staged, id, start + offset));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The open data file for a partition value; another value, or a full file, opens a new one.
+    fn open_data(&mut self, values: &[ArrayRef]) -> Result<(u32, u64)> {
+        let fits = self.data.as_ref().is_some_and(|(_, writer, current)| {
+            !writer.is_full() && current.iter().zip(values).all(|(a, b)| a.to_data() == b.to_data())
+        });
+        if !fits {
+            self.close_data()?;
+            let (id, path) = self.plan.new_data_file();
+            self.data = Some((id, PartWriter::create(&path, &self.plan.schema)?, values.to_vec()));
+        }
+        match &self.data {
+            Some((id, writer, _)) => Ok((*id, writer.rows())),
+            None => Err(Error::new(ErrorCode::Internal, "no data file is open")),
+        }
+    }
+
+    fn close_data(&mut self) -> Result<()> {
+        if let Some((id, writer, partition)) = self.data.take() {
+            self.result.data.push(StagedFile { id, part: writer.close()?, partition });
+        }
+        Ok(())
+    }
+
+    fn write_bad(
+        &mut self,
+        batch: &RecordBatch,
+        columns: &RecordBatch,
+        bad: &BooleanBuffer,
+        found: &Found<'_>,
+        places: &mut [Option<Place>],
+    ) -> Result<()> {
+        let plan = self.plan.clone();
+        let width = plan.schema.fields().len();
+        let file_index = batch.column(width + 2).as_primitive::<UInt32Type>();
+        let position = batch.column(width + 3).as_primitive::<UInt64Type>();
+        if self.quarantine.as_ref().is_some_and(|(_, writer)| writer.is_full()) {
+            self.close_quarantine()?;
+        }
+        if self.quarantine.is_none() {
+            let (id, path) = plan.new_quarantine_file();
+            self.quarantine = Some((id, PartWriter::create(&path, &plan.quarantine_schema)?));
+        }
+        let Some((id, writer)) = &mut self.quarantine else {
+            return Err(Error::new(ErrorCode::Internal, "no quarantine file is open"));
+        };
+        let mut next = writer.rows();
+        let (mut files, mut positions, mut reasons, mut indices) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for row in bad.set_indices() {
+            let file = plan.files.get(file_index.value(row) as usize).cloned();
+            let why = found.reasons(&plan, columns, row);
+            for reason in &why {
+                let protected = reason.rule != RULE_RECORD && plan.table.protects(&reason.column);
+                let sample = Sample {
+                    file: file.clone(),
+                    position: Some(position.value(row)),
+                    value: if protected { None } else { reason.value.clone() },
+                };
+                count(&mut self.result.reasons, reason, sample);
+            }
+            files.push(file);
+            positions.push(Some(position.value(row)));
+            reasons.push(why);
+            indices.push(row as u32);
+            if let Some(place) = places.get_mut(row) {
+                *place = Some(Place::new(Area::Quarantined, *id, next));
+            }
+            next += 1;
+        }
+        let indices = datafusion::arrow::array::UInt32Array::from(indices);
+        let mut values = take_arrays(columns.columns(), &indices, None).map_err(arrow)?;
+        let raw = take_arrays(&batch.columns()[width..=width], &indices, None).map_err(arrow)?.pop();
+        let out =
+            quarantine::batch(&plan.quarantine_schema, std::mem::take(&mut values), raw, &files, &positions, &reasons)?;
+        writer.write(&out)
+    }
+
+    fn close_quarantine(&mut self) -> Result<()> {
+        if let Some((id, writer)) = self.quarantine.take() {
+            self.result.quarantine.push(QuarantinePart { id, part: writer.close()? });
+        }
+        Ok(())
+    }
+
+    /// Closes the files and hands over what was found.
+    pub(crate) fn finish(mut self) -> Result<PartitionResult> {
+        self.close_data()?;
+        self.close_quarantine()?;
+        self.result.keys = self.keys.into_iter().map(|runs| vec![runs.finish()]).collect();
+        Ok(self.result)
+    }
+}
+
+/// Counts a row under a rule, with a sample while there is room.
+pub(crate) fn count(reasons: &mut BTreeMap<String, RuleCount>, reason: &Reason, sample: Sample) {
+    let count = reasons.entry(reason.id()).or_default();
+    count.rows += 1;
+    if count.samples.len() < SAMPLES_PER_RULE {
+        count.samples.push(sample);
+    }
+}
+
+/// Rows where a condition is false, and rows where it could not be computed, with the reason.
+struct Violations {
+    broken: BooleanBuffer,
+    errors: BTreeMap<usize, String>,
+}
+
+/// Evaluates a condition. One row that cannot be computed (a division by zero, say) breaks that row and no other.
+fn violations(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Option<Violations> {
+    let evaluate = |batch: &RecordBatch| -> std::result::Result<BooleanBuffer, String> {
+        let array = expression.evaluate(batch).and_then(|value| value.into_array(batch.num_rows()));
+        let array = array.map_err(|error| shorten(&error.strip_backtrace()))?;
+        let truth = array.as_boolean_opt().ok_or("the condition is not a boolean")?;
+        Ok(match truth.nulls() {
+            Some(nulls) => nulls.inner() & &!truth.values(),
+            None => !truth.values(),
+        })
+    };
+    let mut errors = BTreeMap::new();
+    let broken = match evaluate(batch) {
+        Ok(broken) => broken,
+        Err(_) => BooleanBuffer::collect_bool(batch.num_rows(), |row| match evaluate(&batch.slice(row, 1)) {
+            Ok(broken) => broken.value(0),
+            Err(error) => {
+                errors.insert(row, error);
+                true
+            }
+        }),
+    };
+    (broken.count_set_bits() > 0).then_some(Violations { broken, errors })
+}
+
+/// What the rules found in a batch.
+struct Found<'a> {
+    masks: &'a [(usize, BooleanBuffer)],
+    conditions: &'a [(usize, Violations)],
+    faults: &'a datafusion::arrow::array::StringArray,
+}
+
+impl Found<'_> {
+    /// Every rule that `row` broke. A record that could not be read has no values to judge, and a cell that did not
+    /// fit its type is null only because of that.
+    fn reasons(&self, plan: &AuditPlan, columns: &RecordBatch, row: usize) -> Vec<Reason> {
+        let mut reasons: Vec<Reason> = Vec::new();
+        if self.faults.is_valid(row) {
+            reasons = serde_json::from_str(self.faults.value(row)).unwrap_or_default();
+            if reasons.iter().any(|reason| reason.rule == RULE_RECORD) {
+                return reasons;
+            }
+        }
+        let top = |path: &str| path.split(['.', '[', '{']).next().unwrap_or(path).to_owned();
+        let unread: BTreeSet<String> =
+            reasons.iter().filter(|reason| reason.rule == RULE_TYPE).map(|reason| top(&reason.column)).collect();
+        for (at, broken) in self.masks {
+            let check = &plan.checks[*at];
+            if broken.value(row) && !unread.contains(&plan.table.columns[check.column()].name) {
+                let protected = plan.table.protects(check.path());
+                let value = if protected { None } else { check.offender(columns, row) };
+                reasons.push(Reason { rule: check.rule().to_owned(), column: check.path().to_owned(), value });
+            }
+        }
+        for (at, violations) in self.conditions {
+            if violations.broken.value(row) {
+                // An error's text can quote a value, so it is kept only where no column is protected.
+                let error = violations.errors.get(&row).filter(|_| !plan.table.has_protected_columns());
+                let column = plan.conditions[*at].0.name.clone();
+                reasons.push(Reason { rule: "condition".to_owned(), column, value: error.cloned() });
+            }
+        }
+        reasons
+    }
+}

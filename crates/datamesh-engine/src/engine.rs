@@ -1,0 +1,420 @@
+//! The engine port on DataFusion.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datamesh_app::ports::{CarriedTable, Engine, PreparedTable, Progress, Rows, StageJob};
+use datamesh_core::contract::DataProduct;
+use datamesh_core::ids::AttemptId;
+use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, TablePointer};
+use datamesh_core::quality::{KeyRule, RowCondition, value_constraints};
+use datamesh_core::verdict::TableReport;
+use datamesh_core::{Error, ErrorCode, Name, ProductKey, Result, Table};
+use datamesh_iceberg::{OpenTable, TableDraft, local};
+use datamesh_quality::MetricPlan;
+use datamesh_quality::rows::compile_all;
+use futures::{StreamExt, TryStreamExt};
+
+use crate::audit::{AuditPlan, PartitionResult};
+use crate::error::unwrap;
+use crate::files::FilesTable;
+use crate::keys::KeyReader;
+use crate::query::{self, PlannedQuery, scan_files};
+use crate::settle::{SettledTable, StagedTable, settle};
+use crate::source::{MissingRequired, SourceExec, SourceFacts, TableLayout, resolve};
+use crate::{candidate, quarantine, stage};
+
+/// How the engine uses the machine.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Folder of all tables.
+    pub warehouse: PathBuf,
+    /// Partitions worked on side by side.
+    pub parallelism: usize,
+    /// Bytes that sorts and aggregations may hold before they spill.
+    pub memory: usize,
+    /// Rows in a batch.
+    pub batch_size: usize,
+}
+
+/// Reads, audits, stages and queries on DataFusion.
+#[derive(Debug)]
+pub struct DataEngine {
+    options: EngineOptions,
+    runtime: Arc<RuntimeEnv>,
+}
+
+impl DataEngine {
+    /// Starts an engine. Nothing is written before the first publish.
+    pub fn new(options: EngineOptions) -> Result<Self> {
+        let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::OsTmpDirectory);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(options.memory)))
+            .with_disk_manager_builder(disk)
+            .build_arc()
+            .map_err(|error| unwrap(ErrorCode::Internal, "cannot start the engine", error))?;
+        Ok(Self { options, runtime })
+    }
+
+    fn context(&self) -> SessionContext {
+        let mut config = SessionConfig::new()
+            .with_target_partitions(self.options.parallelism)
+            .with_batch_size(self.options.batch_size)
+            .with_create_default_catalog_and_schema(true)
+            .with_information_schema(true);
+        let options = config.options_mut();
+        options.execution.time_zone = Some("+00:00".into());
+        options.execution.parquet.schema_force_view_types = false;
+        options.sql_parser.map_string_types_to_utf8view = false;
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(self.runtime.clone())
+            .with_default_features()
+            .build();
+        SessionContext::new_with_state(state)
+    }
+
+    fn table_folder(&self, product: &ProductKey, table: &str) -> PathBuf {
+        let table = Name::new(table).map_or_else(|_| table.to_owned(), |name| name.sql());
+        self.options.warehouse.join(&product.domain).join(product.namespace()).join(table)
+    }
+
+    /// Checks the SQL of a table's conditions. Each problem names its rule.
+    pub fn check_conditions(&self, table: &Table) -> Vec<(String, String)> {
+        let fields: Vec<_> = table.columns.iter().map(datamesh_quality::arrow_types::arrow_field).collect();
+        let schema = Schema::new(fields);
+        let context = self.context();
+        let compiled = table.conditions.iter().map(|rule| (rule, compile(&context, rule, &schema)));
+        compiled.filter_map(|(rule, compiled)| Some((rule.name.clone(), compiled.err()?))).collect()
+    }
+
+    fn audit_plan(&self, job: &StageJob, draft: &TableDraft, files: Vec<String>) -> Result<AuditPlan> {
+        let broken = |why: String| Error::new(ErrorCode::InvalidManifest, format!("table `{}`: {why}", job.table.name));
+        let schema = draft.arrow_schema().clone();
+        let context = self.context();
+        let mut conditions = Vec::new();
+        for rule in &job.table.conditions {
+            let compiled = compile(&context, rule, &schema);
+            let compiled = compiled
+                .map_err(|why| broken(format!("condition `{}`: {why}", rule.name)).with_help("see `datamesh check`"))?;
+            conditions.push((rule.clone(), compiled));
+        }
+        let keys = KeyRule::of(&job.table).iter().map(|rule| KeyReader::new(rule, &schema)).collect::<Result<_>>()?;
+        let attempt = job.attempt.as_str();
+        Ok(AuditPlan {
+            checks: compile_all(&value_constraints(&job.table)).map_err(broken)?,
+            conditions,
+            metrics: MetricPlan::compile(&job.table).map_err(broken)?,
+            keys,
+            partition_fields: draft.partition_fields(),
+            data_folder: draft.folder().join("data").join(attempt),
+            quarantine_folder: draft.folder().join("quarantine").join(attempt),
+            quarantine_schema: quarantine::schema(&schema),
+            schema,
+            files,
+            table: job.table.clone(),
+            next_file: AtomicU32::new(0),
+        })
+    }
+}
+
+/// An SQL row condition as a predicate over the table's columns.
+fn compile(context: &SessionContext, rule: &RowCondition, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>, String> {
+    let describe = |error: DataFusionError| unwrap(ErrorCode::InvalidManifest, "it cannot be used", error).to_string();
+    let df_schema = DFSchema::try_from(schema.clone()).map_err(describe)?;
+    let expression = context.parse_sql_expr(&rule.condition, &df_schema).map_err(describe)?;
+    let forbidden = expression
+        .exists(|expression| {
+            Ok(matches!(
+                expression,
+                Expr::AggregateFunction(_)
+                    | Expr::WindowFunction(_)
+                    | Expr::ScalarSubquery(_)
+                    | Expr::InSubquery(_)
+                    | Expr::Exists(_)
+                    | Expr::SetComparison(_)
+                    | Expr::Placeholder(_)
+                    | Expr::ScalarVariable(..)
+                    | Expr::Unnest(_)
+            ))
+        })
+        .map_err(describe)?;
+    if forbidden || expression.is_volatile() {
+        return Err("a row condition looks at one row: no aggregates, windows, subqueries or random values".to_owned());
+    }
+    // Functions such as now() are fixed for the whole pass.
+    let state = context.state();
+    let simplify = SimplifyContext::builder()
+        .with_schema(Arc::new(df_schema.clone()))
+        .with_config_options(state.config_options().clone())
+        .with_query_execution_start_time(state.execution_props().query_execution_start_time)
+        .build();
+    let simplifier = ExprSimplifier::new(simplify);
+    let expression = simplifier
+        .coerce(expression, &df_schema)
+        .and_then(|expression| simplifier.simplify(expression))
+        .map_err(describe)?;
+    let physical = state.create_physical_expr(expression, &df_schema).map_err(describe)?;
+    match physical.data_type(schema).map_err(describe)? {
+        DataType::Boolean => Ok(physical),
+        other => Err(format!("it is {other}, not a boolean")),
+    }
+}
+
+fn open(pointer: Option<&TablePointer>) -> Result<Option<OpenTable>> {
+    pointer.map(|pointer| OpenTable::parse(&pointer.metadata, &pointer.metadata_location)).transpose()
+}
+
+/// The missing required columns that stopped a pass, where that is what stopped it.
+fn missing_required(error: &DataFusionError) -> Option<Vec<String>> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(missing) = error.downcast_ref::<MissingRequired>() {
+            return Some(missing.0.clone());
+        }
+        if let Some(DataFusionError::External(inner)) = error.downcast_ref::<DataFusionError>()
+            && let Some(missing) = inner.downcast_ref::<MissingRequired>()
+        {
+            return Some(missing.0.clone());
+        }
+        if let Some(DataFusionError::Shared(inner)) = error.downcast_ref::<DataFusionError>() {
+            return missing_required(inner);
+        }
+        source = error.source();
+    }
+    None
+}
+
+#[async_trait]
+impl Engine for DataEngine {
+    type Staged = StagedTable;
+    type Settled = SettledTable;
+    type Query = PlannedQuery;
+
+    async fn stage(&self, job: StageJob, progress: Arc<dyn Progress>) -> Result<StagedTable> {
+        let folder = self.table_folder(&job.product, job.table.name.as_str());
+        let draft = Arc::new(TableDraft::new(&job.table, &folder, open(job.base.as_ref())?)?);
+        let source = resolve(&job.source)?;
+        let names = source.files.iter().map(|file| file.name.clone()).collect();
+        let audit = Arc::new(self.audit_plan(&job, &draft, names)?);
+        for folder in [&audit.data_folder, &audit.quarantine_folder] {
+            local::make_folder(folder)?;
+        }
+        let facts = Arc::new(SourceFacts::new(job.table.name.as_str(), source.total, progress));
+        let layout = Arc::new(TableLayout {
+            table: job.table.clone(),
+            schema: draft.arrow_schema().clone(),
+            csv: job.source.spec.csv.clone(),
+            facts: facts.clone(),
+            batch_size: self.options.batch_size,
+        });
+        let fail = |error| unwrap(ErrorCode::SourceUnreadable, "the source cannot be read", error);
+        let reader = Arc::new(SourceExec::new(layout, &source.files, self.options.parallelism));
+        let pass = stage::pass(reader, &draft, &job.table, audit.clone(), self.options.parallelism).map_err(fail)?;
+        let mut absent = Vec::new();
+        match run(&pass, &self.context()).await {
+            Ok(()) => {}
+            Err(error) => match missing_required(&error) {
+                Some(columns) => absent = columns,
+                None => return Err(fail(error)),
+            },
+        }
+        let result = if absent.is_empty() { pass.take() } else { PartitionResult::default() };
+        let (ignored_columns, missing_columns) = facts.columns();
+        Ok(StagedTable {
+            audit,
+            draft,
+            result,
+            content: facts.content(),
+            bytes_read: facts.bytes_read(),
+            ignored_columns,
+            missing_columns,
+            missing_required: absent,
+        })
+    }
+
+    fn content(staged: &StagedTable) -> String {
+        staged.content.clone()
+    }
+
+    async fn settle(&self, staged: &StagedTable, base: Option<&TablePointer>) -> Result<SettledTable> {
+        let base = open(base)?;
+        let files = match &base {
+            Some(base) => scan_files(base).await?,
+            None => Vec::new(),
+        };
+        tokio::task::block_in_place(|| settle(staged, base, files))
+    }
+
+    async fn measure(&self, settled: &mut [SettledTable], carried: &[CarriedTable]) -> Result<()> {
+        let context = self.context();
+        let needed = settled.iter().any(|table| table.audit.metrics.deferred().next().is_some());
+        if needed {
+            for table in settled.iter() {
+                let candidate = FilesTable::new(table.audit.schema.clone(), table.candidate());
+                candidate::register(&context, &table.audit.table.name.sql(), candidate)?;
+            }
+            for table in carried {
+                if let Some(open) = open(Some(&table.pointer))? {
+                    let files = scan_files(&open).await?;
+                    let name = Name::new(&table.table).map_or_else(|_| table.table.clone(), |name| name.sql());
+                    candidate::register(&context, &name, FilesTable::new(open.arrow_schema()?, files))?;
+                }
+            }
+        }
+        for table in settled.iter_mut() {
+            let measured = candidate::measure(&context, &table.audit.table, &candidate::deferred(table)).await;
+            table.report.metrics = table.audit.metrics.judge(&table.states, |name| measured.get(name).cloned());
+        }
+        Ok(())
+    }
+
+    fn report(settled: &SettledTable) -> &TableReport {
+        &settled.report
+    }
+
+    fn quarantine(settled: &SettledTable) -> &[QuarantineFile] {
+        &settled.quarantine
+    }
+
+    async fn prepare(
+        &self,
+        settled: &SettledTable,
+        attempt: &AttemptId,
+        now: DateTime<Utc>,
+        snapshot_id: i64,
+        between: &(dyn Fn() + Send + Sync),
+    ) -> Result<PreparedTable> {
+        let mode = settled.audit.table.write;
+        let files = settled.new_files();
+        let commit =
+            settled.draft.write(mode, &files, attempt.as_str(), now.timestamp_millis(), snapshot_id, between).await?;
+        Ok(PreparedTable {
+            metadata_location: commit.metadata_location,
+            metadata: commit.metadata,
+            snapshot_id: commit.snapshot_id,
+            total_rows: commit.total_rows,
+            files: commit.files,
+        })
+    }
+
+    fn kept(settled: &SettledTable) -> Vec<String> {
+        let data = settled.files.iter().map(|file| local::to_url(&file.part.path));
+        data.chain(settled.quarantine.iter().map(|file| file.path.clone())).collect()
+    }
+
+    async fn referenced(&self, pointer: &TablePointer) -> Result<HashSet<String>> {
+        OpenTable::parse(&pointer.metadata, &pointer.metadata_location)?.referenced_files().await
+    }
+
+    async fn reclaim(&self, lease: &Lease, keep: &HashSet<String>) -> Result<u64> {
+        let mut deleted = 0;
+        for table in &lease.tables {
+            let folder = self.table_folder(&lease.product, table);
+            for kind in ["data", "quarantine"] {
+                deleted += reclaim(&folder.join(kind).join(lease.attempt.as_str()), keep, |_| true)?;
+            }
+            deleted += reclaim(&folder.join("metadata"), keep, |name| name.contains(lease.attempt.as_str()))?;
+        }
+        Ok(deleted)
+    }
+
+    async fn plan_query(&self, sql: &str, catalog: &[CatalogProduct]) -> Result<PlannedQuery> {
+        query::plan(&self.context(), sql, catalog).await
+    }
+
+    fn tables(query: &PlannedQuery) -> Vec<String> {
+        query.tables.clone()
+    }
+
+    async fn run_query(&self, query: PlannedQuery) -> Result<Rows> {
+        let fail = |error| unwrap(ErrorCode::InvalidQuery, "the query failed", error);
+        let stream = query.frame.execute_stream().await.map_err(fail)?;
+        Ok(Rows { schema: stream.schema(), batches: stream.map_err(fail).boxed() })
+    }
+
+    async fn read_quarantine(
+        &self,
+        contract: &DataProduct,
+        table: &str,
+        files: &[QuarantineFile],
+        reveal: bool,
+    ) -> Result<Rows> {
+        let table = contract
+            .table(table)
+            .ok_or_else(|| Error::new(ErrorCode::NotFound, format!("`{}` has no table `{table}`", contract.id)))?
+            .clone();
+        let mut batches = Vec::new();
+        for file in files {
+            let path = local::to_path(&file.path);
+            for batch in quarantine::read(&path)? {
+                batches.push(quarantine::present(&table, &batch, reveal)?);
+            }
+        }
+        let schema =
+            batches.first().map_or_else(|| Arc::new(Schema::empty()), datafusion::arrow::array::RecordBatch::schema);
+        Ok(Rows { schema, batches: futures::stream::iter(batches.into_iter().map(Ok)).boxed() })
+    }
+}
+
+/// Runs every partition of a pass side by side. The first error stops the others.
+async fn run(pass: &Arc<stage::AuditExec>, context: &SessionContext) -> Result<(), DataFusionError> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for partition in 0..pass.properties().partitioning.partition_count() {
+        let mut stream = pass.execute(partition, context.task_ctx())?;
+        tasks.spawn(async move {
+            while stream.try_next().await?.is_some() {}
+            Ok::<(), DataFusionError>(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        match done {
+            Ok(result) => result?,
+            Err(error) => return Err(DataFusionError::External(Box::new(error))),
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the files of a folder whose names `mine` accepts and which are not kept; then the folder, where it is empty.
+fn reclaim(folder: &Path, keep: &HashSet<String>, mine: impl Fn(&str) -> bool) -> Result<u64> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(Error::io(ErrorCode::WriteFailed, "read the folder", folder, error)),
+    };
+    let mut deleted = 0;
+    let mut left = false;
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::io(ErrorCode::WriteFailed, "read the folder", folder, error))?;
+        let path = entry.path();
+        if mine(&entry.file_name().to_string_lossy()) && !keep.contains(&local::to_url(&path)) {
+            std::fs::remove_file(&path).map_err(|error| Error::io(ErrorCode::WriteFailed, "delete", &path, error))?;
+            deleted += 1;
+        } else {
+            left = true;
+        }
+    }
+    if !left {
+        // Somebody else may have put a file there in between; then the folder stays.
+        let _ = std::fs::remove_dir(folder);
+    }
+    Ok(deleted)
+}

@@ -1,0 +1,264 @@
+//! Uniqueness in bounded memory: hashes of keys are sorted in runs on the disk and merged; equal hashes are only a hint,
+//! which is confirmed by value.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
+use datafusion::arrow::row::{RowConverter, Rows, SortField};
+use datamesh_core::quality::KeyRule;
+use datamesh_core::{Error, ErrorCode, Result};
+use twox_hash::XxHash3_64;
+
+use crate::error::arrow;
+
+/// Entries sorted in memory before they become a run: 16 MiB.
+const RUN_ENTRIES: usize = 1 << 20;
+
+/// Where a row lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Area {
+    /// In a staged data file.
+    Staged,
+    /// In a quarantine file: it broke another rule, but its key counts.
+    Quarantined,
+    /// In a data file that is published already.
+    Published,
+}
+
+/// A row's place, packed: 2 bits area, 22 bits file, 40 bits row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place(u64);
+
+impl Place {
+    pub(crate) fn new(area: Area, file: u32, row: u64) -> Self {
+        let area = match area {
+            Area::Staged => 0,
+            Area::Quarantined => 1,
+            Area::Published => 2,
+        };
+        Self(area << 62 | (u64::from(file) & 0x3f_ffff) << 40 | row & 0xff_ffff_ffff)
+    }
+
+    pub(crate) fn area(self) -> Area {
+        match self.0 >> 62 {
+            0 => Area::Staged,
+            1 => Area::Quarantined,
+            _ => Area::Published,
+        }
+    }
+
+    pub(crate) fn file(self) -> u32 {
+        (self.0 >> 40 & 0x3f_ffff) as u32
+    }
+
+    pub(crate) fn row(self) -> u64 {
+        self.0 & 0xff_ffff_ffff
+    }
+}
+
+/// A key's hash and its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct KeyEntry {
+    pub(crate) hash: u64,
+    pub(crate) place: Place,
+}
+
+/// Turns key columns into comparable bytes.
+#[derive(Debug)]
+pub(crate) struct KeyReader {
+    pub(crate) rule: KeyRule,
+    converter: RowConverter,
+}
+
+impl KeyReader {
+    pub(crate) fn new(rule: &KeyRule, schema: &datafusion::arrow::datatypes::Schema) -> Result<Self> {
+        let mut fields = Vec::new();
+        for name in &rule.columns {
+            let field = schema.field_with_name(name).map_err(arrow)?;
+            fields.push(SortField::new(field.data_type().clone()));
+        }
+        Ok(Self { rule: rule.clone(), converter: RowConverter::new(fields).map_err(arrow)? })
+    }
+
+    fn columns(&self, batch: &RecordBatch) -> Option<Vec<ArrayRef>> {
+        self.rule.columns.iter().map(|name| batch.column_by_name(name).cloned()).collect()
+    }
+
+    /// The rows' keys as bytes, and which rows have a whole key: one with a null is distinct from every other.
+    /// `None` where the batch does not have the columns, so that no row has a key.
+    pub(crate) fn keys(&self, batch: &RecordBatch) -> Result<Option<(Rows, Vec<bool>)>> {
+        let Some(columns) = self.columns(batch) else { return Ok(None) };
+        let whole = (0..batch.num_rows()).map(|row| columns.iter().all(|column| !column.is_null(row))).collect();
+        Ok(Some((self.converter.convert_columns(&columns).map_err(arrow)?, whole)))
+    }
+
+    /// Calls `add` with the hash of every whole key.
+    pub(crate) fn hashes(&self, batch: &RecordBatch, mut add: impl FnMut(usize, u64) -> Result<()>) -> Result<()> {
+        if let Some((rows, whole)) = self.keys(batch)? {
+            for (row, _) in whole.iter().enumerate().filter(|(_, whole)| **whole) {
+                add(row, XxHash3_64::oneshot(rows.row(row).data()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Entries in sorted runs. Runs beyond the first are on the disk.
+#[derive(Debug)]
+pub(crate) struct KeyRuns {
+    folder: PathBuf,
+    name: String,
+    buffer: Vec<KeyEntry>,
+    runs: Vec<PathBuf>,
+}
+
+impl KeyRuns {
+    pub(crate) fn new(folder: &Path, name: String) -> Self {
+        Self { folder: folder.to_owned(), name, buffer: Vec::new(), runs: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, entry: KeyEntry) -> Result<()> {
+        self.buffer.push(entry);
+        if self.buffer.len() >= RUN_ENTRIES { self.spill() } else { Ok(()) }
+    }
+
+    fn spill(&mut self) -> Result<()> {
+        self.buffer.sort_unstable();
+        let path = self.folder.join(format!("{}-{}.keys", self.name, self.runs.len()));
+        let write = || -> std::io::Result<()> {
+            let mut file = BufWriter::with_capacity(1 << 18, File::create(&path)?);
+            for entry in &self.buffer {
+                file.write_all(&entry.hash.to_le_bytes())?;
+                file.write_all(&entry.place.0.to_le_bytes())?;
+            }
+            file.flush()
+        };
+        write().map_err(|error| Error::io(ErrorCode::WriteFailed, "write", &path, error))?;
+        self.buffer.clear();
+        self.runs.push(path);
+        Ok(())
+    }
+
+    /// Sorts what is in memory; nothing can be pushed any more.
+    pub(crate) fn finish(mut self) -> Self {
+        self.buffer.sort_unstable();
+        self.buffer.shrink_to_fit();
+        self
+    }
+}
+
+enum RunReader<'a> {
+    Memory(std::slice::Iter<'a, KeyEntry>),
+    Disk(PathBuf, BufReader<File>),
+}
+
+impl RunReader<'_> {
+    fn next(&mut self) -> Result<Option<KeyEntry>> {
+        match self {
+            Self::Memory(entries) => Ok(entries.next().copied()),
+            Self::Disk(path, file) => {
+                let mut bytes = [0; 16];
+                match file.read_exact(&mut bytes) {
+                    Ok(()) => {
+                        let half = |at: usize| {
+                            let mut word = [0; 8];
+                            word.copy_from_slice(&bytes[at..at + 8]);
+                            u64::from_le_bytes(word)
+                        };
+                        Ok(Some(KeyEntry { hash: half(0), place: Place(half(8)) }))
+                    }
+                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
+                    Err(error) => Err(Error::io(ErrorCode::WriteFailed, "read back", path, error)),
+                }
+            }
+        }
+    }
+}
+
+/// Merges runs and calls `group` with all entries of each hash that more than one row has.
+pub(crate) fn for_each_hit<'a>(
+    runs: impl Iterator<Item = &'a KeyRuns>,
+    mut group: impl FnMut(&[KeyEntry]) -> Result<()>,
+) -> Result<()> {
+    let mut readers = Vec::new();
+    for run in runs {
+        readers.push(RunReader::Memory(run.buffer.iter()));
+        for path in &run.runs {
+            let file = File::open(path).map_err(|error| Error::io(ErrorCode::WriteFailed, "read back", path, error))?;
+            readers.push(RunReader::Disk(path.clone(), BufReader::with_capacity(1 << 18, file)));
+        }
+    }
+    let mut heap = BinaryHeap::new();
+    for (at, reader) in readers.iter_mut().enumerate() {
+        if let Some(entry) = reader.next()? {
+            heap.push(Reverse((entry, at)));
+        }
+    }
+    let mut hits: Vec<KeyEntry> = Vec::new();
+    while let Some(Reverse((entry, at))) = heap.pop() {
+        if let Some(next) = readers[at].next()? {
+            heap.push(Reverse((next, at)));
+        }
+        if hits.first().is_some_and(|first| first.hash != entry.hash) {
+            if hits.len() > 1 {
+                group(&hits)?;
+            }
+            hits.clear();
+        }
+        hits.push(entry);
+    }
+    if hits.len() > 1 { group(&hits) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_packed() {
+        for (area, file, row) in
+            [(Area::Staged, 0, 0), (Area::Quarantined, 7, 1 << 39), (Area::Published, 0x3f_ffff, 5)]
+        {
+            let place = Place::new(area, file, row);
+            assert_eq!((place.area(), place.file(), place.row()), (area, file, row));
+        }
+    }
+
+    #[test]
+    fn runs_on_disk_and_in_memory_are_merged() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut first = KeyRuns::new(folder.path(), "a".into());
+        let mut second = KeyRuns::new(folder.path(), "b".into());
+        for row in 0..(RUN_ENTRIES as u64 + 10) {
+            first
+                .push(KeyEntry {
+                    hash: row.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                    place: Place::new(Area::Staged, 0, row),
+                })
+                .expect("pushed");
+        }
+        for row in [3, RUN_ENTRIES as u64 + 5, RUN_ENTRIES as u64 + 100] {
+            second
+                .push(KeyEntry {
+                    hash: row.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                    place: Place::new(Area::Published, 1, row),
+                })
+                .expect("pushed");
+        }
+        assert_eq!(first.runs.len(), 1);
+        let runs = [first.finish(), second.finish()];
+        let mut rows = Vec::new();
+        for_each_hit(runs.iter(), |hits| {
+            rows.push(hits.iter().map(|hit| (hit.place.area(), hit.place.row())).collect::<Vec<_>>());
+            Ok(())
+        })
+        .expect("merged");
+        rows.sort();
+        let late = RUN_ENTRIES as u64 + 5;
+        assert_eq!(rows, [[(Area::Staged, 3), (Area::Published, 3)], [(Area::Staged, late), (Area::Published, late)]]);
+    }
+}

@@ -1,0 +1,19 @@
+//! The data engine: sources, the audit pass, settling, scans and SQL. The only crate that names DataFusion.
+//!
+//! It must not know the registry's database, manifests as text, or the command line. Row rules and metric states come
+//! from `datamesh-quality`, table metadata from `datamesh-iceberg`; this crate moves the batches between them.
+
+mod audit;
+mod candidate;
+mod engine;
+mod error;
+mod files;
+mod keys;
+mod quarantine;
+mod query;
+mod settle;
+mod source;
+mod stage;
+mod writer;
+
+pub use engine::{DataEngine, EngineOptions};

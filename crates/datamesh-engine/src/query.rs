@@ -1,0 +1,149 @@
+//! SQL over the catalog: `domain.product.table`, each table pinned to the pointer that one registry read saw.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider, TableProvider};
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
+use datamesh_core::ports::{CatalogProduct, TablePointer};
+use datamesh_core::{Error, ErrorCode, Name, Result};
+use datamesh_iceberg::OpenTable;
+
+use crate::error::{unwrap, wrap};
+use crate::files::{FilesTable, ScanFile};
+
+/// A query with every table resolved.
+#[derive(Debug)]
+pub struct PlannedQuery {
+    pub(crate) frame: DataFrame,
+    pub(crate) tables: Vec<String>,
+}
+
+/// The tables of one product version. Manifests are read when a query names the table.
+struct ProductSchema {
+    name: String,
+    tables: BTreeMap<String, TablePointer>,
+    used: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl fmt::Debug for ProductSchema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProductSchema").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for ProductSchema {
+    fn table_names(&self) -> Vec<String> {
+        self.tables.keys().cloned().collect()
+    }
+
+    async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        let Some(pointer) = self.tables.get(name) else { return Ok(None) };
+        let table = OpenTable::parse(&pointer.metadata, &pointer.metadata_location).map_err(wrap)?;
+        let files = scan_files(&table).await.map_err(wrap)?;
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(format!("{}.{name}", self.name));
+        Ok(Some(Arc::new(FilesTable::new(table.arrow_schema().map_err(wrap)?, files))))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.tables.contains_key(name)
+    }
+}
+
+/// The data files of a published table.
+pub(crate) async fn scan_files(table: &OpenTable) -> Result<Vec<ScanFile>> {
+    let files = table.data_files().await?;
+    let path = |url: &str| datamesh_iceberg::local::to_path(url);
+    Ok(files.into_iter().map(|file| ScanFile { path: path(&file.url), bytes: file.bytes, rows: file.rows }).collect())
+}
+
+/// Registers every product of the catalog: `product_v1`, and the bare name for the newest active major, else the newest draft.
+fn register(context: &SessionContext, catalog: &[CatalogProduct]) -> Result<Arc<Mutex<BTreeSet<String>>>> {
+    let used: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+    let mut domains: BTreeMap<&str, Arc<MemoryCatalogProvider>> = BTreeMap::new();
+    let mut newest: HashMap<(&str, &str), (bool, u64, &CatalogProduct)> = HashMap::new();
+    for product in catalog {
+        let key = &product.key;
+        let domain = domains.entry(&key.domain).or_insert_with(|| Arc::new(MemoryCatalogProvider::new()));
+        add(domain, &key.namespace(), product, &used)?;
+        let contract = &product.revision.contract;
+        let draft = match contract.declared.get("status").and_then(serde_json::Value::as_str) {
+            Some(status) => status != "active",
+            None => contract.version.major == 0,
+        };
+        let rank = (!draft, key.major, product);
+        let best = newest.entry((&key.domain, &key.product)).or_insert(rank);
+        if (rank.0, rank.1) > (best.0, best.1) {
+            *best = rank;
+        }
+    }
+    for ((domain, name), (_, _, product)) in &newest {
+        if let Some(domain) = domains.get(domain) {
+            add(domain, name, product, &used)?;
+        }
+    }
+    for (name, domain) in domains {
+        context.register_catalog(name, domain);
+    }
+    Ok(used)
+}
+
+fn add(
+    domain: &MemoryCatalogProvider,
+    schema: &str,
+    product: &CatalogProduct,
+    used: &Arc<Mutex<BTreeSet<String>>>,
+) -> Result<()> {
+    // A table's SQL name is its normalised one; the registry keeps it as the contract writes it.
+    let name = |table: &str| Name::new(table).map_or_else(|_| table.to_owned(), |name| name.sql());
+    let tables = product.tables.iter().map(|pointer| (name(&pointer.table), pointer.clone())).collect();
+    let provider = ProductSchema { name: product.key.to_string(), tables, used: used.clone() };
+    let done = domain.register_schema(schema, Arc::new(provider));
+    done.map(|_| ()).map_err(|error| unwrap(ErrorCode::Internal, "cannot register the catalog", error))
+}
+
+/// Plans a query. Only reading is allowed.
+pub(crate) async fn plan(context: &SessionContext, sql: &str, catalog: &[CatalogProduct]) -> Result<PlannedQuery> {
+    let used = register(context, catalog)?;
+    let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    let frame = context.sql_with_options(sql, read_only).await.map_err(|error| {
+        let error = unwrap(ErrorCode::InvalidQuery, "the query cannot be planned", error);
+        match help(&error, catalog) {
+            Some(help) => error.with_help(help),
+            None => error,
+        }
+    })?;
+    let tables = used.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+    Ok(PlannedQuery { frame, tables })
+}
+
+fn help(error: &Error, catalog: &[CatalogProduct]) -> Option<String> {
+    let text = error.to_string();
+    if text.contains("not supported") {
+        return Some("queries only read; data comes in through `datamesh publish`".to_owned());
+    }
+    if !text.contains("not found") || !text.contains("table") {
+        return None;
+    }
+    let mut names: Vec<String> = catalog
+        .iter()
+        .flat_map(|product| {
+            let sql = |table: &str| table.to_ascii_lowercase().replace('-', "_");
+            product
+                .tables
+                .iter()
+                .map(move |pointer| format!("{}.{}.{}", product.key.domain, product.key.product, sql(&pointer.table)))
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    Some(if names.is_empty() {
+        "nothing is published yet; `datamesh publish PRODUCT` publishes".to_owned()
+    } else {
+        format!("a table is named domain.product.table; there are: {}", names.join(", "))
+    })
+}

@@ -1,0 +1,426 @@
+//! Settling: doubled keys leave the staged files, against the rows that are published already where the table appends.
+//!
+//! A staged table can be settled again against another base: nothing that was staged is changed, files that hold a
+//! doubled key are written anew.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{BooleanArray, RecordBatch, new_null_array};
+use datafusion::arrow::buffer::BooleanBuffer;
+use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::datatypes::Schema;
+use datafusion::parquet::arrow::ProjectionMask;
+use datafusion::parquet::arrow::arrow_reader::{
+    ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
+};
+use datamesh_core::Result;
+use datamesh_core::contract::WriteMode;
+use datamesh_core::ports::QuarantineFile;
+use datamesh_core::verdict::{Reason, Sample, TableReport};
+use datamesh_iceberg::{NewDataFile, OpenTable, TableDraft, local};
+use datamesh_quality::MetricStates;
+use datamesh_quality::values::show;
+
+use crate::audit::{AuditPlan, PartitionResult, QuarantinePart, StagedFile, count};
+use crate::error::{arrow, parquet_read};
+use crate::files::ScanFile;
+use crate::keys::{Area, KeyEntry, KeyReader, KeyRuns, Place, for_each_hit};
+use crate::quarantine;
+use crate::writer::PartWriter;
+
+/// Hash hits confirmed by value at a time.
+const CONFIRM: usize = 1 << 19;
+/// Rows read at a time.
+const BATCH: usize = 8192;
+
+/// One table's finished pass.
+#[derive(Debug)]
+pub struct StagedTable {
+    pub(crate) audit: Arc<AuditPlan>,
+    pub(crate) draft: Arc<TableDraft>,
+    pub(crate) result: PartitionResult,
+    pub(crate) content: String,
+    pub(crate) bytes_read: u64,
+    pub(crate) ignored_columns: Vec<String>,
+    pub(crate) missing_columns: Vec<String>,
+    pub(crate) missing_required: Vec<String>,
+}
+
+/// A staged table judged against one base.
+#[derive(Debug)]
+pub struct SettledTable {
+    pub(crate) audit: Arc<AuditPlan>,
+    pub(crate) draft: TableDraft,
+    pub(crate) files: Vec<StagedFile>,
+    pub(crate) quarantine: Vec<QuarantineFile>,
+    pub(crate) published: Vec<ScanFile>,
+    pub(crate) states: MetricStates,
+    pub(crate) report: TableReport,
+}
+
+impl SettledTable {
+    /// The files of the candidate: those staged, and with append those published already.
+    pub(crate) fn candidate(&self) -> Vec<ScanFile> {
+        let staged = self.files.iter().map(|file| ScanFile {
+            path: file.part.path.clone(),
+            bytes: file.part.bytes,
+            rows: file.part.rows,
+        });
+        self.published.iter().cloned().chain(staged).collect()
+    }
+
+    pub(crate) fn new_files(&self) -> Vec<NewDataFile> {
+        let files = self.files.iter().map(|file| NewDataFile {
+            path: file.part.path.clone(),
+            bytes: file.part.bytes,
+            footer: file.part.footer.clone(),
+            partition: file.partition.clone(),
+            nan_counts: file.part.nan_counts.clone(),
+        });
+        files.collect()
+    }
+}
+
+/// The rows to take out, by file: row number and the key that is doubled.
+type Doubled = BTreeMap<(Area, u32), Vec<(u64, usize)>>;
+
+/// Settles a staged table against `base`. Blocking: reads and writes files.
+pub(crate) fn settle(staged: &StagedTable, base: Option<OpenTable>, base_files: Vec<ScanFile>) -> Result<SettledTable> {
+    let audit = &staged.audit;
+    let append = audit.table.write == WriteMode::Append;
+    let published = if append { base_files } else { Vec::new() };
+    let draft = TableDraft::new(&audit.table, staged.draft.folder(), base)?;
+
+    let doubled = find_doubled(staged, &published)?;
+    let mut work = Rewrite {
+        audit,
+        reasons: staged.result.reasons.clone(),
+        states: staged.result.metrics.clone(),
+        files: Vec::new(),
+        quarantine: Vec::new(),
+        moved: None,
+    };
+    for file in &staged.result.data {
+        work.data_file(file, doubled.get(&(Area::Staged, file.id)).map_or(&[], Vec::as_slice))?;
+    }
+    for file in &staged.result.quarantine {
+        work.quarantine_file(file, doubled.get(&(Area::Quarantined, file.id)).map_or(&[], Vec::as_slice))?;
+    }
+    work.close_moved()?;
+    for folder in [&audit.data_folder, &audit.quarantine_folder] {
+        if folder.exists() {
+            local::sync_folder(folder)?;
+        }
+    }
+
+    let mut states = work.states;
+    for file in &published {
+        add_published(audit, file, &mut states)?;
+    }
+    let rows_published: u64 = work.files.iter().map(|file| file.part.rows).sum();
+    let quarantined: u64 = work.quarantine.iter().map(|part| part.part.rows).sum();
+    let quarantine = work.quarantine.iter().map(|part| QuarantineFile {
+        table: audit.table.name.to_string(),
+        path: local::to_url(&part.part.path),
+        rows: part.part.rows,
+    });
+    let report = TableReport {
+        table: audit.table.name.to_string(),
+        write: audit.table.write,
+        rows_in: staged.result.rows_in,
+        published: rows_published,
+        quarantined,
+        total_rows: rows_published + published.iter().map(|file| file.rows).sum::<u64>(),
+        bytes_read: staged.bytes_read,
+        content: staged.content.clone(),
+        limit_percent: audit.table.quarantine.percent,
+        reasons: work.reasons,
+        metrics: Vec::new(),
+        ignored_columns: staged.ignored_columns.clone(),
+        missing_columns: staged.missing_columns.clone(),
+        missing_required: staged.missing_required.clone(),
+        repeat_of: None,
+    };
+    let quarantine = quarantine.collect();
+    Ok(SettledTable { audit: audit.clone(), draft, files: work.files, quarantine, published, states, report })
+}
+
+/// Finds every incoming row whose key another incoming or a published row has.
+fn find_doubled(staged: &StagedTable, published: &[ScanFile]) -> Result<Doubled> {
+    let audit = &staged.audit;
+    let mut doubled = Doubled::new();
+    for (index, key) in audit.keys.iter().enumerate() {
+        let incoming = staged.result.keys.get(index).map_or(&[][..], Vec::as_slice);
+        let mut theirs = KeyRuns::new(&audit.data_folder, format!("published-k{index}"));
+        for (id, file) in (0_u32..).zip(published) {
+            let mut row = 0;
+            for batch in read_columns(&file.path, &key.rule.columns, None)? {
+                let batch = batch.map_err(|error| parquet_read(&file.path, error))?;
+                key.hashes(&batch, |at, hash| {
+                    theirs.push(KeyEntry { hash, place: Place::new(Area::Published, id, row + at as u64) })
+                })?;
+                row += batch.num_rows() as u64;
+            }
+        }
+        let theirs = theirs.finish();
+        let mut hits: Vec<KeyEntry> = Vec::new();
+        let mut confirm = |hits: &mut Vec<KeyEntry>| -> Result<()> {
+            for place in confirm_by_value(staged, published, key, hits)? {
+                doubled.entry((place.area(), place.file())).or_default().push((place.row(), index));
+            }
+            hits.clear();
+            Ok(())
+        };
+        for_each_hit(incoming.iter().chain([&theirs]), |group| {
+            if group.iter().any(|hit| hit.place.area() != Area::Published) {
+                hits.extend_from_slice(group);
+            }
+            if hits.len() >= CONFIRM { confirm(&mut hits) } else { Ok(()) }
+        })?;
+        confirm(&mut hits)?;
+    }
+    doubled.values_mut().for_each(|rows| rows.sort_unstable());
+    Ok(doubled)
+}
+
+/// Of rows with equal hashes, the incoming ones whose keys really are equal to another's.
+fn confirm_by_value(
+    staged: &StagedTable,
+    published: &[ScanFile],
+    key: &KeyReader,
+    hits: &[KeyEntry],
+) -> Result<Vec<Place>> {
+    let mut by_file: BTreeMap<(Area, u32), Vec<u64>> = BTreeMap::new();
+    for hit in hits {
+        by_file.entry((hit.place.area(), hit.place.file())).or_default().push(hit.place.row());
+    }
+    let mut groups: HashMap<Box<[u8]>, Vec<Place>> = HashMap::new();
+    for ((area, file), mut rows) in by_file {
+        rows.sort_unstable();
+        let path = match area {
+            Area::Published => published.get(file as usize).map(|file| file.path.as_path()),
+            Area::Staged => {
+                staged.result.data.iter().find(|staged| staged.id == file).map(|staged| staged.part.path.as_path())
+            }
+            Area::Quarantined => {
+                staged.result.quarantine.iter().find(|part| part.id == file).map(|part| part.part.path.as_path())
+            }
+        };
+        let Some(path) = path else { continue };
+        let mut next = rows.iter();
+        for batch in read_columns(path, &key.rule.columns, Some(&rows))? {
+            let batch = batch.map_err(|error| parquet_read(path, error))?;
+            let keys = key.keys(&batch)?;
+            for at in 0..batch.num_rows() {
+                let Some(row) = next.next() else { break };
+                if let Some((bytes, whole)) = &keys
+                    && whole[at]
+                {
+                    groups.entry(bytes.row(at).data().into()).or_default().push(Place::new(area, file, *row));
+                }
+            }
+        }
+    }
+    let doubled = groups.into_values().filter(|places| places.len() > 1);
+    let mut places: Vec<Place> = doubled.flatten().filter(|place| place.area() != Area::Published).collect();
+    places.sort_unstable();
+    Ok(places)
+}
+
+/// Reads some columns of a Parquet file, all rows or those of `rows` (sorted, distinct). Columns that the file does not
+/// have are left out.
+fn read_columns(path: &Path, columns: &[String], rows: Option<&[u64]>) -> Result<ParquetRecordBatchReader> {
+    let file = File::open(path)
+        .map_err(|error| datamesh_core::Error::io(datamesh_core::ErrorCode::SourceUnreadable, "open", path, error))?;
+    let mut builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| parquet_read(path, error))?;
+    let schema = builder.schema().clone();
+    let roots =
+        schema.fields().iter().enumerate().filter(|(_, field)| columns.contains(field.name())).map(|(at, _)| at);
+    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+    builder = builder.with_projection(mask).with_batch_size(BATCH);
+    if let Some(rows) = rows {
+        let total = builder.metadata().file_metadata().num_rows().max(0) as usize;
+        let ranges = rows.chunk_by(|a, b| a + 1 == *b).map(|run| run[0] as usize..run[run.len() - 1] as usize + 1);
+        builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, total));
+    }
+    builder.build().map_err(|error| parquet_read(path, error))
+}
+
+/// Counts the metrics of a published file.
+fn add_published(audit: &AuditPlan, file: &ScanFile, states: &mut MetricStates) -> Result<()> {
+    let columns: Vec<String> = audit.metrics.columns().into_iter().map(str::to_owned).collect();
+    if columns.is_empty() {
+        states.rows += file.rows as i64;
+        return Ok(());
+    }
+    for batch in read_columns(&file.path, &columns, None)? {
+        let batch = batch.map_err(|error| parquet_read(&file.path, error))?;
+        audit.metrics.update(states, &complete(audit, &columns, &batch)?, None);
+    }
+    Ok(())
+}
+
+/// Adds columns that an older file does not have, as null.
+fn complete(audit: &AuditPlan, columns: &[String], batch: &RecordBatch) -> Result<RecordBatch> {
+    let (mut fields, mut arrays) = (Vec::new(), Vec::new());
+    for name in columns {
+        let field = audit.schema.field_with_name(name).map_err(arrow)?;
+        fields.push(field.clone());
+        arrays.push(
+            batch.column_by_name(name).cloned().unwrap_or_else(|| new_null_array(field.data_type(), batch.num_rows())),
+        );
+    }
+    let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options).map_err(arrow)
+}
+
+struct Rewrite<'a> {
+    audit: &'a Arc<AuditPlan>,
+    reasons: BTreeMap<String, datamesh_core::verdict::RuleCount>,
+    states: MetricStates,
+    files: Vec<StagedFile>,
+    quarantine: Vec<QuarantinePart>,
+    moved: Option<(u32, PartWriter)>,
+}
+
+impl Rewrite<'_> {
+    fn reason(&self, key: usize) -> Reason {
+        let rule = &self.audit.keys[key].rule;
+        Reason { rule: rule.rule.clone(), column: rule.path(), value: None }
+    }
+
+    /// Counts the doubled keys of a batch's rows, with the key's value as sample where it may be shown.
+    fn count(&mut self, batch: &RecordBatch, row: usize, keys: &[usize]) {
+        for key in keys {
+            let reason = self.reason(*key);
+            let columns = &self.audit.keys[*key].rule.columns;
+            let value = if self.audit.table.protects(&reason.column) {
+                None
+            } else {
+                let cells = columns
+                    .iter()
+                    .map(|name| batch.column_by_name(name).and_then(|array| show(array, row)).unwrap_or_default());
+                Some(cells.collect::<Vec<_>>().join(", "))
+            };
+            count(&mut self.reasons, &reason, Sample { file: None, position: None, value });
+        }
+    }
+
+    /// Keeps a staged file, or writes it anew without the doubled rows, which go to quarantine.
+    fn data_file(&mut self, file: &StagedFile, doubled: &[(u64, usize)]) -> Result<()> {
+        if doubled.is_empty() {
+            self.files.push(file.clone());
+            return Ok(());
+        }
+        let (id, path) = self.audit.new_data_file();
+        let mut writer = None;
+        let mut first = 0;
+        for batch in open(&file.part.path)? {
+            let batch = batch.map_err(|error| parquet_read(&file.part.path, error))?;
+            // The reader does not keep the schema's own metadata objects; the layout is the same.
+            let batch = RecordBatch::try_new(self.audit.schema.clone(), batch.columns().to_vec()).map_err(arrow)?;
+            let rows = keys_by_row(doubled, first, batch.num_rows());
+            first += batch.num_rows() as u64;
+            let gone = BooleanBuffer::collect_bool(batch.num_rows(), |row| rows.contains_key(&row));
+            let kept = filter_record_batch(&batch, &BooleanArray::new(!&gone, None)).map_err(arrow)?;
+            if kept.num_rows() > 0 {
+                if writer.is_none() {
+                    writer = Some(PartWriter::create(&path, &self.audit.schema)?);
+                }
+                if let Some(writer) = &mut writer {
+                    writer.write(&kept)?;
+                }
+            }
+            if !rows.is_empty() {
+                let mut counted = MetricStates::default();
+                self.audit.metrics.update(&mut counted, &batch, Some(&gone));
+                self.states.subtract(&counted);
+                self.move_rows(&batch, &gone, &rows)?;
+            }
+        }
+        if let Some(writer) = writer {
+            self.files.push(StagedFile { id, part: writer.close()?, partition: file.partition.clone() });
+        }
+        Ok(())
+    }
+
+    fn move_rows(
+        &mut self,
+        batch: &RecordBatch,
+        gone: &BooleanBuffer,
+        rows: &BTreeMap<usize, Vec<usize>>,
+    ) -> Result<()> {
+        let mut reasons = Vec::new();
+        for (row, keys) in rows {
+            self.count(batch, *row, keys);
+            reasons.push(keys.iter().map(|key| self.reason(*key)).collect::<Vec<_>>());
+        }
+        let moved = filter_record_batch(batch, &BooleanArray::new(gone.clone(), None)).map_err(arrow)?;
+        let nowhere = vec![None; reasons.len()];
+        let unknown = vec![None; reasons.len()];
+        let schema = &self.audit.quarantine_schema;
+        let out = quarantine::batch(schema, moved.columns().to_vec(), None, &nowhere, &unknown, &reasons)?;
+        if self.moved.is_none() {
+            let (id, path) = self.audit.new_quarantine_file();
+            self.moved = Some((id, PartWriter::create(&path, schema)?));
+        }
+        match &mut self.moved {
+            Some((_, writer)) => writer.write(&out),
+            None => Ok(()),
+        }
+    }
+
+    fn close_moved(&mut self) -> Result<()> {
+        if let Some((id, writer)) = self.moved.take() {
+            self.quarantine.push(QuarantinePart { id, part: writer.close()? });
+        }
+        Ok(())
+    }
+
+    /// Keeps a quarantine file, or writes it anew with the doubled keys among the reasons.
+    fn quarantine_file(&mut self, file: &QuarantinePart, doubled: &[(u64, usize)]) -> Result<()> {
+        if doubled.is_empty() {
+            self.quarantine.push(file.clone());
+            return Ok(());
+        }
+        let (id, path) = self.audit.new_quarantine_file();
+        let mut writer = PartWriter::create(&path, &self.audit.quarantine_schema)?;
+        let mut first = 0;
+        for batch in open(&file.part.path)? {
+            let batch = batch.map_err(|error| parquet_read(&file.part.path, error))?;
+            let batch =
+                RecordBatch::try_new(self.audit.quarantine_schema.clone(), batch.columns().to_vec()).map_err(arrow)?;
+            let rows = keys_by_row(doubled, first, batch.num_rows());
+            first += batch.num_rows() as u64;
+            let mut reasons = quarantine::decode(&batch);
+            for (row, keys) in &rows {
+                self.count(&batch, *row, keys);
+                reasons[*row].extend(keys.iter().map(|key| self.reason(*key)));
+            }
+            writer.write(&quarantine::with_reasons(&batch, &reasons)?)?;
+        }
+        self.quarantine.push(QuarantinePart { id, part: writer.close()? });
+        Ok(())
+    }
+}
+
+fn open(path: &PathBuf) -> Result<ParquetRecordBatchReader> {
+    let file = File::open(path)
+        .map_err(|error| datamesh_core::Error::io(datamesh_core::ErrorCode::SourceUnreadable, "open", path, error))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| parquet_read(path, error))?;
+    builder.with_batch_size(BATCH).build().map_err(|error| parquet_read(path, error))
+}
+
+/// The doubled rows among `count` rows from row `first` of the file, with their keys.
+fn keys_by_row(doubled: &[(u64, usize)], first: u64, count: usize) -> BTreeMap<usize, Vec<usize>> {
+    let start = doubled.partition_point(|(row, _)| *row < first);
+    let end = doubled.partition_point(|(row, _)| *row < first + count as u64);
+    let mut rows: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (row, key) in &doubled[start..end] {
+        rows.entry((row - first) as usize).or_default().push(*key);
+    }
+    rows
+}

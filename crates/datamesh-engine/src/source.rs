@@ -1,0 +1,186 @@
+//! Sources: files to batches of the contract's columns, with every fault beside its row.
+//!
+//! A batch has the contract's columns in order and then the hidden columns of [`Hidden`]. A record that cannot be
+//! tokenised, or a cell that does not fit its type, stops nothing: the row goes on with a fault and its raw text.
+
+mod build;
+mod csv;
+mod exec;
+mod json;
+mod parquet;
+mod resolve;
+mod text;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datamesh_app::Progress;
+use datamesh_core::Table;
+use datamesh_core::contract::CsvOptions;
+use datamesh_core::verdict::Reason;
+use twox_hash::XxHash3_128;
+
+pub(crate) use exec::SourceExec;
+pub(crate) use resolve::{SourceFile, resolve};
+
+/// Names of the hidden columns. Contract columns cannot start with `__`.
+pub(crate) struct Hidden;
+
+impl Hidden {
+    /// Raw text of a record with a fault; null otherwise.
+    pub(crate) const RAW: &'static str = "__raw";
+    /// The faults found while reading, as a JSON list of reasons; null where there is none.
+    pub(crate) const FAULTS: &'static str = "__faults";
+    /// Index of the source file.
+    pub(crate) const FILE: &'static str = "__file";
+    /// Line (text) or row (Parquet) in the file, from 1.
+    pub(crate) const POSITION: &'static str = "__position";
+
+    /// How many there are.
+    pub(crate) const COUNT: usize = 4;
+
+    pub(crate) fn fields() -> [Field; Self::COUNT] {
+        [
+            Field::new(Self::RAW, DataType::Binary, true),
+            Field::new(Self::FAULTS, DataType::Utf8, true),
+            Field::new(Self::FILE, DataType::UInt32, false),
+            Field::new(Self::POSITION, DataType::UInt64, false),
+        ]
+    }
+}
+
+/// The schema of source batches: the data file's columns, then the hidden ones.
+pub(crate) fn source_schema(columns: &Schema) -> SchemaRef {
+    let hidden = Hidden::fields().into_iter().map(Arc::new);
+    Arc::new(Schema::new(columns.fields().iter().cloned().chain(hidden).collect::<Vec<_>>()))
+}
+
+/// What all readers of one table's source find out together.
+pub(crate) struct SourceFacts {
+    table: String,
+    bytes: AtomicU64,
+    total: Option<u64>,
+    content: Mutex<Content>,
+    columns: Mutex<(BTreeSet<String>, BTreeSet<String>)>,
+    progress: Arc<dyn Progress>,
+}
+
+impl std::fmt::Debug for SourceFacts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SourceFacts").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+impl SourceFacts {
+    pub(crate) fn new(table: &str, total: Option<u64>, progress: Arc<dyn Progress>) -> Self {
+        Self {
+            table: table.to_owned(),
+            bytes: AtomicU64::new(0),
+            total,
+            content: Mutex::new(Content::default()),
+            columns: Mutex::default(),
+            progress,
+        }
+    }
+
+    /// `bytes` more were read from the disk or the pipe.
+    pub(crate) fn read(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.progress.read(&self.table, bytes, self.total);
+    }
+
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_content(&self, content: Content) {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner).merge(content);
+    }
+
+    pub(crate) fn content(&self) -> String {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner).identity()
+    }
+
+    /// Columns of a file that the contract does not name, and columns of the contract that the file does not have.
+    pub(crate) fn add_columns(&self, ignored: Vec<String>, missing: Vec<String>) {
+        let mut columns = self.columns.lock().unwrap_or_else(PoisonError::into_inner);
+        columns.0.extend(ignored);
+        columns.1.extend(missing);
+    }
+
+    pub(crate) fn columns(&self) -> (Vec<String>, Vec<String>) {
+        let columns = self.columns.lock().unwrap_or_else(PoisonError::into_inner);
+        (columns.0.iter().cloned().collect(), columns.1.iter().cloned().collect())
+    }
+}
+
+/// Identity of a set of records: the sum of their 128-bit hashes, so that neither order nor file limits count.
+///
+/// The hash is XXH3, seeded with what gives a record its meaning (a header, say). It tells repeats from news; it is no
+/// protection against somebody who makes two contents collide on purpose, who could only keep their own data out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Content {
+    rows: u64,
+    sum: u128,
+}
+
+impl Content {
+    pub(crate) fn add(&mut self, seed: u64, record: &[u8]) {
+        self.rows += 1;
+        self.sum = self.sum.wrapping_add(XxHash3_128::oneshot_with_seed(seed, record));
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+
+    fn identity(self) -> String {
+        format!("xxh3-1:{}:{:032x}", self.rows, self.sum)
+    }
+}
+
+/// What readers need to know of a table.
+#[derive(Debug)]
+pub(crate) struct TableLayout {
+    pub(crate) table: Table,
+    pub(crate) schema: SchemaRef,
+    pub(crate) csv: CsvOptions,
+    pub(crate) facts: Arc<SourceFacts>,
+    pub(crate) batch_size: usize,
+}
+
+/// A required column is in no file: the publication is rejected, which is an outcome and not a failure.
+#[derive(Debug)]
+pub(crate) struct MissingRequired(pub(crate) Vec<String>);
+
+impl std::fmt::Display for MissingRequired {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "required columns are missing: {}", self.0.join(", "))
+    }
+}
+
+impl std::error::Error for MissingRequired {}
+
+/// Compares a file's columns with the contract's, reports both differences, and refuses where a required one is missing.
+pub(crate) fn match_columns(layout: &TableLayout, present: &[&str]) -> Result<(), MissingRequired> {
+    let ignored =
+        present.iter().filter(|name| layout.table.column(name).is_none()).map(|name| (*name).to_owned()).collect();
+    let absent: Vec<_> =
+        layout.table.columns.iter().filter(|column| !present.contains(&column.name.as_str())).collect();
+    layout.facts.add_columns(ignored, absent.iter().map(|column| column.name.clone()).collect());
+    let required: Vec<String> = absent
+        .iter()
+        .filter(|column| column.required || column.primary_key)
+        .map(|column| column.name.clone())
+        .collect();
+    if required.is_empty() { Ok(()) } else { Err(MissingRequired(required)) }
+}
+
+/// Faults of one record, as the hidden column keeps them.
+pub(crate) fn encode_faults(faults: &[Reason]) -> String {
+    // A list of texts always serialises.
+    serde_json::to_string(faults).unwrap_or_default()
+}

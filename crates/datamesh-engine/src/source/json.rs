@@ -1,0 +1,72 @@
+//! NDJSON: one object a line. Numbers are read from their text, so nothing is rounded on the way.
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::error::DataFusionError;
+use std::collections::BTreeSet;
+
+use super::build::{BatchBuilder, ObjectKeys};
+use super::text::TextReader;
+use super::{Content, SourceFile, TableLayout};
+use crate::error::wrap;
+
+/// How many names of unknown keys are remembered.
+const MAX_IGNORED: usize = 1000;
+
+/// Reads a file and hands over full batches.
+pub(super) fn read(
+    layout: &TableLayout,
+    file: &SourceFile,
+    index: u32,
+    emit: &mut dyn FnMut(RecordBatch) -> bool,
+) -> Result<(), DataFusionError> {
+    let mut text = TextReader::open(file, &layout.facts).map_err(wrap)?;
+    let keys = ObjectKeys::new(&layout.table.columns);
+    let mut batch = BatchBuilder::new(layout, index);
+    let mut content = Content::default();
+    let mut ignored = BTreeSet::new();
+    let mut seen = vec![false; layout.table.columns.len()];
+    while let Some(line) = text.line().map_err(wrap)? {
+        let raw = &text.window()[..line.length];
+        if !line.overlong && raw.iter().all(u8::is_ascii_whitespace) {
+            text.consume(line.whole, 1);
+            continue;
+        }
+        let position = text.line_number();
+        content.add(0, raw);
+        match std::str::from_utf8(raw) {
+            _ if line.overlong => batch.append_broken(position, raw, "the record is too long"),
+            Err(_) => batch.append_broken(position, raw, "the record is not UTF-8"),
+            Ok(record) => match keys.read(record) {
+                Err(why) => batch.append_broken(position, raw, &why),
+                Ok(object) => {
+                    for (column, value) in object.values.iter().enumerate() {
+                        seen[column] |= value.is_some();
+                        match value {
+                            Some(value) => batch.append_json(column, value),
+                            None => batch.append_null(column),
+                        }
+                    }
+                    if ignored.len() < MAX_IGNORED {
+                        ignored.extend(object.unknown);
+                    }
+                    batch.end_record(position, || raw.to_vec());
+                }
+            },
+        }
+        text.consume(line.whole, u64::from(!line.overlong));
+        if line.overlong {
+            text.skip_line().map_err(wrap)?;
+        }
+        if batch.is_full() && !emit(batch.finish().map_err(wrap)?) {
+            return Ok(());
+        }
+    }
+    if !batch.is_empty() {
+        emit(batch.finish().map_err(wrap)?);
+    }
+    let missing =
+        layout.table.columns.iter().zip(&seen).filter(|(_, seen)| !**seen).map(|(column, _)| column.name.clone());
+    layout.facts.add_columns(ignored.into_iter().collect(), missing.collect());
+    layout.facts.add_content(content);
+    Ok(())
+}

@@ -1,0 +1,372 @@
+//! Parquet sources: columns by name, cast to the contract's types where nothing is lost.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BinaryBuilder, ListArray, MapArray, RecordBatch, StringArray, StringBuilder, StructArray,
+    UInt32Array, UInt64Array, new_null_array,
+};
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
+use datafusion::arrow::compute::{CastOptions, cast_with_options, kernels::cmp, nullif};
+use datafusion::arrow::datatypes::{DataType as Arrow, Field, TimeUnit};
+use datafusion::arrow::json::writer::LineDelimited;
+use datafusion::arrow::row::{RowConverter, SortField};
+use datafusion::error::DataFusionError;
+use datafusion::parquet::arrow::ProjectionMask;
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use datamesh_core::quality::RULE_TYPE;
+use datamesh_core::scalar::{self, Scalar};
+use datamesh_core::verdict::Reason;
+use datamesh_core::{DataType, Error, ErrorCode, Result};
+use datamesh_quality::values::{show, valid};
+use twox_hash::XxHash3_64;
+
+use super::{Content, SourceFile, TableLayout, encode_faults, match_columns, source_schema};
+use crate::error::{arrow, parquet_read, wrap};
+
+/// Reads a file and hands over its batches.
+pub(super) fn read(
+    layout: &TableLayout,
+    file: &SourceFile,
+    index: u32,
+    emit: &mut dyn FnMut(RecordBatch) -> bool,
+) -> Result<(), DataFusionError> {
+    let Some(path) = &file.path else {
+        return Err(wrap(Error::new(ErrorCode::InvalidArgument, "Parquet cannot be read from standard input")));
+    };
+    let open =
+        std::fs::File::open(path).map_err(|error| wrap(Error::io(ErrorCode::SourceUnreadable, "open", path, error)))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(open).map_err(|error| wrap(parquet_read(path, error)))?;
+    let schema = builder.schema().clone();
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    match_columns(layout, &names).map_err(|missing| DataFusionError::External(Box::new(missing)))?;
+    let wanted: Vec<usize> = (0..names.len())
+        .filter(|at| layout.table.column(names[*at]).is_some_and(|_| !names[..*at].contains(&names[*at])))
+        .collect();
+    let footer = builder.metadata().clone();
+    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted.iter().copied());
+    let sizes: Vec<(i64, u64)> = footer
+        .row_groups()
+        .iter()
+        .map(|group| {
+            let columns = group.columns().iter().enumerate().filter(|(leaf, _)| mask.leaf_included(*leaf));
+            (group.num_rows(), columns.map(|(_, column)| column.compressed_size().max(0) as u64).sum())
+        })
+        .collect();
+    let reader = builder.with_projection(mask).with_batch_size(layout.batch_size).build();
+    let reader = reader.map_err(|error| wrap(parquet_read(path, error)))?;
+
+    let mut content = RowHasher::default();
+    let mut position = 0_u64;
+    let mut groups = sizes.into_iter();
+    let mut counted = 0_i64;
+    for batch in reader {
+        let batch = batch.map_err(|error| wrap(parquet_read(path, error)))?;
+        while counted <= position as i64 {
+            let Some((rows, bytes)) = groups.next() else { break };
+            counted += rows.max(1);
+            layout.facts.read(bytes);
+        }
+        content.update(&batch).map_err(wrap)?;
+        let out = convert(layout, &batch, index, position).map_err(wrap)?;
+        position += batch.num_rows() as u64;
+        if !emit(out) {
+            return Ok(());
+        }
+    }
+    layout.facts.add_content(content.content);
+    Ok(())
+}
+
+/// Brings a batch of the file to the contract's columns, with faults.
+fn convert(layout: &TableLayout, batch: &RecordBatch, file: u32, position: u64) -> Result<RecordBatch> {
+    let rows = batch.num_rows();
+    let mut arrays: Vec<ArrayRef> = Vec::with_capacity(layout.table.columns.len());
+    let mut misfits: Vec<(usize, ArrayRef, BooleanBuffer)> = Vec::new();
+    for (at, (column, field)) in layout.table.columns.iter().zip(layout.schema.fields()).enumerate() {
+        let Some(source) = batch.column_by_name(&column.name) else {
+            arrays.push(new_null_array(field.data_type(), rows));
+            continue;
+        };
+        let (array, broken) = exact_cast(source, &column.data_type, field)?;
+        if broken.count_set_bits() > 0 {
+            misfits.push((at, source.clone(), broken));
+        }
+        arrays.push(array);
+    }
+    let mut raw = BinaryBuilder::new();
+    let mut faults = StringBuilder::new();
+    if misfits.is_empty() {
+        arrays.push(new_null_array(&Arrow::Binary, rows));
+        arrays.push(new_null_array(&Arrow::Utf8, rows));
+    } else {
+        for row in 0..rows {
+            let mut reasons = Vec::new();
+            for (at, source, broken) in &misfits {
+                if broken.value(row) {
+                    let column = &layout.table.columns[*at];
+                    let value = if column.is_protected() { None } else { show(source, row) };
+                    reasons.push(Reason { rule: RULE_TYPE.to_owned(), column: column.name.clone(), value });
+                }
+            }
+            if reasons.is_empty() {
+                raw.append_null();
+                faults.append_null();
+            } else {
+                raw.append_value(row_text(&batch.slice(row, 1)));
+                faults.append_value(encode_faults(&reasons));
+            }
+        }
+        arrays.push(Arc::new(raw.finish()));
+        arrays.push(Arc::new(faults.finish()));
+    }
+    arrays.push(Arc::new(UInt32Array::from_value(file, rows)));
+    arrays.push(Arc::new(UInt64Array::from_iter_values((1..=rows as u64).map(|row| position + row))));
+    RecordBatch::try_new(source_schema(&layout.schema), arrays).map_err(arrow)
+}
+
+/// A row of a Parquet file as text: a JSON object of its cells, or their plain text where JSON has no form for them.
+fn row_text(row: &RecordBatch) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut writer =
+        datafusion::arrow::json::WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut out);
+    let written = writer.write(row).and_then(|()| writer.finish());
+    drop(writer);
+    if written.is_err() {
+        let fields = row.schema();
+        let cells = fields.fields().iter().zip(row.columns());
+        let cells =
+            cells.map(|(field, array)| format!("{}={}", field.name(), show(array, 0).unwrap_or_else(|| "null".into())));
+        return cells.collect::<Vec<_>>().join(", ").into_bytes();
+    }
+    out.truncate(out.trim_ascii_end().len());
+    out
+}
+
+/// Casts an array to a contract type. The mask tells the rows whose value does not fit; they are null in the result.
+fn exact_cast(source: &ArrayRef, data_type: &DataType, field: &Field) -> Result<(ArrayRef, BooleanBuffer)> {
+    let rows = source.len();
+    let target = field.data_type();
+    let all_broken = || (new_null_array(target, rows), valid(source));
+    if let Arrow::Dictionary(_, values) = source.data_type() {
+        let plain = cast_with_options(source, values, &CastOptions::default()).map_err(arrow)?;
+        return exact_cast(&plain, data_type, field);
+    }
+    let text = matches!(source.data_type(), Arrow::Utf8 | Arrow::LargeUtf8 | Arrow::Utf8View);
+    match (data_type, target) {
+        (DataType::Array(item), Arrow::List(inner)) => {
+            let Some(list) = as_list(source)? else { return Ok(all_broken()) };
+            let (items, broken) = exact_cast(list.values(), &item.data_type, inner)?;
+            let broken = rows_with(list.offsets(), &broken, list.nulls());
+            let array = ListArray::try_new(inner.clone(), list.offsets().clone(), items, list.nulls().cloned())
+                .map_err(arrow)?;
+            null_out(Arc::new(array), broken)
+        }
+        (DataType::Struct(columns), Arrow::Struct(fields)) => {
+            let Some(structs) = source.as_struct_opt() else { return Ok(all_broken()) };
+            let mut children = Vec::new();
+            let mut broken = BooleanBuffer::new_unset(rows);
+            for (column, field) in columns.iter().zip(fields) {
+                match structs.column_by_name(&column.name) {
+                    Some(child) => {
+                        let (child, misfit) = exact_cast(child, &column.data_type, field)?;
+                        broken = &broken | &misfit;
+                        children.push(child);
+                    }
+                    None => children.push(new_null_array(field.data_type(), rows)),
+                }
+            }
+            let broken = &broken & &valid(source);
+            let array = StructArray::try_new_with_length(fields.clone(), children, structs.nulls().cloned(), rows)
+                .map_err(arrow)?;
+            null_out(Arc::new(array), broken)
+        }
+        (DataType::Map(key, value), Arrow::Map(entries, _)) => {
+            let (Some(map), Arrow::Struct(fields)) = (source.as_map_opt(), entries.data_type()) else {
+                return Ok(all_broken());
+            };
+            let [key_field, value_field] = fields.as_ref() else { return Ok(all_broken()) };
+            let (keys, bad_keys) = exact_cast(map.keys(), key, key_field)?;
+            if bad_keys.count_set_bits() > 0 {
+                return Ok(all_broken());
+            }
+            let (values, bad_values) = exact_cast(map.values(), &value.data_type, value_field)?;
+            let broken = rows_with(map.offsets(), &bad_values, map.nulls());
+            let inner = StructArray::try_new(fields.clone(), vec![keys, values], None).map_err(arrow)?;
+            let array = MapArray::try_new(entries.clone(), map.offsets().clone(), inner, map.nulls().cloned(), false);
+            null_out(Arc::new(array.map_err(arrow)?), broken)
+        }
+        (DataType::Array(_) | DataType::Struct(_) | DataType::Map(..), _) => Ok(all_broken()),
+        _ if text => from_text(source, data_type, target),
+        // Text is no number and a number is no text: neither becomes the other unasked.
+        (DataType::String | DataType::Json | DataType::Uuid, _) => Ok(all_broken()),
+        _ => from_typed(source, target),
+    }
+}
+
+fn as_list(source: &ArrayRef) -> Result<Option<ListArray>> {
+    let (Arrow::List(inner) | Arrow::LargeList(inner) | Arrow::FixedSizeList(inner, _)) = source.data_type() else {
+        return Ok(None);
+    };
+    let list = cast_with_options(source, &Arrow::List(inner.clone()), &CastOptions::default()).map_err(arrow)?;
+    Ok(list.as_list_opt::<i32>().cloned())
+}
+
+fn rows_with(
+    offsets: &datafusion::arrow::buffer::OffsetBuffer<i32>,
+    items: &BooleanBuffer,
+    nulls: Option<&NullBuffer>,
+) -> BooleanBuffer {
+    BooleanBuffer::collect_bool(offsets.len() - 1, |row| {
+        let (start, end) = (offsets[row] as usize, offsets[row + 1] as usize);
+        nulls.is_none_or(|nulls| nulls.is_valid(row)) && items.slice(start, end - start).count_set_bits() > 0
+    })
+}
+
+fn null_out(array: ArrayRef, broken: BooleanBuffer) -> Result<(ArrayRef, BooleanBuffer)> {
+    if broken.count_set_bits() == 0 {
+        return Ok((array, broken));
+    }
+    let mask = datafusion::arrow::array::BooleanArray::new(broken.clone(), None);
+    Ok((nullif(&array, &mask).map_err(arrow)?, broken))
+}
+
+/// Text cells, read like those of a text file.
+fn from_text(source: &ArrayRef, data_type: &DataType, target: &Arrow) -> Result<(ArrayRef, BooleanBuffer)> {
+    let text = cast_with_options(source, &Arrow::Utf8, &CastOptions::default()).map_err(arrow)?;
+    if matches!(data_type, DataType::String | DataType::Json) {
+        return Ok((text, BooleanBuffer::new_unset(source.len())));
+    }
+    let texts: &StringArray = text.as_string();
+    let mut broken = datafusion::arrow::array::BooleanBufferBuilder::new(texts.len());
+    let parsed: Vec<Option<Scalar>> = texts
+        .iter()
+        .map(|cell| {
+            let value = cell.map(|cell| scalar::parse(cell, data_type));
+            broken.append(matches!(value, Some(Err(_))));
+            value.and_then(Result::ok)
+        })
+        .collect();
+    Ok((scalars(&parsed, target)?, broken.finish()))
+}
+
+fn scalars(values: &[Option<Scalar>], target: &Arrow) -> Result<ArrayRef> {
+    use datafusion::arrow::array::{BooleanArray, Decimal128Array, Float64Array, Int64Array};
+    let integers =
+        || values.iter().map(|value| if let Some(Scalar::Integer(value)) = value { Some(*value) } else { None });
+    let doubles =
+        || values.iter().map(|value| if let Some(Scalar::Double(value)) = value { Some(*value) } else { None });
+    let wide: ArrayRef = match target {
+        Arrow::Utf8 => Arc::new(
+            values
+                .iter()
+                .map(|value| if let Some(Scalar::Text(text)) = value { Some(text) } else { None })
+                .collect::<StringArray>(),
+        ),
+        Arrow::Boolean => Arc::new(
+            values
+                .iter()
+                .map(|value| if let Some(Scalar::Boolean(value)) = value { Some(*value) } else { None })
+                .collect::<BooleanArray>(),
+        ),
+        Arrow::Float32 | Arrow::Float64 => Arc::new(doubles().collect::<Float64Array>()),
+        Arrow::Decimal128(precision, scale) => {
+            let decimals =
+                values.iter().map(|value| if let Some(Scalar::Decimal(value)) = value { Some(*value) } else { None });
+            Arc::new(decimals.collect::<Decimal128Array>().with_precision_and_scale(*precision, *scale).map_err(arrow)?)
+        }
+        Arrow::Date32 => {
+            let days: ArrayRef = Arc::new(integers().collect::<Int64Array>());
+            cast_with_options(&days, &Arrow::Int32, &CastOptions::default()).map_err(arrow)?
+        }
+        _ => Arc::new(integers().collect::<Int64Array>()),
+    };
+    cast_with_options(&wide, target, &CastOptions::default()).map_err(arrow)
+}
+
+/// Typed cells: cast there and back, and whatever does not come back was not the same value.
+fn from_typed(source: &ArrayRef, target: &Arrow) -> Result<(ArrayRef, BooleanBuffer)> {
+    let rows = source.len();
+    if source.data_type() == target {
+        return Ok((source.clone(), BooleanBuffer::new_unset(rows)));
+    }
+    let all_broken = || (new_null_array(target, rows), valid(source));
+    if !is_convertible(source.data_type(), target) {
+        return Ok(all_broken());
+    }
+    let options = CastOptions { safe: true, ..CastOptions::default() };
+    let Ok(array) = cast_with_options(source, target, &options) else { return Ok(all_broken()) };
+    let Ok(back) = cast_with_options(&array, source.data_type(), &options) else { return Ok(all_broken()) };
+    let lossy_by_nature = matches!(target, Arrow::Float32 | Arrow::Float64)
+        && matches!(source.data_type(), Arrow::Decimal128(..) | Arrow::Float64);
+    let broken = if lossy_by_nature {
+        // A double is the nearest one to a decimal; only what becomes null or infinite is lost.
+        &valid(source) & &!&valid(&array)
+    } else {
+        cmp::distinct(&back, source).map_err(arrow)?.values().clone()
+    };
+    null_out(array, broken)
+}
+
+/// Conversions that keep the meaning of a value. A local time is no instant, and a number is no date.
+fn is_convertible(from: &Arrow, to: &Arrow) -> bool {
+    match (from, to) {
+        (Arrow::Null, _) => true,
+        (from, to) if from.is_numeric() && to.is_numeric() => true,
+        (Arrow::Timestamp(_, from), Arrow::Timestamp(_, to)) => from.is_some() == to.is_some(),
+        (Arrow::Date32 | Arrow::Date64, Arrow::Date32) => true,
+        (Arrow::Time32(_) | Arrow::Time64(_), Arrow::Time64(TimeUnit::Microsecond)) => true,
+        (Arrow::Binary | Arrow::LargeBinary | Arrow::BinaryView | Arrow::FixedSizeBinary(_), Arrow::LargeBinary) => {
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Hashes rows by their values, column order and file layout aside.
+#[derive(Default)]
+struct RowHasher {
+    converter: Option<(Vec<String>, u64, RowConverter)>,
+    content: Content,
+}
+
+impl RowHasher {
+    fn update(&mut self, batch: &RecordBatch) -> Result<()> {
+        let schema = batch.schema();
+        let mut order: Vec<usize> = (0..schema.fields().len()).collect();
+        order.sort_by(|a, b| schema.field(*a).name().cmp(schema.field(*b).name()));
+        let columns: Vec<ArrayRef> = order.iter().map(|at| hashable(batch.column(*at))).collect::<Result<_>>()?;
+        if self.converter.is_none() {
+            let names: Vec<String> = order.iter().map(|at| schema.field(*at).name().clone()).collect();
+            let types: Vec<String> = columns.iter().map(|column| column.data_type().to_string()).collect();
+            let seed =
+                XxHash3_64::oneshot(format!("{}\u{1e}{}", names.join("\u{1f}"), types.join("\u{1f}")).as_bytes());
+            let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+            self.converter = Some((names, seed, RowConverter::new(fields).map_err(arrow)?));
+        }
+        let Some((_, seed, converter)) = &self.converter else { return Ok(()) };
+        if columns.is_empty() {
+            (0..batch.num_rows()).for_each(|_| self.content.add(*seed, &[]));
+            return Ok(());
+        }
+        let rows = converter.convert_columns(&columns).map_err(arrow)?;
+        for row in rows.iter() {
+            self.content.add(*seed, row.data());
+        }
+        Ok(())
+    }
+}
+
+/// Maps have no row format; their entries as a list do.
+fn hashable(array: &ArrayRef) -> Result<ArrayRef> {
+    match array.as_map_opt() {
+        None => Ok(array.clone()),
+        Some(map) => {
+            let entries: ArrayRef = Arc::new(map.entries().clone());
+            let field = Arc::new(Field::new("item", entries.data_type().clone(), true));
+            let list =
+                ListArray::try_new(field, map.offsets().clone(), entries, map.nulls().cloned()).map_err(arrow)?;
+            Ok(Arc::new(list))
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Parquet files that are on the disk when they are closed.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
+use datafusion::parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
+use datafusion::parquet::basic::{Compression, ZstdLevel};
+use datafusion::parquet::file::metadata::ParquetMetaData;
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datamesh_core::{Error, ErrorCode, Result};
+
+use crate::error::parquet_write;
+
+/// A data file is closed when it has about so many bytes.
+const TARGET_BYTES: usize = 256 << 20;
+/// A row group is closed at so many rows or encoded bytes, whatever comes first: what a writer holds in memory.
+const GROUP_ROWS: usize = 1 << 19;
+const GROUP_BYTES: usize = 32 << 20;
+
+/// A closed Parquet file.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) path: PathBuf,
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) footer: Arc<ParquetMetaData>,
+    /// NaN values by field id.
+    pub(crate) nan_counts: HashMap<i32, u64>,
+}
+
+/// Writes one Parquet file.
+pub(crate) struct PartWriter {
+    path: PathBuf,
+    writer: ArrowWriter<BufWriter<File>>,
+    rows: u64,
+    floats: Vec<(usize, i32)>,
+    nan_counts: HashMap<i32, u64>,
+}
+
+impl PartWriter {
+    pub(crate) fn create(path: &Path, schema: &SchemaRef) -> Result<Self> {
+        let file = File::create(path).map_err(|error| Error::io(ErrorCode::WriteFailed, "write", path, error))?;
+        let level = ZstdLevel::try_new(1).map_err(|error| parquet_write(path, error))?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(level))
+            .set_max_row_group_row_count(Some(GROUP_ROWS))
+            .set_max_row_group_bytes(Some(GROUP_BYTES))
+            .set_statistics_enabled(EnabledStatistics::Page)
+            .set_created_by(concat!("datamesh ", env!("CARGO_PKG_VERSION")).into())
+            .build();
+        let writer = ArrowWriter::try_new(BufWriter::with_capacity(1 << 20, file), schema.clone(), Some(properties))
+            .map_err(|error| parquet_write(path, error))?;
+        let floats = schema.fields().iter().enumerate().filter(|(_, field)| field.data_type().is_floating());
+        let floats =
+            floats.filter_map(|(at, field)| Some((at, field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()?)));
+        Ok(Self { path: path.to_owned(), writer, rows: 0, floats: floats.collect(), nan_counts: HashMap::new() })
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.writer.bytes_written() + self.writer.in_progress_size() >= TARGET_BYTES
+    }
+
+    /// Writes a batch whose columns are laid out like the schema.
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        for (column, id) in &self.floats {
+            let array = batch.column(*column);
+            let count = match array.data_type() {
+                DataType::Float32 => {
+                    array.as_primitive::<Float32Type>().iter().flatten().filter(|value| value.is_nan()).count()
+                }
+                _ => array.as_primitive::<Float64Type>().iter().flatten().filter(|value| value.is_nan()).count(),
+            };
+            *self.nan_counts.entry(*id).or_default() += count as u64;
+        }
+        self.writer.write(batch).map_err(|error| parquet_write(&self.path, error))?;
+        self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    /// Ends the file and synchronises it.
+    pub(crate) fn close(mut self) -> Result<Part> {
+        let fail = |error| Error::io(ErrorCode::WriteFailed, "write", &self.path, error);
+        let footer = self.writer.finish().map_err(|error| parquet_write(&self.path, error))?;
+        // `finish` has flushed everything through the buffer to the file.
+        let file = self.writer.inner().get_ref();
+        file.sync_all().map_err(fail)?;
+        let bytes = file.metadata().map_err(fail)?.len();
+        Ok(Part { path: self.path, rows: self.rows, bytes, footer: Arc::new(footer), nan_counts: self.nan_counts })
+    }
+}

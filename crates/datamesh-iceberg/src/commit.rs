@@ -1,0 +1,405 @@
+//! A commit of one table: from the contract and the staged files to a new metadata document on the disk.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use datamesh_core::contract::{Table, WriteMode};
+use datamesh_core::{Error, ErrorCode, Result};
+use iceberg::arrow::arrow_primitive_to_literal;
+use iceberg::io::FileIO;
+use iceberg::spec::{
+    DataContentType, DataFile as IcebergDataFile, DataFileBuilder, DataFileFormat, FormatVersion, Literal, MAIN_BRANCH,
+    ManifestFile, ManifestListWriter, ManifestWriterBuilder, Operation, PartitionSpec, Snapshot,
+    SnapshotSummaryCollector, Struct, Summary, TableMetadata, TableMetadataBuilder, Transform,
+};
+use iceberg::transform::create_transform_function;
+use parquet::file::metadata::ParquetMetaData;
+
+use crate::error::internal;
+use crate::local;
+use crate::schema::{arrow_schema, iceberg_schema, partition_spec, sort_order};
+use crate::statistics;
+use crate::table::OpenTable;
+
+/// The table as it will be once a publication commits: schema, partition spec and sort order are settled, files are not.
+#[derive(Clone, Debug)]
+pub struct TableDraft {
+    base: Option<OpenTable>,
+    /// The base with the contract's schema, spec and order; still without the new snapshot.
+    metadata: TableMetadata,
+    arrow: SchemaRef,
+    folder: PathBuf,
+}
+
+/// A staged data file.
+#[derive(Clone, Debug)]
+pub struct NewDataFile {
+    /// Absolute path.
+    pub path: PathBuf,
+    /// Exact size in bytes.
+    pub bytes: u64,
+    /// The file's footer.
+    pub footer: Arc<ParquetMetaData>,
+    /// One array of one row for each partition field: the transformed values.
+    pub partition: Vec<ArrayRef>,
+    /// NaN values by field id, for float and double columns.
+    pub nan_counts: HashMap<i32, u64>,
+}
+
+/// A metadata document that is on the disk, waiting for its pointer.
+#[derive(Clone, Debug)]
+pub struct PreparedCommit {
+    /// URL of the document.
+    pub metadata_location: String,
+    /// The document.
+    pub metadata: String,
+    /// The new snapshot.
+    pub snapshot_id: i64,
+    /// Rows in the new snapshot.
+    pub total_rows: u64,
+    /// URLs of every file that was written for it.
+    pub files: Vec<String>,
+}
+
+impl TableDraft {
+    /// Brings `base` to the contract, or starts a table in `folder`.
+    ///
+    /// # Errors
+    /// `incompatible-change` where published data does not fit the contract.
+    pub fn new(table: &Table, folder: &Path, base: Option<OpenTable>) -> Result<Self> {
+        let metadata = match &base {
+            Some(base) => evolve(table, base)?,
+            None => create(table, folder)?,
+        };
+        let arrow = arrow_schema(metadata.current_schema())?;
+        let folder = base.as_ref().map_or_else(|| folder.to_owned(), |base| local::to_path(base.table_location()));
+        Ok(Self { base, metadata, arrow, folder })
+    }
+
+    /// The Arrow schema of data files, with field ids.
+    pub fn arrow_schema(&self) -> &SchemaRef {
+        &self.arrow
+    }
+
+    /// The base the draft was made from.
+    pub fn base(&self) -> Option<&OpenTable> {
+        self.base.as_ref()
+    }
+
+    /// Where the table's files lie.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// How many partition fields a data file has.
+    pub fn partition_fields(&self) -> usize {
+        self.metadata.default_partition_spec().fields().len()
+    }
+
+    /// Whether the source columns of a partition transform keep the transform's order, so that sorting by them groups
+    /// its values.
+    pub fn partition_columns(&self) -> Vec<(usize, bool)> {
+        let fields = self.metadata.default_partition_spec().fields().iter();
+        fields
+            .filter_map(|field| {
+                Some((self.column_of(field.source_id)?, !matches!(field.transform, Transform::Bucket(_))))
+            })
+            .collect()
+    }
+
+    fn column_of(&self, id: i32) -> Option<usize> {
+        self.metadata.current_schema().as_struct().fields().iter().position(|field| field.id == id)
+    }
+
+    /// The transformed partition values of a batch: one array of the batch's length for each partition field.
+    pub fn partition_values(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let mut values = Vec::new();
+        for field in self.metadata.default_partition_spec().fields() {
+            let column = self.column_of(field.source_id).ok_or_else(|| {
+                Error::new(ErrorCode::Internal, format!("partition field `{}` has no column", field.name))
+            })?;
+            let function =
+                create_transform_function(&field.transform).map_err(internal("make the partition transform"))?;
+            let array =
+                function.transform(batch.column(column).clone()).map_err(internal("compute partition values"))?;
+            values.push(array);
+        }
+        Ok(values)
+    }
+
+    /// Writes manifests, manifest list and metadata document, and synchronises them with their folder.
+    ///
+    /// `between` is called when the manifests are written and the document is not. File names carry `attempt`, so that
+    /// what a crash leaves can be told from what is referenced.
+    pub async fn write(
+        &self,
+        write: WriteMode,
+        files: &[NewDataFile],
+        attempt: &str,
+        now_ms: i64,
+        snapshot_id: i64,
+        between: &(dyn Fn() + Send + Sync),
+    ) -> Result<PreparedCommit> {
+        let folder = self.folder.join("metadata");
+        local::make_folder(&folder)?;
+        let disk = FileIO::new_with_fs();
+        let spec = self.metadata.default_partition_spec().clone();
+        let added = files.iter().map(|file| self.data_file(file, &spec)).collect::<Result<Vec<_>>>()?;
+
+        let parent = self.metadata.current_snapshot();
+        let mut collector = SnapshotSummaryCollector::default();
+        for file in &added {
+            collector.add_file(file, self.metadata.current_schema().clone(), spec.clone());
+        }
+        let mut manifests = Vec::new();
+        let mut writer = ManifestFiles { draft: self, folder: &folder, attempt, snapshot_id, written: Vec::new() };
+        if !added.is_empty() {
+            manifests.push(writer.added(added).await?);
+        }
+        let carried = match &self.base {
+            Some(base) => base.current_manifests(&disk).await?,
+            None => Vec::new(),
+        };
+        let operation = match write {
+            WriteMode::Append => {
+                manifests.extend(carried);
+                Operation::Append
+            }
+            WriteMode::Replace => {
+                manifests.extend(writer.removed(&disk, carried, &mut collector).await?);
+                if parent.is_some() { Operation::Overwrite } else { Operation::Append }
+            }
+        };
+
+        let timestamp_ms =
+            now_ms.max(parent.map_or(0, |parent| parent.timestamp_ms())).max(self.metadata.last_updated_ms());
+        let sequence_number = self.metadata.next_sequence_number();
+        let list_url = local::to_url(&folder.join(format!("snap-{snapshot_id}-{attempt}.avro")));
+        let memory = FileIO::new_with_memory();
+        let output = memory.new_output(&list_url).map_err(internal("write the manifest list"))?;
+        let parent_id = parent.map(|parent| parent.snapshot_id());
+        let sink = output.writer().await.map_err(internal("write the manifest list"))?;
+        let mut list = ManifestListWriter::v2(sink, snapshot_id, parent_id, sequence_number);
+        list.add_manifests(manifests.into_iter()).map_err(internal("write the manifest list"))?;
+        list.close().await.map_err(internal("write the manifest list"))?;
+        flush(&memory, &list_url).await?;
+
+        let properties = totals(collector.build(), parent.map(|parent| parent.summary()), attempt);
+        let total_rows = properties.get("total-records").and_then(|rows| rows.parse().ok()).unwrap_or(0);
+        let snapshot = Snapshot::builder()
+            .with_snapshot_id(snapshot_id)
+            .with_parent_snapshot_id(parent_id)
+            .with_sequence_number(sequence_number)
+            .with_timestamp_ms(timestamp_ms)
+            .with_manifest_list(list_url.clone())
+            .with_summary(Summary { operation, additional_properties: properties })
+            .with_schema_id(self.metadata.current_schema_id())
+            .build();
+        local::sync_folder(&folder)?;
+        between();
+
+        let draft = self.metadata.clone().into_builder(None);
+        let metadata = draft
+            .set_branch_snapshot(snapshot, MAIN_BRANCH)
+            .and_then(|builder| builder.build())
+            .map_err(internal("build the table's metadata"))?
+            .metadata;
+        let document = serde_json::to_string(&metadata)
+            .map_err(|error| Error::new(ErrorCode::Internal, "cannot write the table's metadata").with_source(error))?;
+        let path = folder.join(format!("{:05}-{attempt}.metadata.json", self.next_version()));
+        local::write_file(&path, document.as_bytes())?;
+        local::sync_folder(&folder)?;
+        let metadata_location = local::to_url(&path);
+        let mut files = writer.written;
+        files.extend([list_url, metadata_location.clone()]);
+        Ok(PreparedCommit { metadata_location, metadata: document, snapshot_id, total_rows, files })
+    }
+
+    fn next_version(&self) -> u64 {
+        let name = self.base.as_ref().and_then(|base| base.location.rsplit('/').next());
+        name.and_then(|name| name.split('-').next())
+            .and_then(|version| version.parse::<u64>().ok())
+            .map_or(0, |version| version + 1)
+    }
+
+    fn data_file(&self, file: &NewDataFile, spec: &PartitionSpec) -> Result<IcebergDataFile> {
+        let schema = self.metadata.current_schema();
+        let types = spec.partition_type(schema).map_err(internal("read the partition spec"))?;
+        let mut partition: Vec<Option<Literal>> = Vec::new();
+        for (array, field) in file.partition.iter().zip(types.fields()) {
+            let literals =
+                arrow_primitive_to_literal(array, &field.field_type).map_err(internal("read partition values"))?;
+            partition.push(literals.into_iter().next().flatten());
+        }
+        if partition.len() != spec.fields().len() {
+            return Err(Error::new(ErrorCode::Internal, "a staged file does not have its partition values"));
+        }
+        let columns = statistics::collect(&file.footer, schema)?;
+        let mut builder = DataFileBuilder::default();
+        builder
+            .content(DataContentType::Data)
+            .file_path(local::to_url(&file.path))
+            .file_format(DataFileFormat::Parquet)
+            .partition(Struct::from_iter(partition))
+            .partition_spec_id(spec.spec_id())
+            .record_count(file.footer.file_metadata().num_rows().max(0) as u64)
+            .file_size_in_bytes(file.bytes)
+            .column_sizes(columns.column_sizes)
+            .value_counts(columns.value_counts)
+            .null_value_counts(columns.null_value_counts)
+            .nan_value_counts(file.nan_counts.clone())
+            .lower_bounds(columns.lower_bounds)
+            .upper_bounds(columns.upper_bounds)
+            .split_offsets(Some(columns.split_offsets));
+        if let Ok(order) = i32::try_from(self.metadata.default_sort_order().order_id) {
+            builder.sort_order_id(order);
+        }
+        builder
+            .build()
+            .map_err(|error| Error::new(ErrorCode::Internal, format!("cannot describe a data file: {error}")))
+    }
+}
+
+/// Writes the manifests of one snapshot, through memory to synced files.
+struct ManifestFiles<'a> {
+    draft: &'a TableDraft,
+    folder: &'a Path,
+    attempt: &'a str,
+    snapshot_id: i64,
+    written: Vec<String>,
+}
+
+impl ManifestFiles<'_> {
+    fn builder(&mut self, memory: &FileIO, spec: &PartitionSpec) -> Result<(String, ManifestWriterBuilder)> {
+        let url = local::to_url(&self.folder.join(format!("{}-m{}.avro", self.attempt, self.written.len())));
+        self.written.push(url.clone());
+        let output = memory.new_output(&url).map_err(internal("write a manifest"))?;
+        let schema = self.draft.metadata.current_schema().clone();
+        Ok((url, ManifestWriterBuilder::new(output, Some(self.snapshot_id), schema, spec.clone())))
+    }
+
+    async fn added(&mut self, files: Vec<IcebergDataFile>) -> Result<ManifestFile> {
+        let memory = FileIO::new_with_memory();
+        let spec = self.draft.metadata.default_partition_spec().clone();
+        let (url, builder) = self.builder(&memory, &spec)?;
+        let mut writer = builder.build_v2_data();
+        for file in files {
+            // A negative sequence number is inherited from the snapshot.
+            writer.add_file(file, -1).map_err(internal("write a manifest"))?;
+        }
+        let manifest = writer.write_manifest_file().await.map_err(internal("write a manifest"))?;
+        flush(&memory, &url).await?;
+        Ok(manifest)
+    }
+
+    /// Marks every live file of `carried` as deleted: one manifest for each partition spec.
+    async fn removed(
+        &mut self,
+        disk: &FileIO,
+        carried: Vec<ManifestFile>,
+        collector: &mut SnapshotSummaryCollector,
+    ) -> Result<Vec<ManifestFile>> {
+        let mut by_spec: BTreeMap<i32, Vec<iceberg::spec::ManifestEntryRef>> = BTreeMap::new();
+        for manifest in carried {
+            let spec_id = manifest.partition_spec_id;
+            let manifest = manifest.load_manifest(disk).await.map_err(internal("read a manifest"))?;
+            by_spec
+                .entry(spec_id)
+                .or_default()
+                .extend(manifest.entries().iter().filter(|entry| entry.is_alive()).cloned());
+        }
+        let mut manifests = Vec::new();
+        for (spec_id, entries) in by_spec {
+            if entries.is_empty() {
+                continue;
+            }
+            let spec = self
+                .draft
+                .metadata
+                .partition_spec_by_id(spec_id)
+                .ok_or_else(|| Error::new(ErrorCode::Internal, format!("the table has no partition spec {spec_id}")))?
+                .clone();
+            let memory = FileIO::new_with_memory();
+            let (url, builder) = self.builder(&memory, &spec)?;
+            let mut writer = builder.build_v2_data();
+            for entry in entries {
+                let missing = || Error::new(ErrorCode::Internal, "a manifest entry has no sequence number");
+                let sequence = entry.sequence_number().ok_or_else(missing)?;
+                let file = entry.data_file().clone();
+                collector.remove_file(&file, self.draft.metadata.current_schema().clone(), spec.clone());
+                writer
+                    .add_delete_file(file, sequence, entry.file_sequence_number.or(Some(sequence)))
+                    .map_err(internal("write a manifest"))?;
+            }
+            manifests.push(writer.write_manifest_file().await.map_err(internal("write a manifest"))?);
+            flush(&memory, &url).await?;
+        }
+        Ok(manifests)
+    }
+}
+
+/// Brings a file that was written to memory to the disk, synchronised.
+async fn flush(memory: &FileIO, url: &str) -> Result<()> {
+    let input = memory.new_input(url).map_err(internal("write metadata"))?;
+    let bytes = input.read().await.map_err(internal("write metadata"))?;
+    local::write_file(&local::to_path(url), &bytes)
+}
+
+/// The snapshot's summary with its totals (Iceberg spec, appendix F).
+fn totals(mut summary: HashMap<String, String>, parent: Option<&Summary>, attempt: &str) -> HashMap<String, String> {
+    let read = |map: &HashMap<String, String>, key: &str| map.get(key).and_then(|value| value.parse::<i64>().ok());
+    for (total, added, removed) in [
+        ("total-data-files", "added-data-files", "deleted-data-files"),
+        ("total-records", "added-records", "deleted-records"),
+        ("total-files-size", "added-files-size", "removed-files-size"),
+        ("total-delete-files", "added-delete-files", "removed-delete-files"),
+        ("total-position-deletes", "added-position-deletes", "removed-position-deletes"),
+        ("total-equality-deletes", "added-equality-deletes", "removed-equality-deletes"),
+    ] {
+        let before = parent.and_then(|parent| read(&parent.additional_properties, total)).unwrap_or(0);
+        let after = before + read(&summary, added).unwrap_or(0) - read(&summary, removed).unwrap_or(0);
+        summary.insert(total.to_owned(), after.max(0).to_string());
+    }
+    summary.insert("datamesh.attempt".to_owned(), attempt.to_owned());
+    summary
+}
+
+fn create(table: &Table, folder: &Path) -> Result<TableMetadata> {
+    let schema = iceberg_schema(table, None)?;
+    let spec = partition_spec(table, &schema)?;
+    let order = sort_order(table, &schema)?;
+    let mut properties = HashMap::from([("write.format.default".to_owned(), "parquet".to_owned())]);
+    properties.insert("write.parquet.compression-codec".to_owned(), "zstd".to_owned());
+    if let Some(description) = &table.description {
+        properties.insert("comment".to_owned(), description.clone());
+    }
+    let builder = TableMetadataBuilder::new(schema, spec, order, local::to_url(folder), FormatVersion::V2, properties);
+    let built = builder.and_then(|builder| builder.build()).map_err(internal("build the table's metadata"))?;
+    Ok(built.metadata)
+}
+
+fn evolve(table: &Table, base: &OpenTable) -> Result<TableMetadata> {
+    let current = base.metadata.current_schema();
+    let schema = iceberg_schema(table, Some((current, base.metadata.last_column_id())))?;
+    let mut builder = base.metadata.clone().into_builder(Some(base.location.clone()));
+    let changed = schema.as_struct() != current.as_struct();
+    if changed {
+        builder = builder.add_current_schema(schema.clone()).map_err(internal("evolve the table's schema"))?;
+    }
+    let spec = partition_spec(table, &schema)?;
+    let bound = spec.clone().bind(Arc::new(schema.clone())).map_err(internal("bind the partition spec"))?;
+    if !bound.is_compatible_with(base.metadata.default_partition_spec()) {
+        builder = builder.add_default_partition_spec(spec).map_err(internal("evolve the partition spec"))?;
+    }
+    let order = sort_order(table, &schema)?;
+    if order.fields != base.metadata.default_sort_order().fields {
+        builder = builder
+            .add_sort_order(order)
+            .and_then(|builder| builder.set_default_sort_order(i64::from(TableMetadataBuilder::LAST_ADDED)))
+            .map_err(internal("evolve the sort order"))?;
+    }
+    Ok(builder.build().map_err(internal("build the table's metadata"))?.metadata)
+}

@@ -1,0 +1,15 @@
+//! Iceberg metadata: schemas, partition specs, data file statistics, manifests, snapshots, metadata documents.
+//!
+//! Uses the specification types of the `iceberg` crate only: we own the catalog, so its `Catalog`, `Table` and
+//! `Transaction` have no part in this. It must not know DataFusion, SQL or the registry.
+
+mod commit;
+mod error;
+pub mod local;
+mod schema;
+mod statistics;
+mod table;
+
+pub use commit::{NewDataFile, PreparedCommit, TableDraft};
+pub use schema::arrow_schema;
+pub use table::{DataFile, OpenTable};

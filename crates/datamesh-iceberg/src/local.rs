@@ -1,0 +1,55 @@
+//! Local files that are on the disk before anybody hears of them.
+//!
+//! `object_store` does not synchronise what it writes, so commits do not go through it.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use datamesh_core::{Error, ErrorCode, Result};
+
+/// The URL of an absolute path, as metadata documents name files.
+pub fn to_url(path: &Path) -> String {
+    format!("file://{}", path.display())
+}
+
+/// The path that a metadata document means.
+pub fn to_path(url: &str) -> PathBuf {
+    PathBuf::from(url.strip_prefix("file://").unwrap_or(url))
+}
+
+/// Makes a folder and its missing parents, and synchronises each parent that got a new entry.
+pub fn make_folder(path: &Path) -> Result<()> {
+    let mut missing = Vec::new();
+    let mut folder = path;
+    while !folder.exists() {
+        missing.push(folder);
+        match folder.parent() {
+            Some(parent) => folder = parent,
+            None => break,
+        }
+    }
+    fs::create_dir_all(path).map_err(|error| Error::io(ErrorCode::WriteFailed, "make the folder", path, error))?;
+    for folder in missing {
+        if let Some(parent) = folder.parent() {
+            sync_folder(parent)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a whole file and synchronises it. Its folder is synchronised by [`sync_folder`].
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|error| Error::io(ErrorCode::WriteFailed, "write", path, error))
+}
+
+/// Makes a folder's entries durable.
+pub fn sync_folder(path: &Path) -> Result<()> {
+    let sync = || File::open(path)?.sync_all();
+    sync().map_err(|error| Error::io(ErrorCode::WriteFailed, "synchronise the folder", path, error))
+}

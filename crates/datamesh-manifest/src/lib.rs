@@ -1,0 +1,13 @@
+//! Manifest YAML to domain types, with a place on every problem.
+//!
+//! Text becomes a tree with spans ([`yaml`]), the tree is checked against the one table of keys ([`shape`]), which
+//! also makes the JSON Schema ([`schema`]), and is then read into the types of `datamesh-core` ([`read`]).
+//! This crate must not know Arrow, SQL, tokio or the registry.
+
+pub mod mesh;
+pub mod read;
+pub mod schema;
+pub mod shape;
+pub mod yaml;
+
+pub use mesh::{LoadedProduct, Mesh, load_mesh, load_product};

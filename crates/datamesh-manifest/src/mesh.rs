@@ -1,0 +1,238 @@
+//! A mesh directory: `mesh.yaml`, `domains/<domain>/domain.yaml`, `domains/<domain>/products/<product>/product.yaml`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use datamesh_core::contract::{DataProduct, Domain};
+use datamesh_core::{Diagnostic, Error, ErrorCode, Level, Location, Name, ProductId, Result};
+
+use crate::read;
+use crate::yaml::{Document, MAX_BYTES, Node};
+
+/// A product with the file it was read from.
+#[derive(Clone, Debug)]
+pub struct LoadedProduct {
+    /// The manifest's path, as found.
+    pub path: PathBuf,
+    /// The contract.
+    pub contract: DataProduct,
+}
+
+/// What a mesh directory holds. Documents with errors are left out and reported.
+#[derive(Clone, Debug, Default)]
+pub struct Mesh {
+    /// The mesh's name.
+    pub name: Option<String>,
+    /// The domains, by folder.
+    pub domains: Vec<(PathBuf, Domain)>,
+    /// The products, by path.
+    pub products: Vec<LoadedProduct>,
+    /// Every problem found, by file.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Texts of the files with problems, for display.
+    pub sources: BTreeMap<String, String>,
+    /// How many documents were read.
+    pub documents: usize,
+}
+
+impl Mesh {
+    /// Whether a document had an error.
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(Diagnostic::is_error)
+    }
+
+    fn read<T>(&mut self, path: &Path, read: impl FnOnce(&mut Document<'_>, &Node) -> Option<T>) -> Result<Option<T>> {
+        let file = path.display().to_string();
+        let bytes = read_bounded(path)?;
+        self.documents += 1;
+        let mut document = match Document::new(&file, &bytes) {
+            Ok(document) => document,
+            Err(diagnostic) => {
+                self.diagnostics.push(*diagnostic);
+                return Ok(None);
+            }
+        };
+        let value = document.parse().and_then(|root| read(&mut document, &root));
+        let failed = document.has_errors();
+        let found = document.finish();
+        if !found.is_empty() {
+            self.sources.insert(file, String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}').to_owned());
+            self.diagnostics.extend(found);
+        }
+        Ok(value.filter(|_| !failed))
+    }
+
+    fn read_product(&mut self, path: &Path, domain: Option<&Name>) -> Result<()> {
+        let contract = self.read(path, |document, root| read::product(document, root, domain))?;
+        let Some(contract) = contract else { return Ok(()) };
+        let clash = self.products.iter().find(|other| {
+            other.contract.id.domain.sql() == contract.id.domain.sql()
+                && other.contract.id.product.sql() == contract.id.product.sql()
+                && other.contract.version.major == contract.version.major
+        });
+        if let Some(clash) = clash {
+            self.diagnostics.push(Diagnostic {
+                id: "duplicate-product",
+                level: Level::Error,
+                message: format!(
+                    "`{}` version {} is declared in `{}` too",
+                    contract.id,
+                    contract.version.major,
+                    clash.path.display()
+                ),
+                help: Some("give each product a name of its own, or raise the major version of one".into()),
+                location: Location { file: path.display().to_string(), ..Location::default() },
+            });
+        } else {
+            self.products.push(LoadedProduct { path: path.to_owned(), contract });
+        }
+        Ok(())
+    }
+}
+
+/// Reads a file, but not the rest of one that is far too large for a manifest.
+fn read_bounded(path: &Path) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let fail = |error| Error::io(ErrorCode::InvalidManifest, "read", path, error);
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(fail)?;
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
+    Ok(bytes)
+}
+
+/// Reads one manifest, or a folder that has a `product.yaml`. The nearest `domain.yaml` above decides its domain.
+pub fn load_product(path: &Path) -> Result<Mesh> {
+    let path = if path.is_dir() { path.join("product.yaml") } else { path.to_owned() };
+    let mut mesh = Mesh::default();
+    let domain = nearest_domain(&mut mesh, &path)?;
+    mesh.read_product(&path, domain.as_ref())?;
+    Ok(mesh)
+}
+
+fn nearest_domain(mesh: &mut Mesh, path: &Path) -> Result<Option<Name>> {
+    let absolute =
+        std::path::absolute(path).map_err(|error| Error::io(ErrorCode::InvalidManifest, "find", path, error))?;
+    for folder in absolute.ancestors().skip(1) {
+        let file = folder.join("domain.yaml");
+        if file.is_file() {
+            let domain = mesh.read(&file, read::domain)?;
+            return Ok(domain.map(|domain| domain.name));
+        }
+        if folder.join("mesh.yaml").is_file() {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// Reads a whole mesh directory. Problems in documents are collected; the error is a directory that cannot be read.
+pub fn load_mesh(root: &Path) -> Result<Mesh> {
+    let mut mesh = Mesh::default();
+    let file = root.join("mesh.yaml");
+    if !file.is_file() {
+        return Err(Error::new(
+            ErrorCode::NotFound,
+            format!("`{}` is not a mesh: it has no mesh.yaml", root.display()),
+        )
+        .with_help("name a mesh directory with `--mesh`, or write a mesh.yaml with `name:`"));
+    }
+    mesh.name = mesh.read(&file, read::mesh)?;
+    for folder in subfolders(&root.join("domains"))? {
+        let file = folder.join("domain.yaml");
+        let domain = if file.is_file() { mesh.read(&file, read::domain)? } else { None };
+        let name = match &domain {
+            Some(domain) => Some(domain.name.clone()),
+            None => folder.file_name().and_then(|name| name.to_str()).and_then(|name| Name::new(name).ok()),
+        };
+        if let Some(domain) = domain {
+            if let Some((other, _)) = mesh.domains.iter().find(|(_, other)| other.name.sql() == domain.name.sql()) {
+                mesh.diagnostics.push(Diagnostic {
+                    id: "duplicate-domain",
+                    level: Level::Error,
+                    message: format!("domain `{}` is declared in `{}` too", domain.name, other.display()),
+                    help: Some("give each domain a name of its own".into()),
+                    location: Location { file: file.display().to_string(), ..Location::default() },
+                });
+            }
+            mesh.domains.push((folder.clone(), domain));
+        }
+        for product in subfolders(&folder.join("products"))? {
+            let file = product.join("product.yaml");
+            if file.is_file() {
+                mesh.read_product(&file, name.as_ref())?;
+            }
+        }
+    }
+    Ok(mesh)
+}
+
+fn subfolders(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(Vec::new());
+    }
+    let fail = |error| Error::io(ErrorCode::InvalidManifest, "read the folder", path, error);
+    let mut folders = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if path.is_dir() {
+            folders.push(path);
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+/// Finds the product that `wanted` means: `domain/product`, a bare product name that only one domain has, or the path
+/// of a manifest or its folder.
+pub fn find<'m>(mesh: &'m Mesh, wanted: &str) -> Result<&'m LoadedProduct> {
+    let matches: Vec<_> = match wanted.split_once('/') {
+        Some((domain, product)) => {
+            let same = |id: &ProductId| {
+                (id.domain.as_str() == domain || id.domain.sql() == domain)
+                    && (id.product.as_str() == product || id.product.sql() == product)
+            };
+            mesh.products.iter().filter(|loaded| same(&loaded.contract.id)).collect()
+        }
+        None => {
+            let same = |name: &Name| name.as_str() == wanted || name.sql() == wanted;
+            mesh.products.iter().filter(|loaded| same(&loaded.contract.id.product)).collect()
+        }
+    };
+    let newest = matches.iter().max_by(|a, b| a.contract.version.cmp(&b.contract.version));
+    match newest {
+        None => {
+            let names: Vec<String> = mesh.products.iter().map(|loaded| loaded.contract.id.to_string()).collect();
+            let help = match crate::shape::closest(wanted, names.iter().map(String::as_str)) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => {
+                    format!("products here: {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") })
+                }
+            };
+            Err(Error::new(ErrorCode::NotFound, format!("no product `{wanted}` in this mesh")).with_help(help))
+        }
+        Some(newest) if matches.iter().all(|loaded| loaded.contract.id == newest.contract.id) => Ok(newest),
+        Some(_) => {
+            let names: Vec<_> = matches.iter().map(|loaded| loaded.contract.id.to_string()).collect();
+            Err(Error::new(ErrorCode::InvalidArgument, format!("`{wanted}` could be any of {}", names.join(", ")))
+                .with_help("write `domain/product`"))
+        }
+    }
+}
+
+/// Where the value `text` stands in a file, for problems that are found after it was read.
+pub fn locate(path: &Path, text: &str) -> Result<(Location, String)> {
+    fn search(node: &Node, text: &str) -> Option<crate::yaml::Span> {
+        match &node.kind {
+            crate::yaml::Kind::Scalar { text: found, .. } => (found.trim() == text).then_some(node.span),
+            crate::yaml::Kind::Sequence(items) => items.iter().find_map(|item| search(item, text)),
+            crate::yaml::Kind::Mapping(entries) => entries.iter().find_map(|(_, value)| search(value, text)),
+        }
+    }
+    let file = path.display().to_string();
+    let bytes = read_bounded(path)?;
+    let whole = Location { file: file.clone(), ..Location::default() };
+    let Ok(mut document) = Document::new(&file, &bytes) else { return Ok((whole, String::new())) };
+    let span = document.parse().and_then(|root| search(&root, text));
+    let location = span.map_or(whole, |span| document.location(span));
+    Ok((location, String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}').to_owned()))
+}

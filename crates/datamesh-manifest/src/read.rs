@@ -1,0 +1,1086 @@
+//! A checked tree to the types of `datamesh-core`.
+
+use std::collections::BTreeMap;
+
+use datamesh_core::contract::{
+    CONTRACT_FORMAT, Constraints, CsvOptions, DataProduct, Domain, PartitionField, QuarantineLimit, SortField,
+    SourceFormat, SourceSpec, Table, TextFormat, Transform, WriteMode,
+};
+use datamesh_core::datatype::SCALAR_TYPES;
+use datamesh_core::quality::{Dimension, Metric, MetricRule, RowCondition, Severity, Threshold, Unit};
+use datamesh_core::{Column, DataType, Name, ProductId, scalar};
+use semver::Version;
+
+use crate::shape::{self, closest, percent};
+use crate::yaml::{Document, Node};
+
+/// Reads a `product.yaml`. `domain` is that of the nearest `domain.yaml` above the file, where there is one.
+///
+/// `None` where an error was reported.
+pub fn product(document: &mut Document<'_>, root: &Node, domain: Option<&Name>) -> Option<DataProduct> {
+    shape::check(document, root, &shape::MANIFEST, "manifest");
+    let node = root.get("dataProduct")?;
+    let name = read_name(document, node, "name");
+    let version = node.get("version").and_then(|node| read_version(document, node));
+    let owner = text(node, "owner");
+    let declared_domain = node.get("domain").and_then(|node| read_name_at(document, node));
+    if let (Some(declared), Some(domain), Some(at)) = (&declared_domain, domain, node.get("domain"))
+        && declared.sql() != domain.sql()
+    {
+        document.error(
+            "domain-mismatch",
+            at.span,
+            format!("the product says domain `{declared}`, but it lies in the folder of domain `{domain}`"),
+            "leave `domain` out, or move the product",
+        );
+    }
+    let domain = declared_domain.or_else(|| domain.cloned()).or_else(|| domain_of_owner(document, node));
+
+    let mut tables: Vec<Table> = Vec::new();
+    for entry in node.get("schema").and_then(Node::items).unwrap_or_default() {
+        let Some(table) = read_table(document, entry) else { continue };
+        if let Some(other) = tables.iter().find(|other| other.name.sql() == table.name.sql()) {
+            let message = if other.name == table.name {
+                format!("table `{}` is declared twice", table.name)
+            } else {
+                format!("tables `{}` and `{}` are the same in SQL", other.name, table.name)
+            };
+            document.error("duplicate-table", name_span(entry), message, "give each table a name of its own");
+            continue;
+        }
+        tables.push(table);
+    }
+    if node.get("schema").and_then(Node::items).is_some_and(<[Node]>::is_empty) {
+        document.error(
+            "no-tables",
+            node.get("schema").map_or(node.span, |node| node.span),
+            "the product has no table",
+            "add one below `schema:`",
+        );
+    }
+    if document.has_errors() {
+        return None;
+    }
+    Some(DataProduct {
+        format: CONTRACT_FORMAT,
+        id: ProductId { domain: domain?, product: name? },
+        version: version?,
+        owner: owner?,
+        description: text(node, "description"),
+        tables,
+        declared: declared(node, &shape::DATA_PRODUCT),
+    })
+}
+
+/// Reads a `domain.yaml`.
+pub fn domain(document: &mut Document<'_>, root: &Node) -> Option<Domain> {
+    shape::check(document, root, &shape::DOMAIN, "domain");
+    let name = read_name(document, root, "name");
+    let owner = text(root, "owner");
+    if document.has_errors() {
+        return None;
+    }
+    Some(Domain { name: name?, owner: owner?, responsibilities: texts(root.get("responsibilities")) })
+}
+
+/// Reads a `mesh.yaml`; the result is the mesh's name.
+pub fn mesh(document: &mut Document<'_>, root: &Node) -> Option<String> {
+    shape::check(document, root, &shape::MESH, "mesh");
+    if document.has_errors() { None } else { text(root, "name") }
+}
+
+fn text(node: &Node, key: &str) -> Option<String> {
+    node.get(key).filter(|node| !node.is_null()).and_then(Node::text).map(|text| text.trim().to_owned())
+}
+
+fn texts(node: Option<&Node>) -> Vec<String> {
+    match node {
+        Some(node) => match node.items() {
+            Some(items) => items.iter().filter_map(Node::text).map(str::to_owned).collect(),
+            None => node.text().map(str::to_owned).into_iter().collect(),
+        },
+        None => Vec::new(),
+    }
+}
+
+fn name_span(node: &Node) -> crate::yaml::Span {
+    node.get("name").unwrap_or(node).span
+}
+
+fn declared(node: &Node, object: &shape::Object) -> BTreeMap<String, serde_json::Value> {
+    let keys = object.keys.iter().filter(|key| !key.enforced || key.name == "custom");
+    keys.filter_map(|key| Some((key.name.to_owned(), node.get(key.name)?.to_json()))).collect()
+}
+
+fn read_name(document: &mut Document<'_>, node: &Node, key: &str) -> Option<Name> {
+    node.get(key).and_then(|node| read_name_at(document, node))
+}
+
+fn read_name_at(document: &mut Document<'_>, node: &Node) -> Option<Name> {
+    match Name::new(node.text()?) {
+        Ok(name) => Some(name),
+        Err(why) => {
+            document.error("invalid-name", node.span, why, "use letters, digits, `-` and `_`, starting with a letter");
+            None
+        }
+    }
+}
+
+fn read_version(document: &mut Document<'_>, node: &Node) -> Option<Version> {
+    let text = node.text()?.trim();
+    let padded = match text.split('.').count() {
+        1 => format!("{text}.0.0"),
+        2 => format!("{text}.0"),
+        _ => text.to_owned(),
+    };
+    match Version::parse(&padded) {
+        Ok(version) => Some(version),
+        Err(error) => {
+            document.error(
+                "invalid-version",
+                node.span,
+                format!("`{text}` is not a semantic version: {error}"),
+                "write `major.minor.patch`, such as 1.0.0",
+            );
+            None
+        }
+    }
+}
+
+fn domain_of_owner(document: &mut Document<'_>, node: &Node) -> Option<Name> {
+    let owner = node.get("owner")?;
+    let text = owner.text()?.trim();
+    match Name::new(text.strip_suffix("-domain").unwrap_or(text)) {
+        Ok(name) => Some(name),
+        Err(_) => {
+            document.error(
+                "no-domain",
+                owner.span,
+                format!("owner `{text}` does not tell the product's domain"),
+                "add `domain:`, or a domain.yaml in a folder above",
+            );
+            None
+        }
+    }
+}
+
+fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
+    let name = read_name(document, node, "name");
+    if let Some(kind) = node.get("type").filter(|kind| kind.text() == Some("view")) {
+        document.error("unsupported-view", kind.span, "views are not supported yet", "use `type: table`");
+    }
+    let write = match node.get("write") {
+        None if node.get("transform").is_some() => WriteMode::Replace,
+        None => WriteMode::Append,
+        Some(mode) => match mode.text() {
+            Some("append") => WriteMode::Append,
+            Some("replace") => WriteMode::Replace,
+            Some(word @ ("upsert" | "replacePartitions")) => {
+                document.error(
+                    "unsupported-write",
+                    mode.span,
+                    format!("`write: {word}` is not supported yet"),
+                    "use `append` or `replace`",
+                );
+                WriteMode::Append
+            }
+            _ => WriteMode::Append,
+        },
+    };
+    let columns = read_columns(document, node);
+    if columns.is_empty() && node.get("columns").and_then(Node::items).is_some() {
+        document.error("no-columns", name_span(node), "the table has no column", "add one below `columns:`");
+    }
+    let mut table = Table {
+        name: name?,
+        description: text(node, "description"),
+        write,
+        source: node.get("source").and_then(|node| read_source(document, node)),
+        columns,
+        unique: Vec::new(),
+        partition_by: Vec::new(),
+        sort_by: Vec::new(),
+        conditions: Vec::new(),
+        metrics: Vec::new(),
+        quarantine: QuarantineLimit::default(),
+    };
+    for entry in node.get("unique").and_then(Node::items).unwrap_or_default() {
+        let key = texts(Some(entry));
+        if key.is_empty() {
+            document.error(
+                "empty-key",
+                entry.span,
+                "a unique key names at least one column",
+                "name its columns, or remove it",
+            );
+        }
+        if key.iter().all(|column| key_column(document, &table, entry, column)) && !key.is_empty() {
+            table.unique.push(key);
+        }
+    }
+    check_keys(document, &table, node);
+    for entry in node.get("partitionBy").and_then(Node::items).unwrap_or_default() {
+        if let Some(field) = read_partition(document, &table, entry) {
+            if table.partition_by.contains(&field) {
+                document.error(
+                    "duplicate-partition",
+                    entry.span,
+                    "the partition field is given twice",
+                    "keep one of them",
+                );
+            } else {
+                table.partition_by.push(field);
+            }
+        }
+    }
+    for entry in node.get("sortBy").and_then(Node::items).unwrap_or_default() {
+        if let Some(field) = read_sort(document, &table, entry) {
+            table.sort_by.push(field);
+        }
+    }
+    if let Some(limit) = node.get("quarantine") {
+        let limit = limit.get("limit").unwrap_or(limit);
+        if let Some(percent) = limit.text().and_then(percent) {
+            table.quarantine = QuarantineLimit { percent };
+        }
+    }
+    read_quality(document, &mut table, node.get("quality"), None);
+    for entry in node.get("columns").and_then(Node::items).unwrap_or_default() {
+        let column = text(entry, "name").filter(|name| table.column(name).is_some());
+        if let Some(column) = column {
+            read_quality(document, &mut table, entry.get("quality"), Some(&column));
+        }
+    }
+    Some(table)
+}
+
+fn check_keys(document: &mut Document<'_>, table: &Table, node: &Node) {
+    for entry in node.get("columns").and_then(Node::items).unwrap_or_default() {
+        let Some(column) = text(entry, "name").and_then(|name| table.column(&name).cloned()) else { continue };
+        if (column.primary_key || column.unique) && !column.data_type.is_scalar() {
+            let at = entry.get("primaryKey").or_else(|| entry.get("unique")).unwrap_or(entry).span;
+            document.error(
+                "invalid-key",
+                at,
+                format!("`{}` is {}, which cannot be a key", column.name, column.data_type),
+                "use a scalar column",
+            );
+        }
+    }
+}
+
+fn key_column(document: &mut Document<'_>, table: &Table, at: &Node, name: &str) -> bool {
+    match find_column(document, table, at, name) {
+        Some(column) if column.data_type.is_scalar() => true,
+        Some(column) => {
+            document.error(
+                "invalid-key",
+                at.span,
+                format!("`{name}` is {}, which cannot be a key", column.data_type),
+                "use a scalar column",
+            );
+            false
+        }
+        None => false,
+    }
+}
+
+fn find_column<'t>(document: &mut Document<'_>, table: &'t Table, at: &Node, name: &str) -> Option<&'t Column> {
+    let found = table.column(name);
+    if found.is_none() {
+        let help = match closest(name, table.columns.iter().map(|column| column.name.as_str())) {
+            Some(column) => format!("did you mean `{column}`?"),
+            None => "declare it below `columns:`".to_owned(),
+        };
+        document.error("unknown-column", at.span, format!("table `{}` has no column `{name}`", table.name), help);
+    }
+    found
+}
+
+fn read_columns(document: &mut Document<'_>, node: &Node) -> Vec<Column> {
+    let mut columns: Vec<Column> = Vec::new();
+    for entry in node.get("columns").and_then(Node::items).unwrap_or_default() {
+        let Some(name) = entry.get("name") else { continue };
+        let Some(column) = read_column(document, entry, text(entry, "name").as_deref()) else { continue };
+        if let Some(why) = bad_column_name(&column.name) {
+            document.error(
+                "invalid-name",
+                name.span,
+                why,
+                "use letters, digits and `_`, or any other characters but dots and control characters",
+            );
+        } else if let Some(other) = columns.iter().find(|other| other.name.eq_ignore_ascii_case(&column.name)) {
+            let message = if other.name == column.name {
+                format!("column `{}` is declared twice", column.name)
+            } else {
+                format!("columns `{}` and `{}` differ only in case", other.name, column.name)
+            };
+            document.error("duplicate-column", name.span, message, "give each column a name of its own");
+        } else {
+            columns.push(column);
+        }
+    }
+    columns
+}
+
+fn bad_column_name(name: &str) -> Option<String> {
+    if name.is_empty() {
+        Some("a column's name must not be empty".into())
+    } else if name.len() > 255 {
+        Some(format!("a column's name has at most 255 bytes, this one has {}", name.len()))
+    } else if name.starts_with("__") {
+        Some(format!("`{name}`: names that start with `__` are reserved"))
+    } else {
+        let bad =
+            name.chars().find(|c| c.is_control() || matches!(c, '.' | '[' | ']' | '{' | '}' | '+' | '"' | '`'))?;
+        Some(format!("`{}` has `{}`, which a column's name cannot have", name.escape_default(), bad.escape_default()))
+    }
+}
+
+fn read_column(document: &mut Document<'_>, node: &Node, name: Option<&str>) -> Option<Column> {
+    let type_node = node.get("type")?;
+    let type_text = type_node.text()?;
+    let data_type = match DataType::parse(type_text) {
+        Ok(data_type) => data_type,
+        Err(why) => {
+            let help = match closest(type_text, SCALAR_TYPES.iter().copied()).or_else(|| synonym(type_text)) {
+                Some(word) => format!("did you mean `{word}`?"),
+                None => format!("types: {}, array<…>, map<…,…>, struct", SCALAR_TYPES.join(", ")),
+            };
+            document.error("invalid-type", type_node.span, why, help);
+            return None;
+        }
+    };
+    Some(complete_column(document, node, name?, data_type))
+}
+
+fn synonym(text: &str) -> Option<&'static str> {
+    let word = text.split(['(', '<']).next().unwrap_or(text).trim().to_ascii_lowercase();
+    Some(match word.as_str() {
+        "varchar" | "char" | "text" | "str" | "nvarchar" => "string",
+        "integer" | "int32" | "smallint" | "tinyint" | "short" => "int",
+        "bigint" | "int64" => "long",
+        "real" | "float32" => "float",
+        "float64" | "number" => "double",
+        "numeric" => "decimal(p,s)",
+        "bool" => "boolean",
+        "timestamptz" | "timestamp_tz" | "datetime" => "timestamp",
+        "bytes" | "blob" | "varbinary" => "binary",
+        "list" => "array<…>",
+        "object" | "record" | "row" => "struct",
+        _ => return None,
+    })
+}
+
+fn complete_column(document: &mut Document<'_>, node: &Node, name: &str, data_type: DataType) -> Column {
+    let data_type = complete_type(document, node, data_type);
+    let flag = |key: &str| node.get(key).and_then(Node::boolean).unwrap_or(false);
+    let constraints = read_constraints(document, node, &data_type);
+    Column {
+        name: name.to_owned(),
+        description: text(node, "description"),
+        primary_key: flag("primaryKey"),
+        required: flag("required") || flag("primaryKey"),
+        unique: flag("unique"),
+        constraints,
+        pii: flag("pii"),
+        mask: text(node, "mask"),
+        declared: declared(node, &shape::COLUMN),
+        data_type,
+    }
+}
+
+/// Takes a struct's fields from `columns` and an array's item constraints from `items`.
+fn complete_type(document: &mut Document<'_>, node: &Node, data_type: DataType) -> DataType {
+    match data_type {
+        DataType::Struct(fields) => {
+            let given = read_columns(document, node);
+            if fields.is_empty() && given.is_empty() {
+                document.error("no-columns", node.span, "the struct has no field", "add some below `columns:`");
+            } else if !fields.is_empty() && !given.is_empty() {
+                document.error(
+                    "fields-twice",
+                    node.span,
+                    "the struct's fields are given in its type and in `columns`",
+                    "keep one of them",
+                );
+            }
+            DataType::Struct(if fields.is_empty() { given } else { fields })
+        }
+        DataType::Array(item) => {
+            let mut item = *item;
+            if let Some(items) = node.get("items") {
+                if let Some(given) = items.get("type").and_then(Node::text)
+                    && let Ok(given) = DataType::parse(given)
+                    && matches!(&item.data_type, DataType::Struct(fields) if fields.is_empty())
+                {
+                    item.data_type = given;
+                }
+                item = complete_column(document, items, "item", item.data_type);
+            } else if matches!(&item.data_type, DataType::Struct(_)) {
+                item.data_type = complete_type(document, node, item.data_type);
+            }
+            DataType::Array(Box::new(item))
+        }
+        other => {
+            if let Some(columns) = node.get("columns").filter(|_| !matches!(other, DataType::Map(..))) {
+                document.error(
+                    "not-a-struct",
+                    columns.span,
+                    format!("a column of type {other} has no fields"),
+                    "use `type: struct`",
+                );
+            }
+            other
+        }
+    }
+}
+
+fn read_constraints(document: &mut Document<'_>, node: &Node, data_type: &DataType) -> Constraints {
+    let mut constraints = Constraints::default();
+    if let Some(allowed) = node.get("enum") {
+        let mut values = Vec::new();
+        for value in allowed.items().unwrap_or_default() {
+            if value.is_null() {
+                document.error(
+                    "null-in-enum",
+                    value.span,
+                    "null is no value",
+                    "leave it out: null is allowed unless the column is `required`; quote it if text is meant",
+                );
+            } else if let Some(text) = value.text() {
+                if check_scalar(document, value, "enum", text, data_type) {
+                    values.push(text.to_owned());
+                }
+            }
+        }
+        if allowed.items().is_some_and(<[Node]>::is_empty) {
+            document.error("empty-enum", allowed.span, "an empty `enum` allows nothing", "list the allowed values");
+        }
+        constraints.allowed = Some(values);
+    }
+    let mut bound = |key: &'static str| -> Option<String> {
+        let at = node.get(key)?;
+        let text = at.text()?;
+        if !data_type.is_ordered() {
+            document.error("misplaced-rule", at.span, format!("`{key}` makes no sense for {data_type}"), "remove it");
+            return None;
+        }
+        check_scalar(document, at, key, text, data_type).then(|| text.to_owned())
+    };
+    constraints.minimum = bound("minimum");
+    constraints.maximum = bound("maximum");
+    constraints.exclusive_minimum = bound("exclusiveMinimum");
+    constraints.exclusive_maximum = bound("exclusiveMaximum");
+    if let Some(at) = node.get("multipleOf") {
+        if !data_type.is_numeric() {
+            document.error(
+                "misplaced-rule",
+                at.span,
+                format!("`multipleOf` makes no sense for {data_type}"),
+                "remove it",
+            );
+        } else if at
+            .text()
+            .and_then(|text| text.parse::<f64>().ok())
+            .is_none_or(|step| !(step > 0.0 && step.is_finite()))
+        {
+            document.error(
+                "invalid-bound",
+                at.span,
+                "`multipleOf` must be a number greater than zero",
+                "write such a number",
+            );
+        } else if check_scalar(document, at, "multipleOf", at.text().unwrap_or_default(), data_type) {
+            constraints.multiple_of = at.text().map(str::to_owned);
+        }
+    }
+    let measurable = data_type.is_text() || matches!(data_type, DataType::Binary | DataType::Array(_));
+    for (key, slot) in [("minLength", &mut constraints.min_length), ("maxLength", &mut constraints.max_length)] {
+        let Some(at) = node.get(key) else { continue };
+        if measurable {
+            *slot = at.text().and_then(|text| text.parse().ok());
+        } else {
+            document.error("misplaced-rule", at.span, format!("`{key}` makes no sense for {data_type}"), "remove it");
+        }
+    }
+    if let (Some(least), Some(most)) = (constraints.min_length, constraints.max_length)
+        && least > most
+    {
+        document.error(
+            "empty-range",
+            node.span,
+            format!("no length is at least {least} and at most {most}"),
+            "swap `minLength` and `maxLength`",
+        );
+    }
+    if let Some(at) = node.get("pattern") {
+        let pattern = at.text().unwrap_or_default();
+        if !data_type.is_text() {
+            document.error("misplaced-rule", at.span, format!("`pattern` makes no sense for {data_type}"), "remove it");
+        } else if check_pattern(document, at) {
+            constraints.pattern = Some(pattern.to_owned());
+        }
+    }
+    if let Some(at) = node.get("format") {
+        constraints.format =
+            TextFormat::ALL.iter().find(|(word, _)| Some(*word) == at.text()).map(|(_, format)| *format);
+        if constraints.format.is_some() && !data_type.is_text() {
+            document.error("misplaced-rule", at.span, format!("`format` makes no sense for {data_type}"), "remove it");
+        }
+    }
+    check_range(document, node, &constraints, data_type);
+    constraints
+}
+
+fn check_pattern(document: &mut Document<'_>, at: &Node) -> bool {
+    let Err(error) = regex::Regex::new(at.text().unwrap_or_default()) else { return true };
+    let error = error.to_string();
+    let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+    document.error(
+        "invalid-pattern",
+        at.span,
+        format!("the pattern is not a regular expression: {why}"),
+        "see the syntax of the Rust crate `regex`; look-around and back-references are not supported",
+    );
+    false
+}
+
+fn check_range(document: &mut Document<'_>, node: &Node, constraints: &Constraints, data_type: &DataType) {
+    let parse = |bound: &Option<String>| bound.as_deref().and_then(|text| scalar::parse(text, data_type).ok());
+    let least = parse(&constraints.minimum).or_else(|| parse(&constraints.exclusive_minimum));
+    let most = parse(&constraints.maximum).or_else(|| parse(&constraints.exclusive_maximum));
+    let empty = match (least, most) {
+        (Some(scalar::Scalar::Integer(least)), Some(scalar::Scalar::Integer(most))) => least > most,
+        (Some(scalar::Scalar::Double(least)), Some(scalar::Scalar::Double(most))) => least > most,
+        (Some(scalar::Scalar::Decimal(least)), Some(scalar::Scalar::Decimal(most))) => least > most,
+        (Some(scalar::Scalar::Text(least)), Some(scalar::Scalar::Text(most))) => least > most,
+        _ => false,
+    };
+    if empty {
+        let at = node.get("minimum").or_else(|| node.get("exclusiveMinimum")).unwrap_or(node).span;
+        document.error("empty-range", at, "no value is above the minimum and below the maximum", "swap them");
+    }
+}
+
+fn check_scalar(document: &mut Document<'_>, at: &Node, key: &str, text: &str, data_type: &DataType) -> bool {
+    // A bound is a number on the column's own scale; one that is finer than the column can hold still bounds it.
+    match scalar::parse(text, data_type) {
+        Ok(_) => true,
+        Err(why) => {
+            document.error(
+                "invalid-bound",
+                at.span,
+                format!("`{key}`: {why}"),
+                format!("write a value of type {data_type}"),
+            );
+            false
+        }
+    }
+}
+
+fn read_source(document: &mut Document<'_>, node: &Node) -> Option<SourceSpec> {
+    if let Some(path) = node.text() {
+        return Some(SourceSpec { path: path.to_owned(), format: None, csv: CsvOptions::default() });
+    }
+    let format = node.get("format").and_then(Node::text).and_then(|word| match word {
+        "csv" => Some(SourceFormat::Csv),
+        "ndjson" => Some(SourceFormat::Ndjson),
+        "parquet" => Some(SourceFormat::Parquet),
+        _ => None,
+    });
+    let mut csv = CsvOptions::default();
+    let mut character = |key: &'static str| -> Option<char> {
+        let at = node.get(key)?;
+        let text = match at.text()? {
+            "\\t" | "tab" => "\t",
+            text => text,
+        };
+        match text.chars().next() {
+            Some(c) if text.len() == 1 && !matches!(c, '\n' | '\r' | '\0') => Some(c),
+            _ => {
+                document.error(
+                    "invalid-character",
+                    at.span,
+                    format!("`{key}` is one ASCII character"),
+                    "such as `;` or `tab`",
+                );
+                None
+            }
+        }
+    };
+    csv.delimiter = character("delimiter").unwrap_or(',');
+    if node.get("quote").and_then(Node::text) == Some("none") {
+        csv.quote = None;
+    } else if let Some(quote) = character("quote") {
+        csv.quote = Some(quote);
+    }
+    if csv.quote == Some(csv.delimiter) {
+        document.error(
+            "invalid-character",
+            node.span,
+            "`quote` and `delimiter` are the same character",
+            "choose another",
+        );
+    }
+    if let Some(header) = node.get("header").and_then(Node::boolean) {
+        csv.header = header;
+    }
+    if node.get("nullText").is_some() {
+        csv.null_text = texts(node.get("nullText"));
+    }
+    Some(SourceSpec { path: text(node, "path")?, format, csv })
+}
+
+fn read_partition(document: &mut Document<'_>, table: &Table, node: &Node) -> Option<PartitionField> {
+    let text = node.text()?.trim();
+    let usage = "write `column`, `year(column)`, `month(column)`, `day(column)`, `hour(column)`, `bucket(n, column)` or `truncate(width, column)`";
+    let (transform, name) = match text.strip_suffix(')').and_then(|text| text.split_once('(')) {
+        None => (Transform::Identity, text),
+        Some((function, arguments)) => {
+            let parts: Vec<_> = arguments.split(',').map(str::trim).collect();
+            let number = |text: &str| text.parse::<u32>().ok().filter(|number| *number > 0 && *number <= 1 << 20);
+            match (function.trim(), parts.as_slice()) {
+                ("identity", [name]) => (Transform::Identity, *name),
+                ("year" | "years", [name]) => (Transform::Year, *name),
+                ("month" | "months", [name]) => (Transform::Month, *name),
+                ("day" | "days", [name]) => (Transform::Day, *name),
+                ("hour" | "hours", [name]) => (Transform::Hour, *name),
+                ("bucket", [first, second]) if number(first).or(number(second)).is_some() => {
+                    let (n, name) = if number(first).is_some() { (first, second) } else { (second, first) };
+                    (Transform::Bucket(number(n)?), *name)
+                }
+                ("truncate", [first, second]) if number(first).or(number(second)).is_some() => {
+                    let (n, name) = if number(first).is_some() { (first, second) } else { (second, first) };
+                    (Transform::Truncate(number(n)?), *name)
+                }
+                _ => {
+                    document.error(
+                        "invalid-partition",
+                        node.span,
+                        format!("`{text}` is not a partition transform"),
+                        usage,
+                    );
+                    return None;
+                }
+            }
+        }
+    };
+    let column = find_column(document, table, node, name)?;
+    use DataType as T;
+    let fits = match transform {
+        Transform::Identity => column.data_type.is_scalar() && !matches!(column.data_type, T::Float | T::Double),
+        Transform::Year | Transform::Month | Transform::Day => {
+            matches!(column.data_type, T::Date | T::Timestamp | T::TimestampNtz)
+        }
+        Transform::Hour => matches!(column.data_type, T::Timestamp | T::TimestampNtz),
+        Transform::Bucket(_) => {
+            column.data_type.is_scalar() && !matches!(column.data_type, T::Boolean | T::Float | T::Double)
+        }
+        Transform::Truncate(_) => matches!(column.data_type, T::Int | T::Long | T::Decimal(..) | T::String),
+    };
+    if !fits {
+        document.error(
+            "invalid-partition",
+            node.span,
+            format!("`{text}` does not fit a column of type {}", column.data_type),
+            usage,
+        );
+        return None;
+    }
+    if name.starts_with(|c: char| !(c.is_ascii_alphabetic() || c == '_'))
+        || name.contains(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+    {
+        document.error(
+            "invalid-partition",
+            node.span,
+            format!("a partition column's name is letters, digits and `_`; `{name}` is not"),
+            "rename the column",
+        );
+        return None;
+    }
+    Some(PartitionField { column: name.to_owned(), transform })
+}
+
+fn read_sort(document: &mut Document<'_>, table: &Table, node: &Node) -> Option<SortField> {
+    let text = node.text()?.trim();
+    let (name, descending) = match text.rsplit_once(char::is_whitespace) {
+        Some((name, word)) if word.eq_ignore_ascii_case("desc") => (name.trim(), true),
+        Some((name, word)) if word.eq_ignore_ascii_case("asc") => (name.trim(), false),
+        _ => (text, false),
+    };
+    let column = find_column(document, table, node, name)?;
+    if !column.data_type.is_scalar() {
+        document.error(
+            "invalid-sort",
+            node.span,
+            format!("`{name}` is {}, which has no order", column.data_type),
+            "sort by a scalar column",
+        );
+        return None;
+    }
+    Some(SortField { column: name.to_owned(), descending })
+}
+
+fn read_quality(document: &mut Document<'_>, table: &mut Table, node: Option<&Node>, column: Option<&str>) {
+    for entry in node.and_then(Node::items).unwrap_or_default() {
+        if let Some(text) = entry.text() {
+            if let Some(rule) = read_short_rule(document, table, entry, text, column) {
+                add_metric(document, table, entry, rule);
+            }
+            continue;
+        }
+        if let Some(condition) = entry.get("condition") {
+            read_condition(document, table, entry, condition, column);
+        } else if let Some(rule) = read_metric(document, table, entry, column) {
+            add_metric(document, table, entry, rule);
+        }
+    }
+}
+
+fn add_metric(document: &mut Document<'_>, table: &mut Table, at: &Node, rule: MetricRule) {
+    if table.metrics.iter().any(|other| other.name == rule.name) {
+        document.error(
+            "duplicate-rule",
+            at.span,
+            format!("rule `{}` is there already", rule.name),
+            "give it a `name` of its own",
+        );
+    } else {
+        table.metrics.push(rule);
+    }
+}
+
+fn read_condition(
+    document: &mut Document<'_>,
+    table: &mut Table,
+    entry: &Node,
+    condition: &Node,
+    column: Option<&str>,
+) {
+    let sql = condition.text().unwrap_or_default().trim();
+    for key in ["metric", "rule", "sql", "query", "unit"].into_iter().chain(Threshold::KEYS) {
+        if let Some(other) = entry.get(key) {
+            document.error(
+                "mixed-rule",
+                other.span,
+                format!("a rule with `condition` has no `{key}`"),
+                "a condition judges each row; write a second rule for the table",
+            );
+        }
+    }
+    if entry.get("severity").and_then(Node::text).is_some_and(|word| word != "error") {
+        document.error(
+            "mixed-rule",
+            entry.span,
+            "a row condition always quarantines, so it has no other severity",
+            "count the rows with an `sql` rule instead",
+        );
+    }
+    if sql.is_empty() {
+        document.error(
+            "empty-condition",
+            condition.span,
+            "the condition is empty",
+            "write an SQL condition such as `ship_date >= order_date`",
+        );
+        return;
+    }
+    let name = text(entry, "name").unwrap_or_else(|| sql.split_whitespace().collect::<Vec<_>>().join(" "));
+    if table.conditions.iter().any(|other| other.name == name) {
+        document.error(
+            "duplicate-rule",
+            entry.span,
+            format!("condition `{name}` is there already"),
+            "give it a `name` of its own",
+        );
+        return;
+    }
+    let _ = column;
+    table.conditions.push(RowCondition {
+        name,
+        condition: sql.to_owned(),
+        description: text(entry, "description"),
+        dimension: read_dimension(entry),
+    });
+}
+
+fn read_dimension(entry: &Node) -> Option<Dimension> {
+    let word = entry.get("dimension").and_then(Node::text)?;
+    Dimension::ALL.iter().find(|(name, _)| *name == word).map(|(_, dimension)| *dimension)
+}
+
+/// `rowCount > 1000`, `nullValues(segment) < 5%`; in a column's rules the column is implied.
+fn read_short_rule(
+    document: &mut Document<'_>,
+    table: &Table,
+    node: &Node,
+    rule: &str,
+    column: Option<&str>,
+) -> Option<MetricRule> {
+    let usage = "write `<metric> <operator> <number>[%]`, such as `rowCount > 1000` or `nullValues(segment) < 5%`";
+    let fail = |document: &mut Document<'_>, why: String| {
+        document.error("invalid-rule", node.span, why, usage);
+        None
+    };
+    let Some(at) = rule.find(['<', '>', '=', '!']) else {
+        return fail(document, format!("`{rule}` has no operator"));
+    };
+    let operator: String = rule[at..].chars().take_while(|c| matches!(c, '<' | '>' | '=' | '!')).collect();
+    let (subject, bound) = (rule[..at].trim(), rule[at + operator.len()..].trim());
+    let (word, argument) = match subject.strip_suffix(')').and_then(|subject| subject.split_once('(')) {
+        Some((word, argument)) => (word.trim(), Some(argument.trim())),
+        None => (subject, column),
+    };
+    let (number, unit) = match bound.strip_suffix('%') {
+        Some(number) => (number.trim(), Unit::Percent),
+        None => (bound, Unit::Rows),
+    };
+    let Some(number) = number.parse::<f64>().ok().filter(|number| number.is_finite()) else {
+        return fail(document, format!("`{bound}` is not a number"));
+    };
+    let threshold = match operator.as_str() {
+        "=" | "==" => Threshold::MustBe(number),
+        "!=" | "<>" => Threshold::MustNotBe(number),
+        ">" => Threshold::MustBeGreaterThan(number),
+        ">=" => Threshold::MustBeGreaterOrEqualTo(number),
+        "<" => Threshold::MustBeLessThan(number),
+        "<=" => Threshold::MustBeLessOrEqualTo(number),
+        _ => return fail(document, format!("`{operator}` is not an operator")),
+    };
+    let columns: Vec<String> = match argument {
+        Some(list) => list.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect(),
+        None => Vec::new(),
+    };
+    let metric = build_metric(document, table, node, word, columns, None, usage)?;
+    let mut name = rule.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some(column) = column {
+        name = format!("{column}: {name}");
+    }
+    Some(MetricRule { name, metric, unit, threshold, severity: Severity::Error, dimension: None, description: None })
+}
+
+fn build_metric(
+    document: &mut Document<'_>,
+    table: &Table,
+    at: &Node,
+    word: &str,
+    columns: Vec<String>,
+    arguments: Option<&Node>,
+    usage: &str,
+) -> Option<Metric> {
+    for column in &columns {
+        let found = find_column(document, table, at, column)?;
+        if word == "duplicateValues" && !found.data_type.is_scalar() {
+            document.error(
+                "invalid-rule",
+                at.span,
+                format!("`{column}` is {}, whose duplicates cannot be counted", found.data_type),
+                "use scalar columns",
+            );
+            return None;
+        }
+    }
+    let mut single = || match columns.as_slice() {
+        [column] => Some(column.clone()),
+        [] => {
+            document.error(
+                "invalid-rule",
+                at.span,
+                format!("`{word}` measures a column, but none is named"),
+                format!("add `column:`, or write it as `{word}(column)`"),
+            );
+            None
+        }
+        _ => {
+            document.error(
+                "invalid-rule",
+                at.span,
+                format!("`{word}` measures one column"),
+                "write a rule for each column",
+            );
+            None
+        }
+    };
+    let values = |key: &str| arguments.and_then(|arguments| arguments.get(key)).and_then(Node::items);
+    Some(match word {
+        "rowCount" => Metric::RowCount,
+        "nullValues" => Metric::NullValues { column: single()? },
+        "missingValues" => {
+            Metric::MissingValues {
+                column: single()?,
+                missing: match values("missingValues") {
+                    Some(items) => items
+                        .iter()
+                        .map(|item| {
+                            if item.is_null() && item.text() != Some("") {
+                                None
+                            } else {
+                                item.text().map(str::to_owned)
+                            }
+                        })
+                        .collect(),
+                    None => vec![None, Some(String::new())],
+                },
+            }
+        }
+        "invalidValues" => {
+            let column = single()?;
+            let valid =
+                values("validValues").map(|items| items.iter().filter_map(Node::text).map(str::to_owned).collect());
+            let pattern = arguments.and_then(|arguments| arguments.get("pattern"));
+            if let Some(pattern) = pattern
+                && !check_pattern(document, pattern)
+            {
+                return None;
+            }
+            let pattern = pattern.and_then(Node::text).map(str::to_owned);
+            if valid.is_none() && pattern.is_none() {
+                document.error(
+                    "invalid-rule",
+                    at.span,
+                    "`invalidValues` needs to know which values are valid",
+                    "add `arguments: {validValues: […]}` or `arguments: {pattern: …}`",
+                );
+                return None;
+            }
+            Metric::InvalidValues { column, valid, pattern }
+        }
+        "duplicateValues" if columns.is_empty() => {
+            single()?;
+            return None;
+        }
+        "duplicateValues" => Metric::DuplicateValues { columns },
+        _ => {
+            let words = ["rowCount", "nullValues", "missingValues", "invalidValues", "duplicateValues"];
+            let help = match closest(word, words.into_iter()) {
+                Some(word) => format!("did you mean `{word}`?"),
+                None => usage.to_owned(),
+            };
+            document.error("unknown-metric", at.span, format!("unknown metric `{word}`"), help);
+            return None;
+        }
+    })
+}
+
+fn read_metric(document: &mut Document<'_>, table: &Table, entry: &Node, column: Option<&str>) -> Option<MetricRule> {
+    let kind = entry.get("type").and_then(Node::text);
+    if let Some(kind @ ("text" | "custom")) = kind {
+        document.report(
+            datamesh_core::Level::Note,
+            "not-enforced",
+            entry.span,
+            format!("a rule of type `{kind}` is declared, not enforced"),
+            "",
+        );
+        return None;
+    }
+    let sql = entry.get("sql").or_else(|| entry.get("query"));
+    let word = entry.get("metric").or_else(|| entry.get("rule"));
+    let usage = "give a rule `metric:`, `sql:` or `condition:`";
+    let metric = match (sql, word) {
+        (Some(sql), None) => {
+            let query = sql.text()?.trim().trim_end_matches(';').to_owned();
+            if query.is_empty() {
+                document.error("invalid-rule", sql.span, "the query is empty", "write a SELECT for one number");
+                return None;
+            }
+            Metric::Sql { query }
+        }
+        (None, Some(word)) => {
+            let arguments = entry.get("arguments");
+            let mut columns: Vec<String> = texts(arguments.and_then(|arguments| arguments.get("properties")));
+            if columns.is_empty() {
+                columns = text(entry, "column").or_else(|| column.map(str::to_owned)).into_iter().collect();
+            }
+            let columns = if word.text() == Some("rowCount") { Vec::new() } else { columns };
+            build_metric(document, table, entry, word.text()?, columns, arguments, usage)?
+        }
+        (Some(_), Some(word)) => {
+            document.error("mixed-rule", word.span, "a rule has either a metric or a query", "write two rules");
+            return None;
+        }
+        (None, None) => {
+            document.error("invalid-rule", entry.span, "the rule says nothing to check", usage);
+            return None;
+        }
+    };
+    let threshold = read_threshold(document, entry)?;
+    let unit = match entry.get("unit").and_then(Node::text) {
+        Some("percent") => Unit::Percent,
+        _ => Unit::Rows,
+    };
+    if unit == Unit::Percent && matches!(metric, Metric::Sql { .. } | Metric::RowCount) {
+        document.error(
+            "invalid-rule",
+            entry.span,
+            format!("`{}` has no percentage", metric.word()),
+            "remove `unit: percent`",
+        );
+        return None;
+    }
+    let severity = match entry.get("severity").and_then(Node::text) {
+        Some("warning") => Severity::Warning,
+        Some("info") => Severity::Info,
+        _ => Severity::Error,
+    };
+    let name = text(entry, "name").unwrap_or_else(|| {
+        let columns = metric.columns().join(", ");
+        let subject =
+            if columns.is_empty() { metric.word().to_owned() } else { format!("{}({columns})", metric.word()) };
+        format!("{subject} {threshold}{}", if unit == Unit::Percent { "%" } else { "" })
+    });
+    Some(MetricRule {
+        name,
+        metric,
+        unit,
+        threshold,
+        severity,
+        dimension: read_dimension(entry),
+        description: text(entry, "description"),
+    })
+}
+
+fn read_threshold(document: &mut Document<'_>, entry: &Node) -> Option<Threshold> {
+    let given: Vec<_> = Threshold::KEYS.iter().filter_map(|key| entry.get(key).map(|node| (*key, node))).collect();
+    let [(key, node)] = given.as_slice() else {
+        let (message, help) = if given.is_empty() {
+            (
+                "the rule has no threshold",
+                "add one of mustBe, mustNotBe, mustBeGreaterThan, mustBeGreaterOrEqualTo, mustBeLessThan, mustBeLessOrEqualTo, mustBeBetween, mustNotBeBetween",
+            )
+        } else {
+            ("the rule has several thresholds", "keep one, or use `mustBeBetween: [low, high]`")
+        };
+        document.error("invalid-rule", entry.span, message, help);
+        return None;
+    };
+    if let Some(constructor) = match *key {
+        "mustBeBetween" => Some(Threshold::MustBeBetween as fn(f64, f64) -> Threshold),
+        "mustNotBeBetween" => Some(Threshold::MustNotBeBetween as fn(f64, f64) -> Threshold),
+        _ => None,
+    } {
+        let numbers: Vec<f64> = node.items()?.iter().filter_map(Node::number).collect();
+        return match numbers.as_slice() {
+            [low, high] if low <= high => Some(constructor(*low, *high)),
+            _ => {
+                document.error(
+                    "invalid-rule",
+                    node.span,
+                    format!("`{key}` takes two numbers, the smaller first"),
+                    "such as [0, 10]",
+                );
+                None
+            }
+        };
+    }
+    let number = node.number()?;
+    Some(match *key {
+        "mustBe" => Threshold::MustBe(number),
+        "mustNotBe" => Threshold::MustNotBe(number),
+        "mustBeGreaterThan" => Threshold::MustBeGreaterThan(number),
+        "mustBeGreaterOrEqualTo" => Threshold::MustBeGreaterOrEqualTo(number),
+        "mustBeLessThan" => Threshold::MustBeLessThan(number),
+        _ => Threshold::MustBeLessOrEqualTo(number),
+    })
+}

@@ -1,0 +1,67 @@
+//! The JSON Schema for editors, made from the same table of keys that `check` uses.
+
+use serde_json::{Map, Value, json};
+
+use crate::shape::{MANIFEST, Object, Shape};
+
+/// The JSON Schema (2020-12) of a `product.yaml`.
+pub fn manifest_schema() -> Value {
+    let mut definitions = Map::new();
+    let root = reference(&MANIFEST, &mut definitions);
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:datamesh:manifest:1",
+        "title": "datamesh product manifest",
+        "$ref": root["$ref"],
+        "$defs": definitions,
+    })
+}
+
+fn reference(object: &'static Object, definitions: &mut Map<String, Value>) -> Value {
+    if !definitions.contains_key(object.name) {
+        definitions.insert(object.name.to_owned(), Value::Null);
+        let mut properties = Map::new();
+        for key in object.keys {
+            let mut schema = shape(&key.shape, definitions);
+            let about =
+                if key.enforced { key.about.to_owned() } else { format!("{} (declared, not enforced)", key.about) };
+            if let Some(object) = schema.as_object_mut() {
+                object.insert("description".into(), about.into());
+            }
+            properties.insert(key.name.to_owned(), schema);
+        }
+        let required: Vec<_> = object.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
+        let mut definition = json!({
+            "type": "object",
+            "description": object.about,
+            "properties": properties,
+            "additionalProperties": false,
+        });
+        if !required.is_empty() {
+            definition["required"] = json!(required);
+        }
+        definitions.insert(object.name.to_owned(), definition);
+    }
+    json!({ "$ref": format!("#/$defs/{}", object.name) })
+}
+
+fn shape(shape_: &'static Shape, definitions: &mut Map<String, Value>) -> Value {
+    match shape_ {
+        Shape::Text => json!({ "type": ["string", "number", "boolean"] }),
+        Shape::Word(words) => json!({ "enum": words }),
+        Shape::Number => json!({ "type": "number" }),
+        Shape::Count => json!({ "type": "integer", "minimum": 0 }),
+        Shape::Boolean => json!({ "type": "boolean" }),
+        Shape::Percent => json!({
+            "anyOf": [
+                { "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? *%?$" },
+                { "type": "number", "minimum": 0, "maximum": 100 },
+            ]
+        }),
+        Shape::List(item) => json!({ "type": "array", "items": shape(item, definitions) }),
+        Shape::Object(object) => reference(object, definitions),
+        Shape::Short(short, object) => json!({ "anyOf": [shape(short, definitions), reference(object, definitions)] }),
+        Shape::Either(first, second) => json!({ "anyOf": [shape(first, definitions), shape(second, definitions)] }),
+        Shape::Any => json!({}),
+    }
+}

@@ -1,0 +1,524 @@
+//! The one table of keys. It checks a tree's structure, and it makes the JSON Schema: what an editor accepts and
+//! what `check` accepts cannot drift apart.
+
+use datamesh_core::Level;
+
+use crate::yaml::{Document, Kind, Node};
+
+/// What a value may look like.
+pub enum Shape {
+    /// Any single value, read as text.
+    Text,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A number.
+    Number,
+    /// A whole number, zero or more.
+    Count,
+    /// True or false.
+    Boolean,
+    /// A share such as `5%` or `5`.
+    Percent,
+    /// A list.
+    List(&'static Shape),
+    /// An object with these keys.
+    Object(&'static Object),
+    /// A single value as shorthand for an object, or the object.
+    Short(&'static Shape, &'static Object),
+    /// Either of two shapes, told apart by single value, list or object.
+    Either(&'static Shape, &'static Shape),
+    /// Anything.
+    Any,
+}
+
+/// An object's keys.
+pub struct Object {
+    /// Its name in the JSON Schema.
+    pub name: &'static str,
+    /// What it is.
+    pub about: &'static str,
+    /// Its keys.
+    pub keys: &'static [Key],
+}
+
+/// One key.
+pub struct Key {
+    /// As written.
+    pub name: &'static str,
+    /// What it means.
+    pub about: &'static str,
+    /// What its value looks like.
+    pub shape: Shape,
+    /// Whether it must be there.
+    pub required: bool,
+    /// Whether this version does something with it.
+    pub enforced: bool,
+}
+
+const fn key(name: &'static str, shape: Shape, about: &'static str) -> Key {
+    Key { name, about, shape, required: false, enforced: true }
+}
+
+const fn must(name: &'static str, shape: Shape, about: &'static str) -> Key {
+    Key { name, about, shape, required: true, enforced: true }
+}
+
+const fn declared(name: &'static str, shape: Shape, about: &'static str) -> Key {
+    Key { name, about, shape, required: false, enforced: false }
+}
+
+const TEXTS: Shape = Shape::List(&Shape::Text);
+const CUSTOM: Key = key("custom", Shape::Any, "Free keys of your own");
+const TAGS: Key = declared("tags", TEXTS, "Free words to find it by");
+
+/// The document of a `product.yaml`.
+pub static MANIFEST: Object = Object {
+    name: "Manifest",
+    about: "A data product's manifest",
+    keys: &[must("dataProduct", Shape::Object(&DATA_PRODUCT), "The data product")],
+};
+
+/// The data product.
+pub static DATA_PRODUCT: Object = Object {
+    name: "DataProduct",
+    about: "What a domain publishes: tables, what they promise, and who answers for them",
+    keys: &[
+        must("name", Shape::Text, "Unique in its domain; letters, digits, `-` and `_`"),
+        must("version", Shape::Text, "Semantic version of the contract, such as 1.0.0"),
+        must("owner", Shape::Text, "The accountable team"),
+        key("domain", Shape::Text, "Default: the nearest domain.yaml above, else owner without `-domain`"),
+        declared("type", Shape::Word(&["source-aligned", "aggregate", "consumer-aligned"]), "The product's archetype"),
+        declared(
+            "status",
+            Shape::Word(&["draft", "active", "deprecated", "retired"]),
+            "Default: draft below 1.0.0, else active",
+        ),
+        key("description", Shape::Text, "What the product is for"),
+        TAGS,
+        declared("classification", Shape::Text, "Default classification of every column"),
+        declared("inputs", TEXTS, "Products this one reads: `domain/product@range`"),
+        declared("trigger", Shape::Text, "`inputs` or a cron line"),
+        must("schema", Shape::List(&Shape::Object(&TABLE)), "The tables"),
+        declared(
+            "ports",
+            Shape::List(&Shape::Object(&PORT)),
+            "How data goes out; default: one iceberg port with all tables",
+        ),
+        declared("access", Shape::List(&Shape::Object(&ACCESS)), "Who may be granted what"),
+        declared("sla", Shape::Object(&SLA), "Service levels"),
+        declared("contact", Shape::Any, "Where to reach the owner"),
+        declared("price", Shape::Text, "`free`, or such as `9.95 EUR/GB`"),
+        CUSTOM,
+    ],
+};
+
+/// One table.
+pub static TABLE: Object = Object {
+    name: "Table",
+    about: "One table of the product",
+    keys: &[
+        must("name", Shape::Text, "Unique in its product; letters, digits, `-` and `_`"),
+        key("type", Shape::Word(&["table", "view"]), "Default: table"),
+        key("description", Shape::Text, "What one row is"),
+        TAGS,
+        key(
+            "write",
+            Shape::Word(&["append", "replace", "upsert", "replacePartitions"]),
+            "How a publication changes the table; default append, or replace with a transform",
+        ),
+        declared("transform", Shape::Text, "SQL, or the name of a file with it"),
+        declared("watermark", Shape::Text, "Column for incremental pulls"),
+        key("source", Shape::Short(&Shape::Text, &SOURCE), "Where its data comes from"),
+        must("columns", Shape::List(&Shape::Object(&COLUMN)), "The columns, in order"),
+        key(
+            "unique",
+            Shape::List(&Shape::Either(&Shape::Text, &TEXTS)),
+            "Further unique keys, each a column or a list of columns",
+        ),
+        key(
+            "partitionBy",
+            TEXTS,
+            "Iceberg transforms: `country`, `day(updated_at)`, `bucket(16, id)`, `truncate(4, code)`",
+        ),
+        key("sortBy", TEXTS, "Sort order within files: `column` or `column desc`"),
+        key(
+            "quality",
+            Shape::List(&Shape::Short(&Shape::Text, &QUALITY)),
+            "Rules: `rowCount > 1000`, or ODCS quality objects, or row conditions",
+        ),
+        key("quarantine", Shape::Short(&Shape::Percent, &QUARANTINE), "The circuit breaker"),
+        CUSTOM,
+    ],
+};
+
+static SOURCE: Object = Object {
+    name: "Source",
+    about: "Where a table's data comes from",
+    keys: &[
+        must("path", Shape::Text, "A file, folder or glob, relative to the manifest; `-` is standard input"),
+        key("format", Shape::Word(&["csv", "ndjson", "parquet"]), "Default: by file name"),
+        key("delimiter", Shape::Text, "CSV: one ASCII character, default `,`"),
+        key("header", Shape::Boolean, "CSV: whether the first record names the columns, default true"),
+        key("quote", Shape::Text, "CSV: one ASCII character, default `\"`; `none` switches quoting off"),
+        key("nullText", Shape::Either(&Shape::Text, &TEXTS), "CSV: texts that mean null, default the empty text"),
+        CUSTOM,
+    ],
+};
+
+/// One column, nested field or array item.
+pub static COLUMN: Object = Object {
+    name: "Column",
+    about: "One column, or a nested field",
+    keys: &[
+        must("name", Shape::Text, "Unique among its siblings"),
+        must(
+            "type",
+            Shape::Text,
+            "string, uuid, json, boolean, int, long, float, double, decimal(p,s), date, time, timestamp, timestamp_ntz, binary, array<…>, map<…,…>, struct",
+        ),
+        key("description", Shape::Text, "What a value means"),
+        key("primaryKey", Shape::Boolean, "Part of the primary key; required and unique follow"),
+        key("required", Shape::Boolean, "Null is not allowed"),
+        key("unique", Shape::Boolean, "No two rows share a value; nulls are distinct"),
+        key("enum", TEXTS, "The allowed values"),
+        key("minimum", Shape::Text, "Smallest allowed value"),
+        key("maximum", Shape::Text, "Largest allowed value"),
+        key("exclusiveMinimum", Shape::Text, "Every value is greater"),
+        key("exclusiveMaximum", Shape::Text, "Every value is less"),
+        key("multipleOf", Shape::Text, "Every value is a whole multiple of this"),
+        key("minLength", Shape::Count, "Least number of characters, or of an array's items"),
+        key("maxLength", Shape::Count, "Greatest number of characters, or of an array's items"),
+        key("pattern", Shape::Text, "A regular expression found in every value"),
+        key("format", Shape::Word(&["email", "uuid", "uri", "ipv4", "ipv6", "hostname"]), "A well-known text format"),
+        key("pii", Shape::Boolean, "Personal data: masked in quarantine and samples"),
+        key("mask", Shape::Text, "How it is masked for those who may not see it"),
+        key(
+            "columns",
+            Shape::List(&Shape::Object(&COLUMN)),
+            "A struct's fields; with `array<struct>` those of its items",
+        ),
+        key("items", Shape::Object(&ITEM), "Constraints on an array's items"),
+        key("quality", Shape::List(&Shape::Short(&Shape::Text, &QUALITY)), "Metric rules of this column"),
+        TAGS,
+        declared("classification", Shape::Text, "public, internal, confidential, restricted"),
+        declared("from", TEXTS, "Column lineage where there is no SQL to read"),
+        declared("renamedFrom", Shape::Text, "The column's former name"),
+        declared("default", Shape::Any, "Value of the column in rows written before it was added"),
+        declared("references", Shape::Text, "`domain/product.table.column` that must hold each value"),
+        declared("declassify", Shape::Text, "Why this column carries none of the protection of its inputs"),
+        CUSTOM,
+    ],
+};
+
+static ITEM: Object = Object {
+    name: "Item",
+    about: "The items of an array",
+    keys: &[
+        key("type", Shape::Text, "The items' type; default: what the array's type says"),
+        key("description", Shape::Text, "What an item means"),
+        key("required", Shape::Boolean, "Null is not allowed"),
+        key("enum", TEXTS, "The allowed values"),
+        key("minimum", Shape::Text, "Smallest allowed value"),
+        key("maximum", Shape::Text, "Largest allowed value"),
+        key("exclusiveMinimum", Shape::Text, "Every value is greater"),
+        key("exclusiveMaximum", Shape::Text, "Every value is less"),
+        key("multipleOf", Shape::Text, "Every value is a whole multiple of this"),
+        key("minLength", Shape::Count, "Least number of characters"),
+        key("maxLength", Shape::Count, "Greatest number of characters"),
+        key("pattern", Shape::Text, "A regular expression found in every value"),
+        key("format", Shape::Word(&["email", "uuid", "uri", "ipv4", "ipv6", "hostname"]), "A well-known text format"),
+        key("pii", Shape::Boolean, "Personal data"),
+        key("mask", Shape::Text, "How it is masked"),
+        key("columns", Shape::List(&Shape::Object(&COLUMN)), "The fields of items that are structs"),
+        key("items", Shape::Object(&ITEM), "Constraints on the items of items"),
+        CUSTOM,
+    ],
+};
+
+/// One quality rule.
+pub static QUALITY: Object = Object {
+    name: "Quality",
+    about: "A metric rule (ODCS quality object), an SQL rule, or a row condition",
+    keys: &[
+        key("name", Shape::Text, "Names the rule in reports"),
+        key("description", Shape::Text, "Why the rule is there"),
+        key("type", Shape::Word(&["library", "sql", "text", "custom"]), "ODCS: kind of the rule; default by its keys"),
+        key(
+            "metric",
+            Shape::Word(&["rowCount", "nullValues", "missingValues", "invalidValues", "duplicateValues"]),
+            "ODCS library metric",
+        ),
+        key(
+            "rule",
+            Shape::Word(&["rowCount", "nullValues", "missingValues", "invalidValues", "duplicateValues"]),
+            "ODCS: former name of `metric`",
+        ),
+        key("column", Shape::Text, "The measured column, in a table's rules"),
+        key("arguments", Shape::Object(&ARGUMENTS), "ODCS: what the metric needs"),
+        key("sql", Shape::Text, "A query for one number; `{object}` is the candidate table"),
+        key("query", Shape::Text, "ODCS: the same as `sql`"),
+        key("condition", Shape::Text, "An SQL condition that every row must meet; rows that do not are quarantined"),
+        key("mustBe", Shape::Number, "Equal"),
+        key("mustNotBe", Shape::Number, "Not equal"),
+        key("mustBeGreaterThan", Shape::Number, "Greater"),
+        key("mustBeGreaterOrEqualTo", Shape::Number, "Greater or equal"),
+        key("mustBeLessThan", Shape::Number, "Less"),
+        key("mustBeLessOrEqualTo", Shape::Number, "Less or equal"),
+        key("mustBeBetween", Shape::List(&Shape::Number), "Within two numbers, both included"),
+        key("mustNotBeBetween", Shape::List(&Shape::Number), "Outside two numbers"),
+        key("unit", Shape::Word(&["rows", "percent"]), "Default: rows"),
+        key("severity", Shape::Word(&["error", "warning", "info"]), "Default: error, which rejects the publication"),
+        key(
+            "dimension",
+            Shape::Word(&[
+                "accuracy",
+                "completeness",
+                "conformity",
+                "consistency",
+                "coverage",
+                "timeliness",
+                "uniqueness",
+            ]),
+            "ODCS quality dimension",
+        ),
+        declared("id", Shape::Text, "ODCS: stable identifier"),
+        declared("businessImpact", Shape::Text, "ODCS: what a failure means for the business"),
+        declared("engine", Shape::Text, "ODCS: engine of a custom rule"),
+        declared("implementation", Shape::Any, "ODCS: text of a custom rule"),
+        declared("method", Shape::Text, "ODCS: how it is checked"),
+        declared("schedule", Shape::Text, "ODCS: when it is checked"),
+        declared("scheduler", Shape::Text, "ODCS: who checks it"),
+        declared("authoritativeDefinitions", Shape::Any, "ODCS: where it is defined"),
+        declared("customProperties", Shape::Any, "ODCS: free keys"),
+        TAGS,
+        CUSTOM,
+    ],
+};
+
+static ARGUMENTS: Object = Object {
+    name: "Arguments",
+    about: "What a metric needs",
+    keys: &[
+        key(
+            "missingValues",
+            Shape::List(&Shape::Any),
+            "missingValues: the values that mean missing; null is one where it is listed",
+        ),
+        key("validValues", TEXTS, "invalidValues: the valid values"),
+        key("pattern", Shape::Text, "invalidValues: a regular expression that valid values contain"),
+        key("properties", TEXTS, "duplicateValues: the columns"),
+        CUSTOM,
+    ],
+};
+
+static QUARANTINE: Object = Object {
+    name: "Quarantine",
+    about: "The circuit breaker",
+    keys: &[key("limit", Shape::Percent, "Share of rows read that may be quarantined; default 5%")],
+};
+
+static PORT: Object = Object {
+    name: "Port",
+    about: "How data goes out",
+    keys: &[
+        must("name", Shape::Text, "The port's name"),
+        must("type", Shape::Text, "iceberg, kafka, …"),
+        key("tables", TEXTS, "Default: all"),
+        key("write", Shape::Word(&["refused", "audited"]), "Whether engines may commit through the catalog"),
+        key("description", Shape::Text, "What it is for"),
+        CUSTOM,
+    ],
+};
+
+static ACCESS: Object = Object {
+    name: "Access",
+    about: "What a role may be granted",
+    keys: &[
+        must("role", Shape::Text, "The role"),
+        key("tables", TEXTS, "Default: all"),
+        key("rows", Shape::Text, "An SQL condition on the rows"),
+        key("unmasked", TEXTS, "Columns shown in clear"),
+        key("approvers", TEXTS, "Who approves"),
+        key("expires", Shape::Text, "How long a grant lasts"),
+        key("purpose", Shape::Any, "What for"),
+        CUSTOM,
+    ],
+};
+
+static SLA: Object = Object {
+    name: "Sla",
+    about: "Service levels",
+    keys: &[
+        key("availability", Shape::Text, "Such as 99.9%"),
+        key("freshness", Shape::Short(&Shape::Text, &FRESHNESS), "Greatest age of the data"),
+        key("retention", Shape::Text, "How long data is kept"),
+        key("endOfSupport", Shape::Text, "Last day of support"),
+        CUSTOM,
+    ],
+};
+
+static FRESHNESS: Object = Object {
+    name: "Freshness",
+    about: "Greatest age of the data",
+    keys: &[
+        must("within", Shape::Text, "Such as 1h"),
+        key("column", Shape::Text, "The column whose greatest value is the data's time"),
+    ],
+};
+
+/// The document of a `mesh.yaml`.
+pub static MESH: Object = Object {
+    name: "Mesh",
+    about: "The whole federation",
+    keys: &[
+        must("name", Shape::Text, "The mesh's name"),
+        key("description", Shape::Text, "What it is"),
+        key("owner", Shape::Text, "Who runs the platform"),
+        CUSTOM,
+    ],
+};
+
+/// The document of a `domain.yaml`.
+pub static DOMAIN: Object = Object {
+    name: "Domain",
+    about: "A bounded context with an owner and responsibilities",
+    keys: &[
+        must("name", Shape::Text, "The domain's name"),
+        must("owner", Shape::Text, "The accountable team"),
+        key("description", Shape::Text, "What it is"),
+        key("purpose", Shape::Text, "What it is for"),
+        key("responsibilities", TEXTS, "What it answers for"),
+        declared("terms", Shape::Any, "Its ubiquitous language"),
+        declared("relationships", Shape::Any, "How it leans on other domains"),
+        CUSTOM,
+    ],
+};
+
+/// Checks the structure of `node` and reports every problem. Values are checked when they are read.
+pub fn check(document: &mut Document<'_>, node: &Node, object: &'static Object, path: &str) {
+    let Kind::Mapping(entries) = &node.kind else {
+        let help = match object.keys.iter().find(|key| key.required) {
+            Some(key) => format!("write an object that starts with `{}:`", key.name),
+            None => "write an object".to_owned(),
+        };
+        document.error(
+            "wrong-shape",
+            node.span,
+            format!("`{path}` is an object, but this is {}", node.describe()),
+            help,
+        );
+        return;
+    };
+    for (name, value) in entries {
+        let text = name.text().unwrap_or_default();
+        let Some(key) = object.keys.iter().find(|key| key.name == text) else {
+            document.error(
+                "unknown-key",
+                name.span,
+                format!("unknown key `{text}` in `{path}`"),
+                suggest(text, object),
+            );
+            continue;
+        };
+        if !key.enforced {
+            document.report(Level::Note, "not-enforced", name.span, format!("`{text}` is declared, not enforced"), "");
+        }
+        check_shape(document, value, &key.shape, text);
+    }
+    for key in object.keys.iter().filter(|key| key.required && node.get(key.name).is_none()) {
+        let at = crate::yaml::Span { start: node.span.start, end: node.span.start };
+        document.error(
+            "missing-key",
+            at,
+            format!("`{path}` has no `{}`", key.name),
+            format!("add `{}:` — {}", key.name, lower(key.about)),
+        );
+    }
+}
+
+fn lower(text: &str) -> String {
+    let mut characters = text.chars();
+    match characters.next() {
+        Some(first) => first.to_lowercase().chain(characters).collect(),
+        None => String::new(),
+    }
+}
+
+fn check_shape(document: &mut Document<'_>, node: &Node, shape: &'static Shape, path: &str) {
+    let expected = match shape {
+        Shape::Any => return,
+        Shape::Text if node.text().is_some() && !node.is_null() => return,
+        Shape::Text => "a text".to_owned(),
+        Shape::Word(words) => {
+            if let Some(text) = node.text() {
+                if !words.contains(&text) {
+                    let help = match closest(text, words.iter().copied()) {
+                        Some(word) => format!("did you mean `{word}`?"),
+                        None => format!("one of: {}", words.join(", ")),
+                    };
+                    document.error("unknown-word", node.span, format!("`{text}` is not a value of `{path}`"), help);
+                }
+                return;
+            }
+            format!("one of: {}", words.join(", "))
+        }
+        Shape::Number if node.number().is_some() => return,
+        Shape::Number => "a number".to_owned(),
+        Shape::Count if node.text().is_some_and(|text| text.parse::<u64>().is_ok()) => return,
+        Shape::Count => "a whole number, zero or more".to_owned(),
+        Shape::Boolean if node.boolean().is_some() => return,
+        Shape::Boolean => "`true` or `false`".to_owned(),
+        Shape::Percent if node.text().and_then(percent).is_some() => return,
+        Shape::Percent => "a share from `0%` to `100%`".to_owned(),
+        Shape::List(item) => match node.items() {
+            Some(items) => {
+                for entry in items {
+                    check_shape(document, entry, item, path);
+                }
+                return;
+            }
+            None => "a list".to_owned(),
+        },
+        Shape::Object(object) => return check(document, node, object, path),
+        Shape::Short(short, object) => match &node.kind {
+            Kind::Scalar { .. } => return check_shape(document, node, short, path),
+            _ => return check(document, node, object, path),
+        },
+        Shape::Either(first, second) => match (&node.kind, second) {
+            (Kind::Sequence(_), Shape::List(_)) => return check_shape(document, node, second, path),
+            _ => return check_shape(document, node, first, path),
+        },
+    };
+    let message = format!("`{path}` must be {expected}, but this is {}", node.describe());
+    document.error("wrong-shape", node.span, message, format!("write {expected}"));
+}
+
+/// Reads `5%` or `5` as percent, 0 to 100.
+pub fn percent(text: &str) -> Option<f64> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    number.parse().ok().filter(|percent: &f64| (0.0..=100.0).contains(percent))
+}
+
+fn suggest(text: &str, object: &Object) -> String {
+    match closest(text, object.keys.iter().map(|key| key.name)) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => {
+            let names: Vec<_> = object.keys.iter().map(|key| key.name).collect();
+            format!("known keys: {}; put keys of your own below `custom:`", names.join(", "))
+        }
+    }
+}
+
+/// The most similar of `candidates`, where one is similar enough to be meant.
+pub fn closest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if text.len() > 64 {
+        return None;
+    }
+    let fold = |text: &str| text.to_ascii_lowercase().replace(['-', '_', ' '], "");
+    let folded = fold(text);
+    candidates
+        .map(|candidate| (strsim::damerau_levenshtein(&folded, &fold(candidate)), candidate))
+        .filter(|(distance, candidate)| *distance <= candidate.len().max(3) / 3)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}

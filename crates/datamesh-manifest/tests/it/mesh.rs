@@ -1,0 +1,59 @@
+use std::path::Path;
+
+use datamesh_manifest::mesh::find;
+use datamesh_manifest::{load_mesh, load_product};
+
+fn write(root: &Path, file: &str, text: &str) {
+    let path = root.join(file);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+fn product(name: &str) -> String {
+    format!(
+        "dataProduct:\n  name: {name}\n  version: 1.0.0\n  owner: team\n  schema: [{{name: t, columns: [{{name: a, type: int}}]}}]\n"
+    )
+}
+
+#[test]
+fn a_mesh_is_loaded_with_its_domains() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "mesh.yaml", "name: test\n");
+    write(root.path(), "domains/sales/domain.yaml", "name: sales\nowner: sales-team\n");
+    write(root.path(), "domains/sales/products/orders/product.yaml", &product("orders"));
+    write(root.path(), "domains/web/products/orders/product.yaml", &product("orders"));
+    write(root.path(), "domains/web/products/broken/product.yaml", "dataProduct: {name: broken}\n");
+    let mesh = load_mesh(root.path()).unwrap();
+    assert!(mesh.has_errors() && mesh.products.len() == 2 && mesh.domains.len() == 1);
+    assert_eq!(find(&mesh, "sales/orders").unwrap().contract.id.to_string(), "sales/orders");
+    assert_eq!(find(&mesh, "web/orders").unwrap().contract.id.to_string(), "web/orders");
+    assert!(find(&mesh, "orders").unwrap_err().to_string().contains("could be any of"));
+    assert_eq!(find(&mesh, "sales/order").unwrap_err().help(), Some("did you mean `sales/orders`?"));
+}
+
+#[test]
+fn the_nearest_domain_above_a_manifest_counts() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "domain.yaml", "name: sales\nowner: sales-team\n");
+    write(root.path(), "products/orders/product.yaml", &product("orders"));
+    let mesh = load_product(&root.path().join("products/orders")).unwrap();
+    assert_eq!(mesh.products[0].contract.id.to_string(), "sales/orders");
+}
+
+#[test]
+fn two_products_of_one_name_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "mesh.yaml", "name: test\n");
+    write(root.path(), "domains/sales/products/a/product.yaml", &product("daily-orders"));
+    write(root.path(), "domains/sales/products/b/product.yaml", &product("daily_orders"));
+    let mesh = load_mesh(root.path()).unwrap();
+    assert!(mesh.diagnostics.iter().any(|diagnostic| diagnostic.id == "duplicate-product"), "{:?}", mesh.diagnostics);
+}
+
+#[test]
+fn the_committed_demo_is_valid() {
+    let mesh = load_mesh(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/flights"))).unwrap();
+    let problems: Vec<_> = mesh.diagnostics.iter().filter(|diagnostic| diagnostic.id != "not-enforced").collect();
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!(mesh.products.len(), 5);
+}

@@ -1,0 +1,13 @@
+//! Quality rules over Arrow batches: constraints become row masks, metric rules become mergeable counts.
+//!
+//! Knows Arrow arrays and the rules of `datamesh-core`. This crate must not know DataFusion, Parquet, Iceberg, files or
+//! tokio: a batch comes in, a mask or a count goes out.
+
+pub mod arrow_types;
+pub mod format;
+pub mod metrics;
+pub mod rows;
+pub mod values;
+
+pub use metrics::{MetricPlan, MetricStates};
+pub use rows::RowCheck;

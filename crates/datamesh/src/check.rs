@@ -1,0 +1,112 @@
+//! `datamesh check`: every problem of the manifests, and of the SQL in them.
+
+use std::path::{Path, PathBuf};
+
+use datamesh_core::{Diagnostic, Error, ErrorCode, Level, Location, Result};
+use datamesh_engine::DataEngine;
+use datamesh_manifest::{Mesh, load_mesh, load_product, mesh::locate};
+use serde_json::json;
+
+use crate::cli::{CheckArguments, ReportFormat};
+use crate::{home, output};
+
+/// Loads what `path` names: a mesh, a product's folder, or a manifest.
+fn load(path: Option<&Path>, told: Option<&Path>) -> Result<Mesh> {
+    let Some(path) = path else {
+        return load_mesh(&relative(&home::find(told)?));
+    };
+    if !path.exists() {
+        return Err(Error::new(ErrorCode::NotFound, format!("there is no `{}`", path.display()))
+            .with_help("name a mesh directory, a product's folder or a manifest"));
+    }
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if path.is_dir() && path.join("mesh.yaml").is_file() {
+        load_mesh(path)
+    } else if name == "mesh.yaml" {
+        load_mesh(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+    } else if path.is_dir() && !path.join("product.yaml").is_file() {
+        Err(Error::new(ErrorCode::NotFound, format!("`{}` has neither a mesh.yaml nor a product.yaml", path.display()))
+            .with_help("name a mesh directory, a product's folder or a manifest"))
+    } else {
+        load_product(path)
+    }
+}
+
+/// The shorter way to name a folder from here.
+fn relative(root: &Path) -> PathBuf {
+    let working = std::env::current_dir().and_then(|working| working.canonicalize());
+    match working.ok().and_then(|working| root.strip_prefix(working).ok().map(Path::to_owned)) {
+        Some(short) if short.as_os_str().is_empty() => PathBuf::from("."),
+        Some(short) => short,
+        None => root.to_owned(),
+    }
+}
+
+/// Adds what only the engine can tell: conditions that are no SQL, or name columns that are not there.
+fn check_sql(mesh: &mut Mesh) -> Result<()> {
+    let any =
+        mesh.products.iter().any(|product| product.contract.tables.iter().any(|table| !table.conditions.is_empty()));
+    if !any {
+        return Ok(());
+    }
+    let engine: DataEngine = home::engine(Path::new("."), 64)?;
+    let mut found = Vec::new();
+    for product in &mesh.products {
+        for table in &product.contract.tables {
+            for (rule, why) in engine.check_conditions(table) {
+                let text = table
+                    .conditions
+                    .iter()
+                    .find(|condition| condition.name == rule)
+                    .map(|condition| condition.condition.clone());
+                let (location, source) = locate(&product.path, &text.unwrap_or_default())?;
+                let message = format!("condition `{rule}` of table `{}`: {why}", table.name);
+                let help = "write an SQL condition over the table's columns; names with capitals need double quotes"
+                    .to_owned();
+                found.push((
+                    Diagnostic { id: "invalid-condition", level: Level::Error, message, help: Some(help), location },
+                    source,
+                ));
+            }
+        }
+    }
+    for (diagnostic, source) in found {
+        mesh.sources.insert(diagnostic.location.file.clone(), source);
+        mesh.diagnostics.push(diagnostic);
+    }
+    Ok(())
+}
+
+pub(crate) fn run(arguments: &CheckArguments, told: Option<&Path>) -> Result<u8> {
+    let mut mesh = load(arguments.path.as_deref(), told)?;
+    check_sql(&mut mesh)?;
+    mesh.diagnostics.sort_by(|a, b| key(a).cmp(&key(b)));
+    let count = |level| mesh.diagnostics.iter().filter(|diagnostic| diagnostic.level == level).count();
+    let (errors, warnings, notes) = (count(Level::Error), count(Level::Warning), count(Level::Note));
+    match arguments.format {
+        ReportFormat::Json => output::print_json(&json!({
+            "documents": mesh.documents,
+            "products": mesh.products.iter().map(|product| product.contract.id.to_string()).collect::<Vec<_>>(),
+            "errors": errors,
+            "warnings": warnings,
+            "notes": notes,
+            "diagnostics": mesh.diagnostics,
+        }))?,
+        ReportFormat::Text => {
+            output::print_diagnostics(&mesh.diagnostics, &mesh.sources);
+            let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+            output::print(&format!(
+                "checked {}: {}, {}, {}\n",
+                plural(mesh.documents, "document"),
+                plural(errors, "error"),
+                plural(warnings, "warning"),
+                plural(notes, "note")
+            ));
+        }
+    }
+    Ok(if errors > 0 { ErrorCode::InvalidManifest.exit_code() } else { 0 })
+}
+
+fn key(diagnostic: &Diagnostic) -> (&Location, Level, &str) {
+    (&diagnostic.location, diagnostic.level, diagnostic.id)
+}

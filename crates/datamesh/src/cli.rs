@@ -1,0 +1,217 @@
+//! The command line's words.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// A whole data mesh in one binary.
+#[derive(Debug, Parser)]
+#[command(
+    name = "datamesh",
+    version,
+    about = "A whole data mesh in one binary: check, audit, publish and query data products",
+    after_help = "Examples:\n  datamesh check\n  datamesh publish weather/observations\n  datamesh query \"SELECT count(*) FROM weather.observations.hourly\"\n  datamesh quarantine weather/observations\n\nExit codes: 0 done (or a repeat), 1 internal, 2 wrong arguments, 3 rejected by the audit, 4 invalid manifest,\n5 conflict, 6 not found, 7 source unreadable, 8 write failed, 9 invalid query, 10 registry, 11 registry too new,\n12 lease lost, 13 incompatible change, 14 denied, 130 interrupted"
+)]
+pub(crate) struct Cli {
+    /// The mesh directory (default: the nearest folder upwards with a mesh.yaml)
+    #[arg(long, global = true, env = "DATAMESH_HOME", value_name = "DIR")]
+    pub(crate) mesh: Option<PathBuf>,
+
+    /// Bytes that sorts and aggregations may hold before they spill to disk, in MiB
+    #[arg(long, global = true, env = "DATAMESH_MEMORY", value_name = "MIB", default_value_t = 512, hide = true)]
+    pub(crate) memory: usize,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Whether errors are to be printed as JSON too.
+    pub(crate) fn wants_json(&self) -> bool {
+        let format = match &self.command {
+            Command::Check(arguments) => arguments.format,
+            Command::Publish(arguments) => arguments.format,
+            Command::Show(arguments) => arguments.format,
+            Command::Publications(arguments) => arguments.format,
+            Command::Maintain(arguments) => arguments.format,
+            Command::Query(arguments) => return arguments.format == RowFormat::Json,
+            Command::Quarantine(arguments) => return arguments.format == RowFormat::Json,
+            Command::Schema | Command::Completions { .. } => return false,
+        };
+        format == ReportFormat::Json
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check manifests: every problem at once, each with its place and how to mend it
+    #[command(
+        after_help = "Examples:\n  datamesh check\n  datamesh check domains/weather/products/observations\n  datamesh check --format json"
+    )]
+    Check(CheckArguments),
+    /// Print the JSON Schema of a manifest, for editors
+    #[command(after_help = "Example:\n  datamesh schema > .vscode/product.schema.json")]
+    Schema,
+    /// Audit every row of a product's data and publish the good ones atomically
+    #[command(
+        after_help = "Examples:\n  datamesh publish weather/observations\n  datamesh publish observations hourly=new/*.csv\n  cat rows.csv | datamesh publish observations hourly=-\n  datamesh publish observations --dry-run --format json\n\nWithout TABLE=PATH every table with a `source:` in the manifest is read. Content that was published before is a\nrepeat: nothing changes and the exit code is 0."
+    )]
+    Publish(PublishArguments),
+    /// Answer a SQL query over published tables, named domain.product.table
+    #[command(
+        after_help = "Examples:\n  datamesh query \"SELECT * FROM fleet.registry.airlines LIMIT 5\"\n  datamesh query --format csv \"SELECT origin, count(*) FROM weather.observations.hourly GROUP BY origin\"\n  datamesh query --format parquet --out hourly.parquet \"SELECT * FROM weather.observations.hourly\"\n  datamesh query - < question.sql"
+    )]
+    Query(QueryArguments),
+    /// Show a product's contract, tables and last publication; without one, every product
+    #[command(
+        after_help = "Examples:\n  datamesh show\n  datamesh show weather/observations\n  datamesh show weather/observations --format json"
+    )]
+    Show(ShowArguments),
+    /// List a product's publications and rejected attempts, newest first
+    #[command(after_help = "Example:\n  datamesh publications weather/observations")]
+    Publications(PublicationsArguments),
+    /// Show quarantined rows with every rule they broke
+    #[command(
+        after_help = "Examples:\n  datamesh quarantine weather/observations\n  datamesh quarantine observations --table hourly --format csv\n  datamesh quarantine customer-360 --reveal\n\nColumns that are pii or masked are shown as ***; --reveal shows them, and is recorded."
+    )]
+    Quarantine(QuarantineArguments),
+    /// Remove what crashed publishers left behind, once their leases have expired
+    #[command(after_help = "Example:\n  datamesh maintain")]
+    Maintain(MaintainArguments),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  datamesh completions bash > /etc/bash_completion.d/datamesh")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// How a report is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RowFormat {
+    /// A table for people.
+    #[default]
+    Table,
+    /// Comma-separated values.
+    Csv,
+    /// A JSON array of objects.
+    Json,
+    /// Apache Parquet.
+    Parquet,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    /// A mesh directory, a product's folder or a manifest (default: the mesh around the working folder)
+    pub(crate) path: Option<PathBuf>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PublishArguments {
+    /// domain/product, a product's name, or the folder of its manifest
+    pub(crate) product: String,
+    /// Data for a table: a file, folder or glob, or `-` for standard input; may be repeated
+    #[arg(value_name = "TABLE=PATH")]
+    pub(crate) inputs: Vec<String>,
+    /// Format of the data named on the command line (default: as in the manifest, else by file name)
+    #[arg(long, value_enum)]
+    pub(crate) input_format: Option<InputFormat>,
+    /// Audit and report, but commit nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Publish even if the same content was published before
+    #[arg(long)]
+    pub(crate) again: bool,
+    /// Name this publication; another one with the same key is a repeat
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
+}
+
+/// Formats of data named on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InputFormat {
+    /// Delimited text.
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+    /// Apache Parquet.
+    Parquet,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueryArguments {
+    /// The SQL query, or `-` to read it from standard input
+    pub(crate) sql: String,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: RowFormat,
+    /// Write to a file
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArguments {
+    /// domain/product or a product's name
+    pub(crate) product: Option<String>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PublicationsArguments {
+    /// domain/product or a product's name
+    pub(crate) product: String,
+    /// How many, newest first
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: u64,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineArguments {
+    /// domain/product or a product's name
+    pub(crate) product: String,
+    /// Only this table
+    #[arg(long)]
+    pub(crate) table: Option<String>,
+    /// The publication (default: the newest attempt)
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) publication: Option<u64>,
+    /// Show protected values in clear; this is recorded
+    #[arg(long)]
+    pub(crate) reveal: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: RowFormat,
+    /// Write to a file
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MaintainArguments {
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
+}

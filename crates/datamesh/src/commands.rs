@@ -1,0 +1,422 @@
+//! One function a command.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::CommandFactory;
+use datamesh_app::ports::{BoundSource, Context};
+use datamesh_app::publish::{PublishReport, PublishRequest, PublishStatus, publish};
+use datamesh_app::read::{self, QuarantineRequest, find_product, serving};
+use datamesh_app::{Progress, maintain};
+use datamesh_core::contract::{CsvOptions, DataProduct, SourceFormat, SourceSpec};
+use datamesh_core::decision::Action;
+use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus};
+use datamesh_core::{Error, ErrorCode, Result};
+use datamesh_manifest::{LoadedProduct, load_mesh, load_product, mesh::find};
+use serde_json::{Value, json};
+
+use crate::cli::{
+    Cli, Command, InputFormat, PublicationsArguments, PublishArguments, QuarantineArguments, QueryArguments,
+    ReportFormat, RowFormat, ShowArguments,
+};
+use crate::observer::Observer;
+use crate::output::{self, grouped};
+use crate::{EXIT_REJECTED, check, home};
+
+pub(crate) async fn run(cli: Cli) -> Result<u8> {
+    let told = cli.mesh.as_deref();
+    match cli.command {
+        Command::Check(arguments) => check::run(&arguments, told),
+        Command::Schema => {
+            output::print_json(&datamesh_manifest::schema::manifest_schema())?;
+            Ok(0)
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "datamesh", &mut std::io::stdout());
+            Ok(0)
+        }
+        Command::Publish(arguments) => run_publish(arguments, told, cli.memory).await,
+        Command::Query(arguments) => run_query(arguments, told, cli.memory).await,
+        Command::Show(arguments) => run_show(arguments, told).await,
+        Command::Publications(arguments) => run_publications(arguments, told).await,
+        Command::Quarantine(arguments) => run_quarantine(arguments, told, cli.memory).await,
+        Command::Maintain(arguments) => {
+            let root = home::find(told)?;
+            let report = maintain::maintain(&home::engine(&root, cli.memory)?, &home::context(&root).await?).await?;
+            match arguments.format {
+                ReportFormat::Json => output::print_json(&report)?,
+                ReportFormat::Text => output::print(&format!(
+                    "{} expired attempts, {} files deleted\n",
+                    report.expired_attempts.len(),
+                    report.deleted_files
+                )),
+            }
+            Ok(0)
+        }
+    }
+}
+
+/// The product that `wanted` means, from the mesh's manifests.
+fn find_manifest(root: &Path, wanted: &str) -> Result<LoadedProduct> {
+    let path = Path::new(wanted);
+    let by_path = path.is_file() || path.join("product.yaml").is_file();
+    let mesh = if by_path { load_product(path)? } else { load_mesh(root)? };
+    let found =
+        if by_path { mesh.products.first().cloned().ok_or(()) } else { find(&mesh, wanted).cloned().map_err(|_| ()) };
+    match found {
+        Ok(found) => Ok(found),
+        Err(()) if mesh.has_errors() => {
+            output::print_diagnostics(&mesh.diagnostics, &mesh.sources);
+            Err(Error::new(
+                ErrorCode::InvalidManifest,
+                format!("`{wanted}` cannot be published: there are manifests with errors"),
+            )
+            .with_help("mend them; `datamesh check` lists all problems"))
+        }
+        Err(()) => find(&mesh, wanted).cloned(),
+    }
+}
+
+fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTreeMap<String, BoundSource>> {
+    let folder = product.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut sources = BTreeMap::new();
+    if arguments.inputs.is_empty() {
+        for table in &product.contract.tables {
+            if let Some(spec) = &table.source {
+                let bound =
+                    BoundSource { spec: spec.clone(), paths: vec![spec.path.clone()], folder: folder.to_owned() };
+                sources.insert(table.name.to_string(), bound);
+            }
+        }
+        return Ok(sources);
+    }
+    let working =
+        std::env::current_dir().map_err(|error| Error::io(ErrorCode::NotFound, "find", Path::new("."), error))?;
+    for input in &arguments.inputs {
+        let Some((name, path)) = input.split_once('=').filter(|(name, path)| !name.is_empty() && !path.is_empty())
+        else {
+            return Err(Error::new(ErrorCode::InvalidArgument, format!("`{input}` names no table"))
+                .with_help("write `TABLE=PATH`"));
+        };
+        let table = product.contract.table(name);
+        let name = table.map_or_else(|| name.to_owned(), |table| table.name.to_string());
+        let own = table.and_then(|table| table.source.as_ref());
+        let format = arguments.input_format.map(|format| match format {
+            InputFormat::Csv => SourceFormat::Csv,
+            InputFormat::Ndjson => SourceFormat::Ndjson,
+            InputFormat::Parquet => SourceFormat::Parquet,
+        });
+        // How the manifest's source is written says how new data is; the name of a file says its format.
+        let spec = SourceSpec {
+            path: path.to_owned(),
+            format,
+            csv: own.map_or_else(CsvOptions::default, |own| own.csv.clone()),
+        };
+        let bound =
+            sources.entry(name).or_insert_with(|| BoundSource { spec, paths: Vec::new(), folder: working.clone() });
+        bound.paths.push(path.to_owned());
+    }
+    Ok(sources)
+}
+
+async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: usize) -> Result<u8> {
+    let root = home::find(told)?;
+    let product = find_manifest(&root, &arguments.product)?;
+    let request = PublishRequest {
+        sources: sources(&arguments, &product)?,
+        contract: product.contract,
+        again: arguments.again,
+        idempotency_key: arguments.idempotency_key,
+        dry_run: arguments.dry_run,
+    };
+    let engine = home::engine(&root, memory)?;
+    let context = home::context(&root).await?;
+    let show = arguments.format == ReportFormat::Text && std::io::stderr().is_terminal();
+    let progress: Arc<dyn Progress> = Arc::new(Observer::new(show));
+    let report = publish(request, &engine, &context, progress, interrupted()).await?;
+    match arguments.format {
+        ReportFormat::Json => output::print_json(&report)?,
+        ReportFormat::Text => output::print(&output::publish_text(&report)),
+    }
+    Ok(exit_code(&report))
+}
+
+/// Ends at the first Ctrl-C or SIGTERM; a second one ends the process at once.
+async fn interrupted() {
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+    tokio::spawn(async {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(130);
+        }
+    });
+}
+
+fn exit_code(report: &PublishReport) -> u8 {
+    match report.status {
+        PublishStatus::Published | PublishStatus::Repeat | PublishStatus::WouldPublish => 0,
+        PublishStatus::Rejected | PublishStatus::WouldReject => EXIT_REJECTED,
+        PublishStatus::Conflict => ErrorCode::Conflict.exit_code(),
+    }
+}
+
+async fn run_query(arguments: QueryArguments, told: Option<&Path>, memory: usize) -> Result<u8> {
+    let root = home::find(told)?;
+    let mut sql = arguments.sql;
+    if sql == "-" {
+        sql.clear();
+        std::io::stdin()
+            .read_to_string(&mut sql)
+            .map_err(|error| Error::io(ErrorCode::InvalidQuery, "read", Path::new("standard input"), error))?;
+    }
+    let format = match (&arguments.out, arguments.format) {
+        // A file's name says what it holds, unless the user does.
+        (Some(out), RowFormat::Table) => format_of(out),
+        (_, format) => format,
+    };
+    let engine = home::engine(&root, memory)?;
+    let rows = read::query(&engine, &home::context(&root).await?, &sql).await?;
+    output::write_rows(rows, format, arguments.out.as_deref()).await?;
+    Ok(0)
+}
+
+fn format_of(path: &Path) -> RowFormat {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("csv") => RowFormat::Csv,
+        Some("json") => RowFormat::Json,
+        Some("parquet") => RowFormat::Parquet,
+        _ => RowFormat::Table,
+    }
+}
+
+async fn describe(context: &Context, resource: &str, operation: &str) -> Result<()> {
+    context.authorize(Action::Describe, resource, json!({ "operation": operation })).await.map(|_| ())
+}
+
+fn show_json(product: &CatalogProduct, publications: &[Publication]) -> Value {
+    let contract = &product.revision.contract;
+    let tables = contract.tables.iter().map(|table| {
+        let pointer = product.tables.iter().find(|pointer| pointer.table == table.name.as_str());
+        json!({
+            "table": table.name,
+            "sql_name": format!("{}.{}.{}", product.key.domain, product.key.product, table.name.sql()),
+            "description": table.description,
+            "write": table.write,
+            "rows": pointer.map(|pointer| pointer.rows),
+            "publication": pointer.map(|pointer| pointer.publication),
+            "metadata_location": pointer.map(|pointer| pointer.metadata_location.clone()),
+            "columns": table.columns.iter().map(|column| json!({
+                "name": column.name,
+                "type": column.data_type.to_string(),
+                "description": column.description,
+                "required": column.required,
+                "primary_key": column.primary_key,
+                "protected": column.is_protected(),
+            })).collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "product": contract.id.to_string(),
+        "version": contract.version.to_string(),
+        "owner": contract.owner,
+        "description": contract.description,
+        "revision": product.revision.number,
+        "tables": tables.collect::<Vec<_>>(),
+        "serving": serving(publications).map(|publication| json!({ "number": publication.number, "at": publication.at, "principal": publication.principal })),
+        "last_attempt": publications.first().map(|publication| json!({ "number": publication.number, "status": publication.status, "at": publication.at })),
+    })
+}
+
+fn show_text(product: &CatalogProduct, publications: &[Publication]) -> String {
+    let contract = &product.revision.contract;
+    let mut text = format!("{} {}  owner {}\n", contract.id, contract.version, contract.owner);
+    if let Some(description) = &contract.description {
+        text.push_str(&format!("{description}\n"));
+    }
+    for table in &contract.tables {
+        let name = format!("{}.{}.{}", product.key.domain, product.key.product, table.name.sql());
+        let pointer = product.tables.iter().find(|pointer| pointer.table == table.name.as_str());
+        let rows = pointer.map_or_else(
+            || "not published".to_owned(),
+            |pointer| format!("{} rows, publication {}", grouped(pointer.rows), pointer.publication),
+        );
+        text.push_str(&format!("\n{name}  ({rows})\n"));
+        if let Some(description) = &table.description {
+            text.push_str(&format!("  {description}\n"));
+        }
+        let width = table.columns.iter().map(|column| column.name.len()).max().unwrap_or(0);
+        for column in &table.columns {
+            let mut marks = Vec::new();
+            if column.primary_key {
+                marks.push("key");
+            } else if column.required {
+                marks.push("required");
+            }
+            if column.is_protected() {
+                marks.push("protected");
+            }
+            let marks = if marks.is_empty() { String::new() } else { format!("  [{}]", marks.join(", ")) };
+            let about = column.description.as_deref().map_or_else(String::new, |about| format!("  {about}"));
+            text.push_str(&format!("  {:width$}  {}{marks}{about}\n", column.name, column.data_type));
+        }
+        if let Some(pointer) = pointer {
+            text.push_str(&format!("  metadata {}\n", pointer.metadata_location));
+        }
+    }
+    match serving(publications) {
+        Some(publication) => text.push_str(&format!(
+            "\nserving publication {} of {} by {}\n",
+            publication.number,
+            publication.at.format("%Y-%m-%d %H:%M:%S UTC"),
+            publication.principal
+        )),
+        None => text.push_str("\nnothing is published yet\n"),
+    }
+    if let Some(last) = publications.first().filter(|last| last.status == PublicationStatus::Rejected) {
+        text.push_str(&format!(
+            "the last attempt, {}, was rejected; see `datamesh publications {}`\n",
+            last.number, contract.id
+        ));
+    }
+    text
+}
+
+async fn run_show(arguments: ShowArguments, told: Option<&Path>) -> Result<u8> {
+    let root: PathBuf = home::find(told)?;
+    let context = home::context(&root).await?;
+    let Some(wanted) = &arguments.product else {
+        describe(&context, "mesh", "show").await?;
+        let catalog = context.registry.catalog().await?;
+        match arguments.format {
+            ReportFormat::Json => {
+                let products: Vec<Value> = catalog.iter().map(|product| show_json(product, &[])).collect();
+                output::print_json(&products)?;
+            }
+            ReportFormat::Text if catalog.is_empty() => {
+                output::print("nothing is published yet; `datamesh publish PRODUCT` publishes\n")
+            }
+            ReportFormat::Text => {
+                let mut text = String::new();
+                for product in &catalog {
+                    let contract = &product.revision.contract;
+                    text.push_str(&format!("{} {}  owner {}\n", contract.id, contract.version, contract.owner));
+                    for pointer in &product.tables {
+                        text.push_str(&format!("  {}  {} rows\n", pointer.table, grouped(pointer.rows)));
+                    }
+                }
+                output::print(&text);
+            }
+        }
+        return Ok(0);
+    };
+    let product = find_product(&context, wanted, None).await?;
+    describe(&context, &product.revision.contract.id.to_string(), "show").await?;
+    let publications = context.registry.publications(&product.key, 100).await?;
+    match arguments.format {
+        ReportFormat::Json => output::print_json(&show_json(&product, &publications))?,
+        ReportFormat::Text => output::print(&show_text(&product, &publications)),
+    }
+    Ok(0)
+}
+
+fn totals(report: &Value) -> (u64, u64, u64) {
+    let tables = report["tables"].as_array().cloned().unwrap_or_default();
+    let sum = |key: &str| tables.iter().filter_map(|table| table[key].as_u64()).sum();
+    (sum("in"), sum("published"), sum("quarantined"))
+}
+
+async fn run_publications(arguments: PublicationsArguments, told: Option<&Path>) -> Result<u8> {
+    let root = home::find(told)?;
+    let context = home::context(&root).await?;
+    let product = find_product_or_attempt(&context, &root, &arguments.product).await?;
+    describe(&context, &product.id.to_string(), "publications").await?;
+    let publications = context.registry.publications(&product.key(), arguments.limit).await?;
+    match arguments.format {
+        ReportFormat::Json => output::print_json(&publications)?,
+        ReportFormat::Text => {
+            let mut text = String::new();
+            for publication in &publications {
+                let (rows_in, published, quarantined) = totals(&publication.report);
+                let status = match publication.status {
+                    PublicationStatus::Published => "published",
+                    PublicationStatus::Rejected => "rejected",
+                };
+                text.push_str(&format!(
+                    "{:>5}  {status:9}  {}  {}  {}  in {} = published {} + quarantined {}\n",
+                    publication.number,
+                    publication.at.format("%Y-%m-%d %H:%M:%S"),
+                    publication.version,
+                    publication.principal,
+                    grouped(rows_in),
+                    grouped(published),
+                    grouped(quarantined)
+                ));
+                for because in publication.report["because"].as_array().into_iter().flatten().filter_map(Value::as_str)
+                {
+                    text.push_str(&format!("       because {because}\n"));
+                }
+            }
+            output::print(if text.is_empty() { "nothing was published yet\n" } else { &text });
+        }
+    }
+    Ok(0)
+}
+
+/// The product's contract: as registered, or, where every attempt so far was rejected, from the folder's manifest.
+async fn find_product_or_attempt(context: &Context, root: &Path, wanted: &str) -> Result<DataProduct> {
+    match find_product(context, wanted, None).await {
+        Ok(product) => Ok(product.revision.contract),
+        Err(error) if error.code() == ErrorCode::NotFound => {
+            find_manifest(root, wanted).map(|found| found.contract).map_err(|_| error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn run_quarantine(arguments: QuarantineArguments, told: Option<&Path>, memory: usize) -> Result<u8> {
+    let root = home::find(told)?;
+    let engine = home::engine(&root, memory)?;
+    let context = home::context(&root).await?;
+    let contract = find_product_or_attempt(&context, &root, &arguments.product).await?;
+    let request = QuarantineRequest {
+        publication: arguments.publication,
+        table: arguments.table.clone(),
+        reveal: arguments.reveal,
+    };
+    let (publication, tables) = read::quarantine(&engine, &context, &contract, &request).await?;
+    if tables.is_empty() {
+        if arguments.format == RowFormat::Table {
+            output::print(&format!("attempt {} of {} has no quarantined rows\n", publication.number, contract.id));
+        } else if arguments.format == RowFormat::Json {
+            output::print("[]\n");
+        }
+        return Ok(0);
+    }
+    if tables.len() > 1 && (arguments.format != RowFormat::Table || arguments.out.is_some()) {
+        let names: Vec<_> = tables.iter().map(|(name, _)| name.as_str()).collect();
+        return Err(Error::new(
+            ErrorCode::InvalidArgument,
+            format!("several tables have quarantined rows: {}", names.join(", ")),
+        )
+        .with_help("name one with `--table`"));
+    }
+    for (name, rows) in tables {
+        if arguments.format == RowFormat::Table && arguments.out.is_none() {
+            output::print(&format!("{} attempt {}, table {name}\n", contract.id, publication.number));
+        }
+        output::write_rows(rows, arguments.format, arguments.out.as_deref()).await?;
+    }
+    Ok(0)
+}

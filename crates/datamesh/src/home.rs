@@ -1,0 +1,94 @@
+//! Finding the mesh, and wiring the parts for it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use datamesh_app::ports::{Clock, Context, Ids};
+use datamesh_core::decision::Principal;
+use datamesh_core::{Error, ErrorCode, Result};
+use datamesh_engine::{DataEngine, EngineOptions};
+use datamesh_registry::SqliteRegistry;
+use uuid::Uuid;
+
+/// Rows in a batch.
+const BATCH_SIZE: usize = 8192;
+
+/// The mesh directory: as told, or the nearest one upwards from the working folder.
+pub(crate) fn find(told: Option<&Path>) -> Result<PathBuf> {
+    let working =
+        std::env::current_dir().map_err(|error| Error::io(ErrorCode::NotFound, "find", Path::new("."), error))?;
+    let root = match told {
+        Some(told) => working.join(told),
+        None => working.ancestors().find(|folder| folder.join("mesh.yaml").is_file()).map(Path::to_owned).ok_or_else(
+            || {
+                Error::new(ErrorCode::NotFound, "there is no mesh here: no folder upwards has a mesh.yaml")
+                    .with_help("name a mesh directory with `--mesh`, or write a mesh.yaml with `name:`")
+            },
+        )?,
+    };
+    if !root.join("mesh.yaml").is_file() {
+        return Err(Error::new(
+            ErrorCode::NotFound,
+            format!("`{}` is not a mesh: it has no mesh.yaml", root.display()),
+        )
+        .with_help("name a mesh directory with `--mesh`, or write a mesh.yaml with `name:`"));
+    }
+    let root = root.canonicalize().map_err(|error| Error::io(ErrorCode::NotFound, "find", &root, error))?;
+    match root.to_str() {
+        // Readers of Iceberg metadata disagree on escaping, so such a path could not be read back everywhere.
+        Some(path) if !path.contains(['?', '#', '%']) => Ok(root),
+        _ => Err(Error::new(
+            ErrorCode::InvalidArgument,
+            format!("a mesh cannot lie at `{}`: its path has `?`, `#` or `%`, or is not UTF-8", root.display()),
+        )
+        .with_help("move it to a folder with a plain name")),
+    }
+}
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::<Utc>::from(std::time::SystemTime::now())
+    }
+}
+
+struct RandomIds;
+
+impl Ids for RandomIds {
+    fn attempt(&self) -> Uuid {
+        Uuid::now_v7()
+    }
+
+    fn snapshot(&self) -> i64 {
+        let (high, low) = Uuid::new_v4().as_u64_pair();
+        // Positive, as every Iceberg client expects.
+        (((high ^ low) >> 1) as i64).max(1)
+    }
+}
+
+/// The mesh's registry with who acts on it.
+pub(crate) async fn context(root: &Path) -> Result<Context> {
+    let registry = SqliteRegistry::open(&root.join(".datamesh").join("registry.db")).await?;
+    let user = whoami::fallible::username()
+        .map_err(|error| Error::new(ErrorCode::Internal, format!("cannot tell who runs this: {error}")))?;
+    Ok(Context {
+        registry: Arc::new(registry),
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(RandomIds),
+        principal: Principal { id: format!("user:{user}") },
+        door: "command-line".to_owned(),
+    })
+}
+
+/// The engine over the mesh's warehouse.
+pub(crate) fn engine(root: &Path, memory_mib: usize) -> Result<DataEngine> {
+    let parallelism = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    DataEngine::new(EngineOptions {
+        warehouse: root.join("warehouse"),
+        parallelism,
+        memory: memory_mib.max(64) << 20,
+        batch_size: BATCH_SIZE,
+    })
+}

@@ -1,0 +1,42 @@
+//! The `datamesh` command: configuration, wiring, and what a user sees. Decisions live in the crates below.
+
+mod check;
+mod cli;
+mod commands;
+mod home;
+mod observer;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use datamesh_core::{Error, ErrorCode};
+
+/// Exit code of a publication that the audit rejected.
+pub(crate) const EXIT_REJECTED: u8 = 3;
+
+fn main() -> ExitCode {
+    // A file-size limit shall be an error that can be told, not a signal that kills.
+    let ignored = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, ignored);
+    let cli = cli::Cli::parse();
+    let json = cli.wants_json();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let error = Error::new(ErrorCode::Internal, format!("cannot start: {error}"));
+            output::print_error(&error, json);
+            return ExitCode::from(error.code().exit_code());
+        }
+    };
+    let code = match runtime.block_on(commands::run(cli)) {
+        Ok(code) => code,
+        Err(error) => {
+            output::print_error(&error, json);
+            error.code().exit_code()
+        }
+    };
+    // Blocking readers of a stopped publish may still wait for input; the process does not wait for them.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}

@@ -1,0 +1,7 @@
+//! The real binary on real meshes in temporary folders.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod cli;
+mod faults;
+mod support;

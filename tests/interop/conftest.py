@@ -1,0 +1,85 @@
+"""The binary under test, and meshes that it published."""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mesh import Mesh
+from readers import connect_duckdb
+
+PROJECT = Path(__file__).resolve().parents[2]
+FLIGHTS = PROJECT / "examples" / "flights"
+SPECS = PROJECT.parent / "shared" / "specs"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "conformance: reads a standard's own files, which are not part of this project")
+    binary = os.environ.get("DATAMESH_BIN")
+    if not binary:
+        raise pytest.UsageError("DATAMESH_BIN is not set: name the datamesh binary to test, or run `make test-interop`")
+    if not os.access(binary, os.X_OK) or not Path(binary).is_file():
+        raise pytest.UsageError(f"DATAMESH_BIN is `{binary}`, which is not an executable file: run `make build`")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "conformance" in report.keywords]
+    if skipped:
+        terminalreporter.write_sep("!", f"{len(skipped)} CONFORMANCE TESTS SKIPPED", red=True, bold=True)
+        terminalreporter.write_line("the standards' files (../shared/specs) are not on this machine; CI has them")
+
+
+@pytest.fixture(scope="session")
+def binary() -> Path:
+    return Path(os.environ["DATAMESH_BIN"]).resolve()
+
+
+@pytest.fixture(scope="session")
+def specs() -> Path:
+    """The standards' own files."""
+    if not SPECS.is_dir():
+        pytest.skip("the standards' files (../shared/specs) are not on this machine")
+    return SPECS
+
+
+@pytest.fixture
+def duck():
+    connection = connect_duckdb()
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def mesh(binary: Path, tmp_path: Path) -> Mesh:
+    """An empty mesh of the test's own."""
+    mesh = Mesh(binary, tmp_path / "mesh")
+    mesh.write("mesh.yaml", "name: interop\n")
+    mesh.write("domains/lab/domain.yaml", "name: lab\nowner: lab-team\n")
+    return mesh
+
+
+@dataclass(frozen=True)
+class Flights:
+    """The demo mesh, published once."""
+
+    mesh: Mesh
+    expected: dict
+    reports: dict[str, dict]
+    locations: dict[tuple[str, str], str]
+
+
+@pytest.fixture(scope="session")
+def flights(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Flights:
+    root = tmp_path_factory.mktemp("flights") / "mesh"
+    shutil.copytree(FLIGHTS, root, ignore=shutil.ignore_patterns(".datamesh", "warehouse"))
+    mesh = Mesh(binary, root)
+    expected = json.loads((FLIGHTS / "expected.json").read_text())
+    products = [name for name in expected if name != "queries"]
+    reports = {product: mesh.publish(product) for product in products}
+    locations = {
+        (product, table): location for product in products for table, location in mesh.metadata_locations(product).items()
+    }
+    return Flights(mesh, expected, reports, locations)

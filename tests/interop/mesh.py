@@ -1,0 +1,63 @@
+"""Drives the `datamesh` binary on a mesh directory."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+PUBLISHED, REJECTED = 0, 3
+
+
+class CommandFailed(AssertionError):
+    """The binary ended with another exit code than the test expects."""
+
+
+class Mesh:
+    """A mesh directory and the binary that works on it."""
+
+    def __init__(self, binary: Path, root: Path):
+        self.binary = binary
+        self.root = root
+        self._dumps = 0
+
+    def run(self, *arguments: str, expect: int = 0) -> str:
+        """Standard output of a command."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("DATAMESH_")}
+        command = [str(self.binary), "--mesh", str(self.root), *arguments]
+        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=600)
+        if done.returncode != expect:
+            shown = " ".join(arguments)
+            raise CommandFailed(f"`datamesh {shown}` exits {done.returncode}, not {expect}\n{done.stdout}\n{done.stderr}")
+        return done.stdout
+
+    def json(self, *arguments: str, expect: int = 0):
+        return json.loads(self.run(*arguments, "--format", "json", expect=expect))
+
+    def publish(self, product: str, *arguments: str, expect: int = PUBLISHED) -> dict:
+        return self.json("publish", product, *arguments, expect=expect)
+
+    def metadata_locations(self, product: str) -> dict[str, str]:
+        """Location of the metadata document of every published table of a product."""
+        shown = self.json("show", product)
+        return {table["table"]: table["metadata_location"] for table in shown["tables"]}
+
+    def query(self, sql: str) -> pa.Table:
+        """The answer, by way of a Parquet file."""
+        self._dumps += 1
+        folder = self.root.parent / f"{self.root.name}-answers"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{self._dumps}.parquet"
+        self.run("query", "--format", "parquet", "--out", str(path), sql)
+        return pq.read_table(path)
+
+    def query_json(self, sql: str) -> list[dict]:
+        return self.json("query", sql)
+
+    def write(self, relative: str, text: str) -> Path:
+        path = self.root / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
