@@ -7,7 +7,7 @@ PYTHON ?= python3
 
 .PHONY: build demo test test-rust test-interop bench lint schema
 build:
-	$(CARGO) build --locked --workspace
+	$(CARGO) build --locked --workspace --all-targets
 
 demo: build
 	DATAMESH_BIN=$(BIN) examples/flights/demo

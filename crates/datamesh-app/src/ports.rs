@@ -123,6 +123,8 @@ pub struct CarriedTable {
     pub table: String,
     /// Its pointer.
     pub pointer: TablePointer,
+    /// Whether it has columns that must not be shown in clear.
+    pub protected: bool,
 }
 
 /// Batches with their schema.
@@ -146,8 +148,8 @@ pub trait Engine: Send + Sync {
     /// Reads the source once: good rows to staged files, bad rows to quarantine files, keys and metrics to states.
     async fn stage(&self, job: StageJob, progress: Arc<dyn Progress>) -> Result<Self::Staged>;
 
-    /// The content identity of a staged table.
-    fn content(staged: &Self::Staged) -> String;
+    /// The content identity of a staged table; `None` where its pass was not whole.
+    fn content(staged: &Self::Staged) -> Option<String>;
 
     /// Takes doubled keys out, within the staged rows and against `base`, and counts the metrics of the candidate.
     async fn settle(&self, staged: &Self::Staged, base: Option<&TablePointer>) -> Result<Self::Settled>;
@@ -173,6 +175,12 @@ pub trait Engine: Send + Sync {
 
     /// Every staged and prepared file that a commit of these tables references, quarantine files included.
     fn kept(settled: &Self::Settled) -> Vec<String>;
+
+    /// Checks that a published table still fits its contract, where a publication leaves it as it is.
+    ///
+    /// # Errors
+    /// `incompatible-change` where it does not.
+    fn check_carried(&self, table: &Table, pointer: &TablePointer) -> Result<()>;
 
     /// Every file that any snapshot of a published table references.
     async fn referenced(&self, pointer: &TablePointer) -> Result<HashSet<String>>;

@@ -9,9 +9,9 @@ use std::time::Duration;
 use datamesh_core::contract::{DataProduct, Table, WriteMode};
 use datamesh_core::decision::Action;
 use datamesh_core::ids::{AttemptId, ProductKey};
-use datamesh_core::ports::{CommitOutcome, CommitRequest, Lease, ProductState, PublishStep, TableCommit};
+use datamesh_core::ports::{CommitOutcome, CommitRequest, Lease, ProductState, PublishStep, TableCommit, TablePointer};
 use datamesh_core::verdict::{TableReport, Verdict, judge};
-use datamesh_core::{Error, ErrorCode, Result};
+use datamesh_core::{Error, ErrorCode, Name, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -137,14 +137,23 @@ impl Plan {
         Ok(Self { request, key, state })
     }
 
+    /// The same plan over what the registry holds now, after somebody else committed.
+    ///
+    /// # Errors
+    /// What [`Plan::new`] refuses.
+    fn renew(self, state: ProductState) -> Result<Self> {
+        Self::new(self.request, state)
+    }
+
     fn inputs(&self) -> Vec<(&Table, &BoundSource)> {
         let tables = self.request.contract.tables.iter();
         tables.filter_map(|table| Some((table, self.request.sources.get(table.name.as_str())?))).collect()
     }
 
     fn carried(&self) -> Vec<CarriedTable> {
-        let untouched = self.state.tables.iter().filter(|pointer| !self.request.sources.contains_key(&pointer.table));
-        untouched.map(|pointer| CarriedTable { table: pointer.table.clone(), pointer: pointer.clone() }).collect()
+        let tables = self.request.contract.tables.iter();
+        let untouched = tables.filter(|table| !self.request.sources.contains_key(table.name.as_str()));
+        untouched.filter_map(|table| Some(carried(table, self.state.table(&table.name.sql())?))).collect()
     }
 
     /// Asks whether the principal may publish, and records the answer.
@@ -162,6 +171,11 @@ impl Plan {
     }
 }
 
+fn carried(table: &Table, pointer: &TablePointer) -> CarriedTable {
+    let protected = table.has_protected_columns();
+    CarriedTable { table: table.name.to_string(), pointer: pointer.clone(), protected }
+}
+
 /// A plan that may be carried out.
 #[derive(Debug)]
 pub struct AuthorizedPlan {
@@ -175,20 +189,26 @@ impl AuthorizedPlan {
         Lease {
             attempt: self.attempt.clone(),
             product: self.plan.key.clone(),
-            tables: self.plan.inputs().iter().map(|(table, _)| table.name.to_string()).collect(),
+            tables: self.plan.inputs().iter().map(|(table, _)| table.name.sql()).collect(),
             expires_at: context.clock.now() + LEASE,
         }
     }
 
     /// One pass over every table's source. The staged files are audited, but not yet judged against a base.
     async fn stage<E: Engine>(self, engine: &E, progress: &Arc<dyn Progress>) -> Result<StagedPlan<E>> {
+        for table in &self.plan.request.contract.tables {
+            // The new contract binds the tables that stay as they are too.
+            if let Some(pointer) = self.plan.state.table(&table.name.sql()) {
+                engine.check_carried(table, pointer)?;
+            }
+        }
         let mut staged = Vec::new();
         for (table, source) in self.plan.inputs() {
             let job = StageJob {
                 product: self.plan.key.clone(),
                 table: table.clone(),
                 source: source.clone(),
-                base: self.plan.state.table(table.name.as_str()).cloned(),
+                base: self.plan.state.table(&table.name.sql()).cloned(),
                 attempt: self.attempt.clone(),
             };
             staged.push(engine.stage(job, progress.clone()).await?);
@@ -215,16 +235,18 @@ impl<E: Engine> StagedPlan<E> {
         let plan = self.plan();
         let mut repeats = Vec::new();
         for ((table, _), staged) in plan.inputs().into_iter().zip(&self.staged) {
-            let content = E::content(staged);
-            let repeat = if plan.request.again || plan.request.idempotency_key.is_some() {
-                None
-            } else if table.write == WriteMode::Append {
-                context.registry.find_content(&plan.key, table.name.as_str(), &content).await?
+            let by_hand = plan.request.again || plan.request.idempotency_key.is_some();
+            let Some(content) = E::content(staged).filter(|_| !by_hand) else {
+                repeats.push(None);
+                continue;
+            };
+            let repeat = if table.write == WriteMode::Append {
+                context.registry.find_content(&plan.key, &table.name.sql(), &content).await?
             } else {
                 // The same content under another contract may be judged otherwise, so it is no repeat.
                 let same_contract =
                     plan.state.revision.as_ref().is_some_and(|revision| revision.contract == plan.request.contract);
-                let current = plan.state.table(table.name.as_str()).filter(|pointer| pointer.content == content);
+                let current = plan.state.table(&table.name.sql()).filter(|pointer| pointer.content == content);
                 current.filter(|_| same_contract).map(|pointer| pointer.publication)
             };
             repeats.push(repeat);
@@ -240,15 +262,13 @@ impl<E: Engine> StagedPlan<E> {
         let mut reports: Vec<Option<TableReport>> = Vec::new();
         let mut carried = plan.carried();
         for (((table, _), staged), repeat) in plan.inputs().into_iter().zip(&self.staged).zip(&repeats) {
-            let base = plan.state.table(table.name.as_str());
+            let base = plan.state.table(&table.name.sql());
             if repeat.is_some() {
-                if let Some(pointer) = base {
-                    carried.push(CarriedTable { table: pointer.table.clone(), pointer: pointer.clone() });
-                }
+                carried.extend(base.map(|pointer| self::carried(table, pointer)));
                 reports.push(Some(repeated(
                     table,
                     *repeat,
-                    E::content(staged),
+                    E::content(staged).unwrap_or_default(),
                     base.map_or(0, |pointer| pointer.rows),
                 )));
                 continue;
@@ -379,17 +399,13 @@ impl<E: Engine> AuditedPlan<E> {
                 engine.prepare(settled, attempt, context.clock.now(), context.ids.snapshot(), &between).await?;
             progress.reached(PublishStep::MetadataWritten);
             let report = E::report(settled);
+            let name = Name::new(&report.table).map_or_else(|_| report.table.clone(), |name| name.sql());
             keep.extend(E::kept(settled));
             keep.extend(prepared.files);
             commits.push(TableCommit {
-                table: report.table.clone(),
                 write: report.write,
-                expected: self
-                    .staged
-                    .plan()
-                    .state
-                    .table(&report.table)
-                    .map(|pointer| pointer.metadata_location.clone()),
+                expected: self.staged.plan().state.table(&name).map(|pointer| pointer.metadata_location.clone()),
+                table: name,
                 metadata_location: prepared.metadata_location,
                 metadata: prepared.metadata,
                 snapshot_id: prepared.snapshot_id,
@@ -443,20 +459,12 @@ pub async fn publish<E: Engine>(
     let outcome = keep_alive(context, &lease.attempt, run(authorized, engine, context, &progress), stop).await;
     let keep = match &outcome {
         Ok((_, keep)) => keep.clone(),
-        Err(error) if error.code() == ErrorCode::LeaseLost => return Err(lost(outcome)),
         Err(_) => HashSet::new(),
     };
     let failure = outcome.as_ref().err().map(Error::code);
     clean(engine, context, &lease, keep, failure).await;
     progress.reached(PublishStep::Cleaned);
     outcome.map(|(report, _)| report)
-}
-
-fn lost<T>(outcome: Result<T>) -> Error {
-    match outcome {
-        Err(error) => error,
-        Ok(_) => Error::new(ErrorCode::Internal, "a lease was lost without an error"),
-    }
 }
 
 /// A publication with a key set by hand repeats an earlier one with that key, whatever its content.
@@ -494,15 +502,29 @@ async fn run<E: Engine>(
             Commit::Conflict(staged) => *staged,
         };
         // Somebody else committed first. What was audited against the old state must be audited against the new one.
-        let plan = &mut conflicted.authorized.plan;
-        let before = std::mem::take(&mut plan.state);
-        plan.state = context.registry.product_state(&plan.key).await?;
-        let moved = |table: &Table| {
-            let location = |state: &ProductState| {
-                state.table(table.name.as_str()).map(|pointer| pointer.metadata_location.clone())
-            };
-            location(&before) != location(&plan.state)
+        let before = conflicted.authorized.plan;
+        let (revision, old) = (before.state.revision.clone(), before.state.tables.clone());
+        let state = context.registry.product_state(&before.key).await?;
+        let plan = before.renew(state)?;
+        if let Some(key) = &plan.request.idempotency_key
+            && let Some(publication) = context.registry.find_idempotency_key(&plan.key, key).await?
+        {
+            report.status = PublishStatus::Repeat;
+            report.publication = Some(publication);
+            return Ok((report, HashSet::new()));
+        }
+        let newest = plan.state.revision.as_ref();
+        if newest != revision.as_ref() && newest.is_some_and(|newest| newest.contract != plan.request.contract) {
+            report.because.push("somebody else published under another contract while this attempt ran".to_owned());
+            return Ok((report, HashSet::new()));
+        }
+        let location = |tables: &[TablePointer], table: &Table| {
+            tables
+                .iter()
+                .find(|pointer| pointer.table == table.name.sql())
+                .map(|pointer| pointer.metadata_location.clone())
         };
+        let moved = |table: &Table| location(&old, table) != location(&plan.state.tables, table);
         let replaced = plan.inputs().into_iter().find(|(table, _)| table.write == WriteMode::Replace && moved(table));
         if let Some((table, _)) = replaced {
             report.because.push(format!(
@@ -511,13 +533,7 @@ async fn run<E: Engine>(
             ));
             return Ok((report, HashSet::new()));
         }
-        if let Some(key) = &plan.request.idempotency_key
-            && let Some(publication) = context.registry.find_idempotency_key(&plan.key, key).await?
-        {
-            report.status = PublishStatus::Repeat;
-            report.publication = Some(publication);
-            return Ok((report, HashSet::new()));
-        }
+        conflicted.authorized.plan = plan;
         conflicted.reaudits += 1;
         if conflicted.reaudits > MAX_RETRIES {
             report.because.push(format!("others published {MAX_RETRIES} times while this attempt was audited"));
@@ -545,6 +561,7 @@ async fn keep_alive<T>(
         }
     };
     tokio::select! {
+        biased;
         result = work => result,
         error = renew => Err(error),
         () = stop => Err(Error::new(ErrorCode::Interrupted, "stopped; nothing was published").with_help("run the same command again")),
@@ -562,7 +579,11 @@ async fn clean<E: Engine>(
     failure: Option<ErrorCode>,
 ) {
     if failure.is_some() {
-        // An error from a commit may hide that the commit happened: what the registry references must stay.
+        // A commit that was cut off may still happen, and an error may hide that it did. Claiming the lease waits for a
+        // transaction that is under way and stops one that is not; after it, what the registry references must stay.
+        if context.registry.claim_lease(&lease.attempt).await.is_err() {
+            return;
+        }
         let Ok(more) = crate::maintain::referenced(engine, context, lease).await else { return };
         keep.extend(more);
     }

@@ -93,6 +93,15 @@ pub async fn quarantine<E: Engine>(
     let action = if request.reveal { Action::ReadUnmasked } else { Action::Read };
     let details = json!({ "operation": "quarantine", "publication": publication.number, "table": request.table, "reveal": request.reveal });
     context.authorize(action, &contract.id.to_string(), details).await?;
+    // The rows are laid out by the contract they were judged by; what either contract protects is masked.
+    let mut judged = publication.contract.clone().unwrap_or_else(|| contract.clone());
+    for table in &mut judged.tables {
+        let Some(current) = contract.table(table.name.as_str()) else { continue };
+        for column in &mut table.columns {
+            column.pii |= current.column(&column.name).is_some_and(datamesh_core::Column::is_protected);
+        }
+    }
+    let contract = &judged;
     let files = context.registry.quarantine_files(publication.number).await?;
     let mut tables = Vec::new();
     for table in &contract.tables {
@@ -100,7 +109,7 @@ pub async fn quarantine<E: Engine>(
             .table
             .as_deref()
             .is_none_or(|wanted| contract.table(wanted).is_some_and(|found| found.name == table.name));
-        let own: Vec<_> = files.iter().filter(|file| file.table == table.name.as_str()).cloned().collect();
+        let own: Vec<_> = files.iter().filter(|file| file.table == table.name.sql()).cloned().collect();
         if wanted && !own.is_empty() {
             let rows = engine.read_quarantine(contract, table.name.as_str(), &own, request.reveal).await?;
             tables.push((table.name.to_string(), rows));

@@ -277,6 +277,22 @@ pub struct PartitionField {
     pub transform: Transform,
 }
 
+impl PartitionField {
+    /// The field's name in the table: `updated_at_day`, or the column's own for identity.
+    pub fn name(&self) -> String {
+        let suffix = match self.transform {
+            Transform::Identity => "",
+            Transform::Year => "_year",
+            Transform::Month => "_month",
+            Transform::Day => "_day",
+            Transform::Hour => "_hour",
+            Transform::Bucket(_) => "_bucket",
+            Transform::Truncate(_) => "_trunc",
+        };
+        format!("{}{suffix}", self.column)
+    }
+}
+
 /// Iceberg's partition transforms (spec: Partition Transforms).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

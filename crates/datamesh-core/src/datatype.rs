@@ -163,8 +163,10 @@ impl Parser<'_> {
                 self.expect(',', "map<key, value>")?;
                 let value = self.data_type()?;
                 self.expect('>', "map<key, value>")?;
-                if !key.is_scalar() {
-                    return Err("a map's key is a scalar type".into());
+                if !key.is_scalar()
+                    || matches!(key, DataType::Binary | DataType::Json | DataType::Float | DataType::Double)
+                {
+                    return Err(format!("a map's key cannot be {key}"));
                 }
                 DataType::Map(Box::new(key), Box::new(Column::anonymous("value", value)))
             }
@@ -192,6 +194,7 @@ impl Parser<'_> {
 
     fn fields(&mut self) -> Result<DataType, String> {
         let mut fields: Vec<Column> = Vec::new();
+        let mut names = std::collections::HashSet::new();
         if !self.eat('<') {
             return Ok(DataType::Struct(fields));
         }
@@ -200,7 +203,7 @@ impl Parser<'_> {
             if name.is_empty() {
                 return Err("expected a field name in `struct<name: type, …>`".into());
             }
-            if fields.iter().any(|field| field.name.eq_ignore_ascii_case(&name)) {
+            if !names.insert(name.to_ascii_lowercase()) {
                 return Err(format!("field `{name}` is declared twice"));
             }
             self.expect(':', "struct<name: type, …>")?;

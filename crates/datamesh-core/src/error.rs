@@ -121,6 +121,12 @@ impl Error {
         self
     }
 
+    /// The same error again, for several listeners; the cause stays with the original.
+    #[must_use]
+    pub fn restate(&self) -> Self {
+        Self { code: self.code, message: self.message.clone(), help: self.help.clone(), source: None }
+    }
+
     /// Why it failed.
     pub fn code(&self) -> ErrorCode {
         self.code

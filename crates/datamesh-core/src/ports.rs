@@ -90,7 +90,7 @@ pub trait StepObserver: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TablePointer {
-    /// The table's name in the contract.
+    /// The table's normalised name.
     pub table: String,
     /// Where the current metadata document is.
     pub metadata_location: String,
@@ -143,7 +143,7 @@ pub struct Lease {
     pub attempt: AttemptId,
     /// The product it publishes.
     pub product: ProductKey,
-    /// The tables whose folders may hold files of the attempt.
+    /// The normalised names of the tables whose folders may hold files of the attempt.
     pub tables: Vec<String>,
     /// Until when nobody may touch the files.
     pub expires_at: DateTime<Utc>,
@@ -249,6 +249,9 @@ pub struct Publication {
     pub principal: String,
     /// The attempt.
     pub attempt: AttemptId,
+    /// The contract it was judged by.
+    #[serde(skip)]
+    pub contract: Option<DataProduct>,
     /// The key set by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
@@ -287,6 +290,9 @@ pub trait Registry: Send + Sync {
 
     /// Forgets a lease: nothing of the attempt is left but what is referenced.
     async fn close_lease(&self, attempt: &AttemptId) -> Result<()>;
+
+    /// Takes a lease, so that its attempt can no longer commit. Waits for a commit that is under way.
+    async fn claim_lease(&self, attempt: &AttemptId) -> Result<()>;
 
     /// Takes the leases that ended before `now`, so that their attempts can no longer commit.
     async fn claim_expired_leases(&self, now: DateTime<Utc>) -> Result<Vec<Lease>>;

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU32;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::TreeNode;
@@ -204,11 +205,11 @@ fn missing_required(error: &DataFusionError) -> Option<Vec<String>> {
 
 #[async_trait]
 impl Engine for DataEngine {
-    type Staged = StagedTable;
+    type Staged = Arc<StagedTable>;
     type Settled = SettledTable;
     type Query = PlannedQuery;
 
-    async fn stage(&self, job: StageJob, progress: Arc<dyn Progress>) -> Result<StagedTable> {
+    async fn stage(&self, job: StageJob, progress: Arc<dyn Progress>) -> Result<Arc<StagedTable>> {
         let folder = self.table_folder(&job.product, job.table.name.as_str());
         let draft = Arc::new(TableDraft::new(&job.table, &folder, open(job.base.as_ref())?)?);
         let source = resolve(&job.source)?;
@@ -236,9 +237,12 @@ impl Engine for DataEngine {
                 None => return Err(fail(error)),
             },
         }
+        if absent.is_empty() {
+            absent = facts.never_seen(&job.table);
+        }
         let result = if absent.is_empty() { pass.take() } else { PartitionResult::default() };
         let (ignored_columns, missing_columns) = facts.columns();
-        Ok(StagedTable {
+        Ok(Arc::new(StagedTable {
             audit,
             draft,
             result,
@@ -247,20 +251,22 @@ impl Engine for DataEngine {
             ignored_columns,
             missing_columns,
             missing_required: absent,
-        })
+        }))
     }
 
-    fn content(staged: &StagedTable) -> String {
-        staged.content.clone()
+    fn content(staged: &Arc<StagedTable>) -> Option<String> {
+        staged.missing_required.is_empty().then(|| staged.content.clone())
     }
 
-    async fn settle(&self, staged: &StagedTable, base: Option<&TablePointer>) -> Result<SettledTable> {
+    async fn settle(&self, staged: &Arc<StagedTable>, base: Option<&TablePointer>) -> Result<SettledTable> {
         let base = open(base)?;
         let files = match &base {
             Some(base) => scan_files(base).await?,
             None => Vec::new(),
         };
-        tokio::task::block_in_place(|| settle(staged, base, files))
+        let staged = staged.clone();
+        let task = tokio::task::spawn_blocking(move || settle(&staged, base, files));
+        task.await.map_err(|error| Error::new(ErrorCode::Internal, "settling stopped").with_source(error))?
     }
 
     async fn measure(&self, settled: &mut [SettledTable], carried: &[CarriedTable]) -> Result<()> {
@@ -279,8 +285,10 @@ impl Engine for DataEngine {
                 }
             }
         }
+        let quiet = settled.iter().any(|table| table.audit.table.has_protected_columns())
+            || carried.iter().any(|table| table.protected);
         for table in settled.iter_mut() {
-            let measured = candidate::measure(&context, &table.audit.table, &candidate::deferred(table)).await;
+            let measured = candidate::measure(&context, &table.audit.table, &candidate::deferred(table), quiet).await;
             table.report.metrics = table.audit.metrics.judge(&table.states, |name| measured.get(name).cloned());
         }
         Ok(())
@@ -318,6 +326,12 @@ impl Engine for DataEngine {
     fn kept(settled: &SettledTable) -> Vec<String> {
         let data = settled.files.iter().map(|file| local::to_url(&file.part.path));
         data.chain(settled.quarantine.iter().map(|file| file.path.clone())).collect()
+    }
+
+    fn check_carried(&self, table: &Table, pointer: &TablePointer) -> Result<()> {
+        let open = OpenTable::parse(&pointer.metadata, &pointer.metadata_location)?;
+        let folder = local::to_path(open.table_location());
+        TableDraft::new(table, &folder, Some(open)).map(|_| ())
     }
 
     async fn referenced(&self, pointer: &TablePointer) -> Result<HashSet<String>> {
@@ -361,16 +375,18 @@ impl Engine for DataEngine {
             .table(table)
             .ok_or_else(|| Error::new(ErrorCode::NotFound, format!("`{}` has no table `{table}`", contract.id)))?
             .clone();
-        let mut batches = Vec::new();
-        for file in files {
-            let path = local::to_path(&file.path);
-            for batch in quarantine::read(&path)? {
-                batches.push(quarantine::present(&table, &batch, reveal)?);
+        let paths: Vec<PathBuf> = files.iter().map(|file| local::to_path(&file.path)).collect();
+        let mut batches = paths.into_iter().flat_map(move |path| match quarantine::read(&path) {
+            Ok(batches) => {
+                let table = table.clone();
+                let shown = batches.map(move |batch| quarantine::present(&table, &batch?, reveal));
+                Box::new(shown) as Box<dyn Iterator<Item = Result<RecordBatch>> + Send>
             }
-        }
-        let schema =
-            batches.first().map_or_else(|| Arc::new(Schema::empty()), datafusion::arrow::array::RecordBatch::schema);
-        Ok(Rows { schema, batches: futures::stream::iter(batches.into_iter().map(Ok)).boxed() })
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        });
+        let first = batches.next().transpose()?;
+        let schema = first.as_ref().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+        Ok(Rows { schema, batches: futures::stream::iter(first.map(Ok).into_iter().chain(batches)).boxed() })
     }
 }
 
@@ -386,8 +402,15 @@ async fn run(pass: &Arc<stage::AuditExec>, context: &SessionContext) -> Result<(
     }
     while let Some(done) = tasks.join_next().await {
         match done {
-            Ok(result) => result?,
-            Err(error) => return Err(DataFusionError::External(Box::new(error))),
+            Ok(Ok(())) => {}
+            failed => {
+                // The others must have stopped writing before anybody cleans up behind them.
+                tasks.shutdown().await;
+                return match failed {
+                    Ok(result) => result,
+                    Err(error) => Err(DataFusionError::External(Box::new(error))),
+                };
+            }
         }
     }
     Ok(())
@@ -406,8 +429,11 @@ fn reclaim(folder: &Path, keep: &HashSet<String>, mine: impl Fn(&str) -> bool) -
         let entry = entry.map_err(|error| Error::io(ErrorCode::WriteFailed, "read the folder", folder, error))?;
         let path = entry.path();
         if mine(&entry.file_name().to_string_lossy()) && !keep.contains(&local::to_url(&path)) {
-            std::fs::remove_file(&path).map_err(|error| Error::io(ErrorCode::WriteFailed, "delete", &path, error))?;
-            deleted += 1;
+            match std::fs::remove_file(&path) {
+                Ok(()) => deleted += 1,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io(ErrorCode::WriteFailed, "delete", &path, error)),
+            }
         } else {
             left = true;
         }

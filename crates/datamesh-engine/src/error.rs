@@ -13,46 +13,23 @@ pub(crate) fn wrap(error: Error) -> DataFusionError {
 
 /// Takes our own error back out where there is one, else describes DataFusion's.
 pub(crate) fn unwrap(code: ErrorCode, doing: &str, error: DataFusionError) -> Error {
-    fn own(error: DataFusionError) -> Result<Error, DataFusionError> {
-        match error {
-            DataFusionError::External(inner) => match inner.downcast::<Error>() {
-                Ok(own) => Ok(*own),
-                Err(inner) => match inner.downcast::<DataFusionError>() {
-                    Ok(inner) => own(*inner),
-                    Err(inner) => Err(DataFusionError::External(inner)),
-                },
-            },
-            DataFusionError::Context(context, inner) => {
-                own(*inner).map_err(|inner| DataFusionError::Context(context, Box::new(inner)))
-            }
-            DataFusionError::ArrowError(inner, trace) => match *inner {
-                ArrowError::ExternalError(inner) => match inner.downcast::<Error>() {
-                    Ok(own) => Ok(*own),
-                    Err(inner) => Err(DataFusionError::ArrowError(Box::new(ArrowError::ExternalError(inner)), trace)),
-                },
-                inner => Err(DataFusionError::ArrowError(Box::new(inner), trace)),
-            },
-            DataFusionError::Shared(shared) => match std::sync::Arc::try_unwrap(shared) {
-                Ok(inner) => own(inner),
-                Err(shared) => Err(DataFusionError::Shared(shared)),
-            },
-            other => Err(other),
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(inner) = source {
+        if let Some(own) = inner.downcast_ref::<Error>() {
+            return own.restate();
         }
+        source = match inner.downcast_ref::<DataFusionError>() {
+            Some(DataFusionError::External(inner)) => Some(inner.as_ref()),
+            Some(DataFusionError::Shared(inner)) => Some(inner.as_ref()),
+            _ => inner.source(),
+        };
     }
-    match own(error) {
-        Ok(own) => own,
-        Err(error) => {
-            let root = error.find_root();
-            let text = match root {
-                DataFusionError::SQL(inner, _) => inner.to_string(),
-                DataFusionError::Plan(text) | DataFusionError::Execution(text) => text.clone(),
-                other => other.strip_backtrace(),
-            };
-            let code =
-                if matches!(root, DataFusionError::ResourcesExhausted(_)) { ErrorCode::InvalidQuery } else { code };
-            Error::new(code, format!("{doing}: {text}")).with_source(error)
-        }
-    }
+    let text = match error.find_root() {
+        DataFusionError::SQL(inner, _) => inner.to_string(),
+        DataFusionError::Plan(text) | DataFusionError::Execution(text) => text.clone(),
+        other => other.strip_backtrace(),
+    };
+    Error::new(code, format!("{doing}: {text}")).with_source(error)
 }
 
 /// An Arrow failure that a checked contract cannot cause.

@@ -171,7 +171,7 @@ impl RunReader<'_> {
                         };
                         Ok(Some(KeyEntry { hash: half(0), place: Place(half(8)) }))
                     }
-                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
+                    Err(error) if error.kind() == ErrorKind::UnexpectedEof && file.buffer().is_empty() => Ok(None),
                     Err(error) => Err(Error::io(ErrorCode::WriteFailed, "read back", path, error)),
                 }
             }

@@ -151,14 +151,15 @@ pub(crate) fn present(table: &Table, batch: &RecordBatch, reveal: bool) -> Resul
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(arrow)
 }
 
-/// Reads a quarantine file.
-pub(crate) fn read(path: &std::path::Path) -> Result<Vec<RecordBatch>> {
+/// Reads a quarantine file, batch by batch.
+pub(crate) fn read(path: &std::path::Path) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + use<>> {
     use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use datamesh_core::{Error, ErrorCode};
+    let path = path.to_owned();
     let file =
-        std::fs::File::open(path).map_err(|error| Error::io(ErrorCode::SourceUnreadable, "open", path, error))?;
+        std::fs::File::open(&path).map_err(|error| Error::io(ErrorCode::SourceUnreadable, "open", &path, error))?;
     let builder =
-        ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| crate::error::parquet_read(path, error))?;
-    let reader = builder.build().map_err(|error| crate::error::parquet_read(path, error))?;
-    reader.map(|batch| batch.map_err(|error| crate::error::parquet_read(path, error))).collect()
+        ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| crate::error::parquet_read(&path, error))?;
+    let reader = builder.build().map_err(|error| crate::error::parquet_read(&path, error))?;
+    Ok(reader.map(move |batch| batch.map_err(|error| crate::error::parquet_read(&path, error))))
 }

@@ -11,15 +11,15 @@ use std::sync::Arc;
 use datafusion::arrow::array::{BooleanArray, RecordBatch, new_null_array};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::Schema;
+use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::{
     ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
 };
-use datamesh_core::Result;
 use datamesh_core::contract::WriteMode;
 use datamesh_core::ports::QuarantineFile;
 use datamesh_core::verdict::{Reason, Sample, TableReport};
+use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_iceberg::{NewDataFile, OpenTable, TableDraft, local};
 use datamesh_quality::MetricStates;
 use datamesh_quality::values::show;
@@ -94,6 +94,14 @@ pub(crate) fn settle(staged: &StagedTable, base: Option<OpenTable>, base_files: 
     let published = if append { base_files } else { Vec::new() };
     let draft = TableDraft::new(&audit.table, staged.draft.folder(), base)?;
 
+    if draft.arrow_schema() != &audit.schema || !draft.same_layout(&staged.draft) {
+        // The staged files carry field ids and partition values that the table has given to others since.
+        return Err(Error::new(
+            ErrorCode::Conflict,
+            format!("table `{}` was changed by somebody else while its data was audited", audit.table.name),
+        )
+        .with_help("run the same command again"));
+    }
     let doubled = find_doubled(staged, &published)?;
     let mut work = Rewrite {
         audit,
@@ -122,8 +130,13 @@ pub(crate) fn settle(staged: &StagedTable, base: Option<OpenTable>, base_files: 
     }
     let rows_published: u64 = work.files.iter().map(|file| file.part.rows).sum();
     let quarantined: u64 = work.quarantine.iter().map(|part| part.part.rows).sum();
+    if staged.result.rows_in != rows_published + quarantined {
+        let counted =
+            format!("{} rows were read, but {rows_published} + {quarantined} are accounted for", staged.result.rows_in);
+        return Err(Error::new(ErrorCode::Internal, counted));
+    }
     let quarantine = work.quarantine.iter().map(|part| QuarantineFile {
-        table: audit.table.name.to_string(),
+        table: audit.table.name.sql(),
         path: local::to_url(&part.part.path),
         rows: part.part.rows,
     });
@@ -209,7 +222,7 @@ fn confirm_by_value(
                 staged.result.quarantine.iter().find(|part| part.id == file).map(|part| part.part.path.as_path())
             }
         };
-        let Some(path) = path else { continue };
+        let path = path.ok_or_else(|| Error::new(ErrorCode::Internal, "a key names a file that was not staged"))?;
         let mut next = rows.iter();
         for batch in read_columns(path, &key.rule.columns, Some(&rows))? {
             let batch = batch.map_err(|error| parquet_read(path, error))?;
@@ -268,10 +281,11 @@ fn complete(audit: &AuditPlan, columns: &[String], batch: &RecordBatch) -> Resul
     let (mut fields, mut arrays) = (Vec::new(), Vec::new());
     for name in columns {
         let field = audit.schema.field_with_name(name).map_err(arrow)?;
-        fields.push(field.clone());
-        arrays.push(
-            batch.column_by_name(name).cloned().unwrap_or_else(|| new_null_array(field.data_type(), batch.num_rows())),
-        );
+        let array = batch.column_by_name(name).cloned();
+        let array = array.unwrap_or_else(|| new_null_array(field.data_type(), batch.num_rows()));
+        // An older file's nested type may have fewer fields; only what is there is counted.
+        fields.push(Field::new(name, array.data_type().clone(), true));
+        arrays.push(array);
     }
     let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options).map_err(arrow)

@@ -64,6 +64,8 @@ pub(crate) struct SourceFacts {
     total: Option<u64>,
     content: Mutex<Content>,
     columns: Mutex<(BTreeSet<String>, BTreeSet<String>)>,
+    /// Columns that some record of a source without a header had; `None` before the first readable record.
+    seen: Mutex<Option<BTreeSet<String>>>,
     progress: Arc<dyn Progress>,
 }
 
@@ -81,6 +83,7 @@ impl SourceFacts {
             total,
             content: Mutex::new(Content::default()),
             columns: Mutex::default(),
+            seen: Mutex::default(),
             progress,
         }
     }
@@ -108,6 +111,22 @@ impl SourceFacts {
         let mut columns = self.columns.lock().unwrap_or_else(PoisonError::into_inner);
         columns.0.extend(ignored);
         columns.1.extend(missing);
+    }
+
+    /// Columns that readable records of a source without a header had.
+    pub(crate) fn add_seen(&self, columns: Vec<String>) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().extend(columns);
+    }
+
+    /// Required columns that no record of a source without a header had.
+    pub(crate) fn never_seen(&self, table: &Table) -> Vec<String> {
+        match &*self.seen.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Vec::new(),
+            Some(seen) => {
+                let required = table.columns.iter().filter(|column| column.required || column.primary_key);
+                required.filter(|column| !seen.contains(&column.name)).map(|column| column.name.clone()).collect()
+            }
+        }
     }
 
     pub(crate) fn columns(&self) -> (Vec<String>, Vec<String>) {

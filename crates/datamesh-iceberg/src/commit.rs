@@ -79,6 +79,12 @@ impl TableDraft {
         Ok(Self { base, metadata, arrow, folder })
     }
 
+    /// Whether files staged for `other` fit this draft: the same partition fields and sort order.
+    pub fn same_layout(&self, other: &Self) -> bool {
+        self.metadata.default_partition_spec().fields() == other.metadata.default_partition_spec().fields()
+            && self.metadata.default_sort_order().fields == other.metadata.default_sort_order().fields
+    }
+
     /// The Arrow schema of data files, with field ids.
     pub fn arrow_schema(&self) -> &SchemaRef {
         &self.arrow

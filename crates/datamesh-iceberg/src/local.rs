@@ -18,21 +18,20 @@ pub fn to_path(url: &str) -> PathBuf {
     PathBuf::from(url.strip_prefix("file://").unwrap_or(url))
 }
 
-/// Makes a folder and its missing parents, and synchronises each parent that got a new entry.
+/// How many folders above a new one may be as new: `warehouse/domain/product/table/data/attempt`.
+const LEVELS: usize = 6;
+
+/// Makes a folder and its missing parents, and synchronises the parents.
+///
+/// A parent that exists may have been made a moment ago by somebody who has not synchronised it yet, so existing ones are
+/// synchronised too, where they can be opened: one that cannot was not made by us.
 pub fn make_folder(path: &Path) -> Result<()> {
-    let mut missing = Vec::new();
-    let mut folder = path;
-    while !folder.exists() {
-        missing.push(folder);
-        match folder.parent() {
-            Some(parent) => folder = parent,
-            None => break,
-        }
-    }
+    let existing = path.ancestors().find(|folder| folder.exists()).map_or(0, |folder| folder.components().count());
     fs::create_dir_all(path).map_err(|error| Error::io(ErrorCode::WriteFailed, "make the folder", path, error))?;
-    for folder in missing {
-        if let Some(parent) = folder.parent() {
-            sync_folder(parent)?;
+    for folder in path.ancestors().skip(1).take(LEVELS) {
+        let synced = sync_folder(folder);
+        if folder.components().count() >= existing {
+            synced?;
         }
     }
     Ok(())

@@ -163,18 +163,8 @@ fn field_id(schema: &Schema, column: &str) -> Result<i32> {
 pub(crate) fn partition_spec(table: &Table, schema: &Schema) -> Result<UnboundPartitionSpec> {
     let mut builder = UnboundPartitionSpec::builder();
     for field in &table.partition_by {
-        let suffix = match field.transform {
-            ContractTransform::Identity => "",
-            ContractTransform::Year => "_year",
-            ContractTransform::Month => "_month",
-            ContractTransform::Day => "_day",
-            ContractTransform::Hour => "_hour",
-            ContractTransform::Bucket(_) => "_bucket",
-            ContractTransform::Truncate(_) => "_trunc",
-        };
-        let name = format!("{}{suffix}", field.column);
         builder = builder
-            .add_partition_field(field_id(schema, &field.column)?, name, transform(field.transform))
+            .add_partition_field(field_id(schema, &field.column)?, field.name(), transform(field.transform))
             .map_err(internal("build the partition spec"))?;
     }
     Ok(builder.build())

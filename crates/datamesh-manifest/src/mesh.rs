@@ -105,7 +105,12 @@ pub fn load_product(path: &Path) -> Result<Mesh> {
     let path = if path.is_dir() { path.join("product.yaml") } else { path.to_owned() };
     let mut mesh = Mesh::default();
     let domain = nearest_domain(&mut mesh, &path)?;
+    let known = !mesh.has_errors();
     mesh.read_product(&path, domain.as_ref())?;
+    if !known {
+        // A product of a domain that cannot be read belongs to nobody.
+        mesh.products.clear();
+    }
     Ok(mesh)
 }
 
@@ -139,11 +144,11 @@ pub fn load_mesh(root: &Path) -> Result<Mesh> {
     mesh.name = mesh.read(&file, read::mesh)?;
     for folder in subfolders(&root.join("domains"))? {
         let file = folder.join("domain.yaml");
-        let domain = if file.is_file() { mesh.read(&file, read::domain)? } else { None };
-        let name = match &domain {
-            Some(domain) => Some(domain.name.clone()),
-            None => folder.file_name().and_then(|name| name.to_str()).and_then(|name| Name::new(name).ok()),
-        };
+        let declared = file.is_file();
+        let domain = if declared { mesh.read(&file, read::domain)? } else { None };
+        let name = domain.as_ref().map(|domain: &Domain| domain.name.clone());
+        // A product of a domain that cannot be read belongs to nobody: its own problems are told, and it is left out.
+        let known = name.is_some() || !declared;
         if let Some(domain) = domain {
             if let Some((other, _)) = mesh.domains.iter().find(|(_, other)| other.name.sql() == domain.name.sql()) {
                 mesh.diagnostics.push(Diagnostic {
@@ -159,7 +164,11 @@ pub fn load_mesh(root: &Path) -> Result<Mesh> {
         for product in subfolders(&folder.join("products"))? {
             let file = product.join("product.yaml");
             if file.is_file() {
+                let before = mesh.products.len();
                 mesh.read_product(&file, name.as_ref())?;
+                if !known {
+                    mesh.products.truncate(before);
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A checked tree to the types of `datamesh-core`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use datamesh_core::contract::{
     CONTRACT_FORMAT, Constraints, CsvOptions, DataProduct, Domain, PartitionField, QuarantineLimit, SortField,
@@ -225,7 +225,7 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
                 document.error(
                     "duplicate-partition",
                     entry.span,
-                    "the partition field is given twice",
+                    "the column has such a partition field already",
                     "keep one of them",
                 );
             } else {
@@ -299,6 +299,7 @@ fn find_column<'t>(document: &mut Document<'_>, table: &'t Table, at: &Node, nam
 
 fn read_columns(document: &mut Document<'_>, node: &Node) -> Vec<Column> {
     let mut columns: Vec<Column> = Vec::new();
+    let mut seen: HashMap<String, String> = HashMap::new();
     for entry in node.get("columns").and_then(Node::items).unwrap_or_default() {
         let Some(name) = entry.get("name") else { continue };
         let Some(column) = read_column(document, entry, text(entry, "name").as_deref()) else { continue };
@@ -309,11 +310,11 @@ fn read_columns(document: &mut Document<'_>, node: &Node) -> Vec<Column> {
                 why,
                 "use letters, digits and `_`, or any other characters but dots and control characters",
             );
-        } else if let Some(other) = columns.iter().find(|other| other.name.eq_ignore_ascii_case(&column.name)) {
-            let message = if other.name == column.name {
+        } else if let Some(other) = seen.insert(column.name.to_ascii_lowercase(), column.name.clone()) {
+            let message = if other == column.name {
                 format!("column `{}` is declared twice", column.name)
             } else {
-                format!("columns `{}` and `{}` differ only in case", other.name, column.name)
+                format!("columns `{other}` and `{}` differ only in case", column.name)
             };
             document.error("duplicate-column", name.span, message, "give each column a name of its own");
         } else {
@@ -351,7 +352,11 @@ fn read_column(document: &mut Document<'_>, node: &Node, name: Option<&str>) -> 
             return None;
         }
     };
-    Some(complete_column(document, node, name?, data_type))
+    let column = complete_column(document, node, name?, data_type);
+    if let Some(why) = unusable(&column.data_type, 0) {
+        document.error("no-columns", type_node.span, why, "add fields below `columns:`, and keep types flat");
+    }
+    Some(column)
 }
 
 fn synonym(text: &str) -> Option<&'static str> {
@@ -395,6 +400,7 @@ fn complete_type(document: &mut Document<'_>, node: &Node, data_type: DataType) 
     match data_type {
         DataType::Struct(fields) => {
             let given = read_columns(document, node);
+            refuse_nested_rules(document, node);
             if fields.is_empty() && given.is_empty() {
                 document.error("no-columns", node.span, "the struct has no field", "add some below `columns:`");
             } else if !fields.is_empty() && !given.is_empty() {
@@ -433,6 +439,40 @@ fn complete_type(document: &mut Document<'_>, node: &Node, data_type: DataType) 
             }
             other
         }
+    }
+}
+
+/// Keys and metric rules are of whole columns; on a nested field nothing would enforce them.
+fn refuse_nested_rules(document: &mut Document<'_>, node: &Node) {
+    for field in node.get("columns").and_then(Node::items).unwrap_or_default() {
+        for key in ["primaryKey", "unique", "quality"] {
+            if let Some(at) = field.get(key) {
+                let message = format!("`{key}` is not possible on a nested field");
+                document.error(
+                    "misplaced-rule",
+                    at.span,
+                    message,
+                    "use it on a column of the table, or write an `sql` rule",
+                );
+            }
+        }
+    }
+}
+
+/// The deepest type: it must survive being written as JSON and as Parquet.
+const MAX_TYPE_DEPTH: usize = 24;
+
+/// Why a complete type cannot be stored.
+fn unusable(data_type: &DataType, depth: usize) -> Option<&'static str> {
+    if depth > MAX_TYPE_DEPTH {
+        return Some("the type is nested too deep");
+    }
+    match data_type {
+        DataType::Struct(fields) if fields.is_empty() => Some("a struct has no field"),
+        DataType::Struct(fields) => fields.iter().find_map(|field| unusable(&field.data_type, depth + 1)),
+        DataType::Array(item) => unusable(&item.data_type, depth + 1),
+        DataType::Map(_, value) => unusable(&value.data_type, depth + 1),
+        _ => None,
     }
 }
 
@@ -853,6 +893,9 @@ fn read_short_rule(
         None => Vec::new(),
     };
     let metric = build_metric(document, table, node, word, columns, None, usage)?;
+    if unit == Unit::Percent && metric == Metric::RowCount {
+        return fail(document, "`rowCount` has no percentage".to_owned());
+    }
     let mut name = rule.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some(column) = column {
         name = format!("{column}: {name}");

@@ -509,6 +509,9 @@ fn suggest(text: &str, object: &Object) -> String {
     }
 }
 
+/// How many candidates a suggestion is looked for in: enough for people, and not a way to keep the machine busy.
+const MAX_CANDIDATES: usize = 200;
+
 /// The most similar of `candidates`, where one is similar enough to be meant.
 pub fn closest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if text.len() > 64 {
@@ -517,6 +520,7 @@ pub fn closest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
     let fold = |text: &str| text.to_ascii_lowercase().replace(['-', '_', ' '], "");
     let folded = fold(text);
     candidates
+        .take(MAX_CANDIDATES)
         .map(|candidate| (strsim::damerau_levenshtein(&folded, &fold(candidate)), candidate))
         .filter(|(distance, candidate)| *distance <= candidate.len().max(3) / 3)
         .min_by_key(|(distance, _)| *distance)

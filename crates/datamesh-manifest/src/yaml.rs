@@ -336,7 +336,8 @@ impl Builder {
             Event::Scalar(text, style, anchor, _) => {
                 let plain = style == ScalarStyle::Plain;
                 let node = Node { span, kind: Kind::Scalar { text: text.into_owned(), plain } };
-                self.complete(document, node, anchor, 1)
+                let size = weight(&node);
+                self.complete(document, node, anchor, size)
             }
             Event::SequenceStart(anchor, _) => {
                 self.deeper()?;
@@ -378,6 +379,10 @@ impl Builder {
                         "write the value out",
                     ));
                 };
+                // The budget is spent before anything is copied.
+                if self.nodes + *size > MAX_NODES {
+                    return Err(too_many());
+                }
                 let (node, size) = (Node { span, kind: node.kind.clone() }, *size);
                 self.complete(document, node, 0, size)
             }
@@ -401,8 +406,7 @@ impl Builder {
     fn complete(&mut self, document: &mut Document<'_>, node: Node, anchor: usize, size: usize) -> Result<(), Refusal> {
         self.nodes += size;
         if self.nodes > MAX_NODES {
-            let message = format!("the document has more than {MAX_NODES} values, counting what aliases repeat");
-            return Err(("too-many-values", message, "split the manifest, or write fewer aliases"));
+            return Err(too_many());
         }
         if anchor > 0 {
             let size = count(&node);
@@ -442,10 +446,20 @@ fn unbalanced() -> Refusal {
     ("yaml-syntax", "brackets do not match".into(), "check the brackets near here")
 }
 
+fn too_many() -> Refusal {
+    let message = format!("the document has more than {MAX_NODES} values, counting what aliases repeat");
+    ("too-many-values", message, "split the manifest, or write fewer aliases")
+}
+
+/// What a scalar costs: long texts count as several values.
+fn weight(node: &Node) -> usize {
+    1 + node.text().map_or(0, |text| text.len() / 64)
+}
+
 fn count(node: &Node) -> usize {
-    1 + match &node.kind {
-        Kind::Scalar { .. } => 0,
-        Kind::Sequence(items) => items.iter().map(count).sum(),
-        Kind::Mapping(entries) => entries.iter().map(|(key, value)| count(key) + count(value)).sum(),
+    match &node.kind {
+        Kind::Scalar { .. } => weight(node),
+        Kind::Sequence(items) => 1 + items.iter().map(count).sum::<usize>(),
+        Kind::Mapping(entries) => 1 + entries.iter().map(|(key, value)| count(key) + count(value)).sum::<usize>(),
     }
 }

@@ -39,7 +39,8 @@ CREATE TABLE publications (
     attempt         TEXT NOT NULL UNIQUE,
     decision        INTEGER NOT NULL REFERENCES decisions (number),
     idempotency_key TEXT,
-    report          TEXT NOT NULL
+    report          TEXT NOT NULL,
+    contract        TEXT NOT NULL
 ) STRICT;
 
 CREATE INDEX publications_by_product ON publications (domain, product, major, number);

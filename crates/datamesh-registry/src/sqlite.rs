@@ -176,7 +176,7 @@ async fn insert_publication(
     };
     let row = sqlx::query(
         "INSERT INTO publications (domain, product, major, revision, version, status, at, principal, attempt, decision,
-         idempotency_key, report) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
+         idempotency_key, report, contract) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
     )
     .bind(&request.product.domain)
     .bind(&request.product.product)
@@ -190,6 +190,7 @@ async fn insert_publication(
     .bind(integer(request.decision)?)
     .bind(&request.idempotency_key)
     .bind(to_json(&request.report)?)
+    .bind(to_json(&request.contract)?)
     .fetch_one(&mut *connection)
     .await
     .map_err(error::query)?;
@@ -324,6 +325,16 @@ impl Registry for SqliteRegistry {
             .await
             .map_err(error::query)?;
         Ok(())
+    }
+
+    async fn claim_lease(&self, attempt: &AttemptId) -> Result<()> {
+        let mut transaction = self.write().await?;
+        sqlx::query("UPDATE leases SET claimed = 1 WHERE attempt = ?")
+            .bind(attempt.as_str())
+            .execute(&mut *transaction)
+            .await
+            .map_err(error::query)?;
+        transaction.commit().await.map_err(error::query)
     }
 
     async fn claim_expired_leases(&self, now: DateTime<Utc>) -> Result<Vec<Lease>> {
@@ -515,6 +526,7 @@ fn read_publication(row: &SqliteRow) -> Result<Publication> {
         principal: text(row, "principal")?,
         attempt: AttemptId::parse(&attempt)
             .ok_or_else(|| Error::new(ErrorCode::Registry, format!("the registry holds `{attempt}` as an attempt")))?,
+        contract: Some(from_json("a contract", &text(row, "contract")?)?),
         idempotency_key: row.try_get("idempotency_key").map_err(error::query)?,
         report: from_json("a report", &text(row, "report")?)?,
     })

@@ -137,7 +137,7 @@ pub(crate) struct PublishArguments {
     #[arg(long)]
     pub(crate) again: bool,
     /// Name this publication; another one with the same key is a repeat
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", conflicts_with = "again")]
     pub(crate) idempotency_key: Option<String>,
     /// How to print
     #[arg(long, value_enum, default_value_t)]

@@ -16,6 +16,7 @@ use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus};
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_manifest::{LoadedProduct, load_mesh, load_product, mesh::find};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{
     Cli, Command, InputFormat, PublicationsArguments, PublishArguments, QuarantineArguments, QueryArguments,
@@ -68,7 +69,7 @@ fn find_manifest(root: &Path, wanted: &str) -> Result<LoadedProduct> {
     match found {
         Ok(found) => Ok(found),
         Err(()) if mesh.has_errors() => {
-            output::print_diagnostics(&mesh.diagnostics, &mesh.sources);
+            output::print_problems(&mesh.diagnostics, &mesh.sources);
             Err(Error::new(
                 ErrorCode::InvalidManifest,
                 format!("`{wanted}` cannot be published: there are manifests with errors"),
@@ -103,12 +104,16 @@ fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTre
         let table = product.contract.table(name);
         let name = table.map_or_else(|| name.to_owned(), |table| table.name.to_string());
         let own = table.and_then(|table| table.source.as_ref());
+        let named = [".csv", ".csv.gz", ".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz", ".parquet", ".pq"];
+        let unnamed = path == "-"
+            || (Path::new(path).is_file() && !named.iter().any(|ending| path.to_lowercase().ends_with(ending)));
         let format = arguments.input_format.map(|format| match format {
             InputFormat::Csv => SourceFormat::Csv,
             InputFormat::Ndjson => SourceFormat::Ndjson,
             InputFormat::Parquet => SourceFormat::Parquet,
         });
-        // How the manifest's source is written says how new data is; the name of a file says its format.
+        // The name of a file says its format; where it does not, and for how text is written, the manifest's source counts.
+        let format = format.or(own.filter(|_| unnamed).and_then(|own| own.format));
         let spec = SourceSpec {
             path: path.to_owned(),
             format,
@@ -122,6 +127,7 @@ fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTre
 }
 
 async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: usize) -> Result<u8> {
+    let stop = interrupted()?;
     let root = home::find(told)?;
     let product = find_manifest(&root, &arguments.product)?;
     let request = PublishRequest {
@@ -135,7 +141,7 @@ async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: u
     let context = home::context(&root).await?;
     let show = arguments.format == ReportFormat::Text && std::io::stderr().is_terminal();
     let progress: Arc<dyn Progress> = Arc::new(Observer::new(show));
-    let report = publish(request, &engine, &context, progress, interrupted()).await?;
+    let report = publish(request, &engine, &context, progress, stop).await?;
     match arguments.format {
         ReportFormat::Json => output::print_json(&report)?,
         ReportFormat::Text => output::print(&output::publish_text(&report)),
@@ -143,25 +149,23 @@ async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: u
     Ok(exit_code(&report))
 }
 
-/// Ends at the first Ctrl-C or SIGTERM; a second one ends the process at once.
-async fn interrupted() {
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
+/// Ends at the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once. Listens from the call on, not only
+/// from the first poll.
+fn interrupted() -> Result<impl Future<Output = ()>> {
+    let listen = |kind| {
+        signal(kind).map_err(|error| Error::new(ErrorCode::Internal, format!("cannot listen for signals: {error}")))
     };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminate => {}
-    }
-    tokio::spawn(async {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(130);
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-    });
+        tokio::spawn(async move {
+            interrupt.recv().await;
+            std::process::exit(i32::from(ErrorCode::Interrupted.exit_code()));
+        });
+    })
 }
 
 fn exit_code(report: &PublishReport) -> u8 {
@@ -208,7 +212,7 @@ async fn describe(context: &Context, resource: &str, operation: &str) -> Result<
 fn show_json(product: &CatalogProduct, publications: &[Publication]) -> Value {
     let contract = &product.revision.contract;
     let tables = contract.tables.iter().map(|table| {
-        let pointer = product.tables.iter().find(|pointer| pointer.table == table.name.as_str());
+        let pointer = product.tables.iter().find(|pointer| pointer.table == table.name.sql());
         json!({
             "table": table.name,
             "sql_name": format!("{}.{}.{}", product.key.domain, product.key.product, table.name.sql()),
@@ -247,7 +251,7 @@ fn show_text(product: &CatalogProduct, publications: &[Publication]) -> String {
     }
     for table in &contract.tables {
         let name = format!("{}.{}.{}", product.key.domain, product.key.product, table.name.sql());
-        let pointer = product.tables.iter().find(|pointer| pointer.table == table.name.as_str());
+        let pointer = product.tables.iter().find(|pointer| pointer.table == table.name.sql());
         let rows = pointer.map_or_else(
             || "not published".to_owned(),
             |pointer| format!("{} rows, publication {}", grouped(pointer.rows), pointer.publication),

@@ -107,15 +107,36 @@ impl miette::Diagnostic for Shown<'_> {
     }
 }
 
-/// Prints the problems of documents, notes in one line each.
+/// Prints the problems of documents to standard output, notes in one line each.
 pub(crate) fn print_diagnostics(diagnostics: &[Diagnostic], sources: &BTreeMap<String, String>) {
-    let terminal = std::io::stdout().is_terminal();
+    print(&render(diagnostics, sources, std::io::stdout().is_terminal()));
+}
+
+/// Prints errors and warnings to standard error.
+pub(crate) fn print_problems(diagnostics: &[Diagnostic], sources: &BTreeMap<String, String>) {
+    let problems: Vec<Diagnostic> =
+        diagnostics.iter().filter(|diagnostic| diagnostic.level != Level::Note).cloned().collect();
+    let text = render(&problems, sources, std::io::stderr().is_terminal());
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Whether the line at `offset` is short enough to be worth showing.
+fn is_showable(source: &str, offset: usize) -> bool {
+    let bytes = source.as_bytes();
+    let start = bytes[..offset].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let end = bytes[offset..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| offset + at);
+    end - start <= 1000
+}
+
+fn render(diagnostics: &[Diagnostic], sources: &BTreeMap<String, String>, terminal: bool) -> String {
     let theme = if colours(terminal) { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_context_lines(1).with_width(110);
     let mut text = String::new();
     for diagnostic in diagnostics.iter().filter(|diagnostic| diagnostic.level != Level::Note) {
         let location = &diagnostic.location;
-        let source = sources.get(&location.file).filter(|source| location.offset <= source.len() && location.line > 0);
+        let source = sources.get(&location.file).filter(|source| {
+            location.offset <= source.len() && location.line > 0 && is_showable(source, location.offset)
+        });
         let source = source.map(|source| {
             NamedSource::new(format!("{}:{}:{}", location.file, location.line, location.column), source.clone())
         });
@@ -138,7 +159,7 @@ pub(crate) fn print_diagnostics(diagnostics: &[Diagnostic], sources: &BTreeMap<S
             diagnostic.message
         ));
     }
-    print(&text);
+    text
 }
 
 /// Numbers as people group them.

@@ -352,8 +352,11 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Entries<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries: Vec<(String, &'de RawValue)> = Vec::new();
+                let mut seen = std::collections::HashSet::new();
                 while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
-                    entries.retain(|(other, _)| *other != key);
+                    if !seen.insert(key.clone()) {
+                        return Err(serde::de::Error::custom("a key is given twice"));
+                    }
                     entries.push((key, value));
                 }
                 Ok(entries)
@@ -387,6 +390,9 @@ impl<'a> ObjectKeys<'a> {
             Ok(object)
         });
         object.map_err(|error| match error.classify() {
+            serde_json::error::Category::Data if error.to_string().starts_with("a key is given twice") => {
+                "the record gives a key twice".to_owned()
+            }
             serde_json::error::Category::Data => "the record is not a JSON object".to_owned(),
             _ => format!("the record is not JSON, at column {}", error.column()),
         })
@@ -408,6 +414,9 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_> {
         let mut object = Object { values: vec![None; self.keys.names.len()], unknown: Vec::new() };
         while let Some(key) = map.next_key_seed(KeySeed { keys: self.keys })? {
             match key {
+                Ok(index) if object.values[index].is_some() => {
+                    return Err(serde::de::Error::custom("a key is given twice"));
+                }
                 Ok(index) => object.values[index] = Some(map.next_value()?),
                 Err(name) => {
                     map.next_value::<IgnoredAny>()?;

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use datafusion::error::DataFusionError;
 use datamesh_core::Result;
+use datamesh_core::contract::CsvOptions;
 use memchr::{memchr, memchr_iter, memchr2};
 use twox_hash::XxHash3_64;
 
@@ -114,6 +115,9 @@ pub(super) fn read(
     };
     if layout.csv.header {
         reader.header(&mut text)?;
+    } else {
+        let names: Vec<&str> = layout.table.columns.iter().map(|column| column.name.as_str()).collect();
+        reader.seed = seed(&layout.csv, &names);
     }
     let mut batch = BatchBuilder::new(layout, index);
     while reader.record(&mut text, &mut batch).map_err(wrap)? {
@@ -126,6 +130,13 @@ pub(super) fn read(
     }
     layout.facts.add_content(reader.content);
     Ok(())
+}
+
+/// What gives a record its meaning: the names of its fields and how it is written.
+fn seed(options: &CsvOptions, names: &[&str]) -> u64 {
+    let nulls = options.null_text.join("\u{1f}");
+    let CsvOptions { delimiter, quote, .. } = options;
+    XxHash3_64::oneshot(format!("{delimiter}{quote:?}\u{1e}{nulls}\u{1e}{}", names.join("\u{1f}")).as_bytes())
 }
 
 struct CsvReader<'a> {
@@ -159,7 +170,8 @@ impl CsvReader<'_> {
                 return Ok(Some(Found { length: line.length, whole: line.whole, lines: 0, fault }));
             }
             let window = text.window();
-            if line.length == 0 {
+            // In a file of one column a blank line is a record with an empty cell.
+            if line.length == 0 && self.width != 1 {
                 text.consume(line.whole, 1);
                 continue;
             }
@@ -232,6 +244,9 @@ impl CsvReader<'_> {
                 return Err(refuse(&format!("it names column `{}` twice", column.name)));
             }
         }
+        if !names.iter().any(|name| self.layout.table.column(name).is_some()) {
+            return Err(refuse("it names no column of the contract"));
+        }
         match_columns(self.layout, &names).map_err(|missing| DataFusionError::External(Box::new(missing)))?;
         self.width = names.len();
         self.targets = self
@@ -241,7 +256,7 @@ impl CsvReader<'_> {
             .iter()
             .map(|column| names.iter().position(|name| *name == column.name).unwrap_or(usize::MAX))
             .collect();
-        self.seed = XxHash3_64::oneshot(names.join("\u{1f}").as_bytes());
+        self.seed = seed(&self.layout.csv, &names);
         text.consume(found.whole, found.lines);
         Ok(())
     }
@@ -251,7 +266,9 @@ impl CsvReader<'_> {
         let Some(found) = self.find(text)? else { return Ok(false) };
         let position = text.line_number();
         let raw = &text.window()[..found.length];
-        self.content.add(self.seed, raw);
+        if found.lines > 0 {
+            self.content.add(self.seed, raw);
+        }
         let mut fault = found.fault;
         if fault.is_none() && self.fields.len() != self.width {
             fault = Some(if self.fields.len() < self.width {
@@ -281,9 +298,11 @@ impl CsvReader<'_> {
                 batch.end_record(position, || raw.to_vec());
             }
         }
-        text.consume(found.whole, found.lines);
         if found.lines == 0 {
-            text.skip_line()?;
+            let digest = text.skip_line()?;
+            self.content.add(self.seed, &digest);
+        } else {
+            text.consume(found.whole, found.lines);
         }
         Ok(true)
     }

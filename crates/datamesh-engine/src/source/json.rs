@@ -4,6 +4,8 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
 use std::collections::BTreeSet;
 
+use datamesh_quality::values::shorten;
+
 use super::build::{BatchBuilder, ObjectKeys};
 use super::text::TextReader;
 use super::{Content, SourceFile, TableLayout};
@@ -24,6 +26,7 @@ pub(super) fn read(
     let mut batch = BatchBuilder::new(layout, index);
     let mut content = Content::default();
     let mut ignored = BTreeSet::new();
+    let mut readable = false;
     let mut seen = vec![false; layout.table.columns.len()];
     while let Some(line) = text.line().map_err(wrap)? {
         let raw = &text.window()[..line.length];
@@ -32,13 +35,16 @@ pub(super) fn read(
             continue;
         }
         let position = text.line_number();
-        content.add(0, raw);
+        if !line.overlong {
+            content.add(0, raw);
+        }
         match std::str::from_utf8(raw) {
             _ if line.overlong => batch.append_broken(position, raw, "the record is too long"),
             Err(_) => batch.append_broken(position, raw, "the record is not UTF-8"),
             Ok(record) => match keys.read(record) {
                 Err(why) => batch.append_broken(position, raw, &why),
                 Ok(object) => {
+                    readable = true;
                     for (column, value) in object.values.iter().enumerate() {
                         seen[column] |= value.is_some();
                         match value {
@@ -46,16 +52,19 @@ pub(super) fn read(
                             None => batch.append_null(column),
                         }
                     }
-                    if ignored.len() < MAX_IGNORED {
-                        ignored.extend(object.unknown);
+                    for name in object.unknown {
+                        if ignored.len() < MAX_IGNORED {
+                            ignored.insert(shorten(&name));
+                        }
                     }
                     batch.end_record(position, || raw.to_vec());
                 }
             },
         }
-        text.consume(line.whole, u64::from(!line.overlong));
         if line.overlong {
-            text.skip_line().map_err(wrap)?;
+            content.add(0, &text.skip_line().map_err(wrap)?);
+        } else {
+            text.consume(line.whole, 1);
         }
         if batch.is_full() && !emit(batch.finish().map_err(wrap)?) {
             return Ok(());
@@ -63,6 +72,10 @@ pub(super) fn read(
     }
     if !batch.is_empty() {
         emit(batch.finish().map_err(wrap)?);
+    }
+    if readable {
+        let names = layout.table.columns.iter().zip(&seen).filter(|(_, seen)| **seen);
+        layout.facts.add_seen(names.map(|(column, _)| column.name.clone()).collect());
     }
     let missing =
         layout.table.columns.iter().zip(&seen).filter(|(_, seen)| !**seen).map(|(column, _)| column.name.clone());

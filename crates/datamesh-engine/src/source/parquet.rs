@@ -24,6 +24,9 @@ use twox_hash::XxHash3_64;
 use super::{Content, SourceFile, TableLayout, encode_faults, match_columns, source_schema};
 use crate::error::{arrow, parquet_read, wrap};
 
+/// About so many uncompressed bytes in a batch.
+const BATCH_BYTES: usize = 64 << 20;
+
 /// Reads a file and hands over its batches.
 pub(super) fn read(
     layout: &TableLayout,
@@ -53,7 +56,11 @@ pub(super) fn read(
             (group.num_rows(), columns.map(|(_, column)| column.compressed_size().max(0) as u64).sum())
         })
         .collect();
-    let reader = builder.with_projection(mask).with_batch_size(layout.batch_size).build();
+    // Wide rows come in smaller batches, so that a batch is bounded in bytes too.
+    let bytes: i64 = footer.row_groups().iter().map(|group| group.total_byte_size()).sum();
+    let per_row = (bytes / footer.file_metadata().num_rows().max(1)).max(1) as usize;
+    let batch_size = (BATCH_BYTES / per_row).clamp(1, layout.batch_size);
+    let reader = builder.with_projection(mask).with_batch_size(batch_size).build();
     let reader = reader.map_err(|error| wrap(parquet_read(path, error)))?;
 
     let mut content = RowHasher::default();
@@ -188,7 +195,13 @@ fn exact_cast(source: &ArrayRef, data_type: &DataType, field: &Field) -> Result<
             let [key_field, value_field] = fields.as_ref() else { return Ok(all_broken()) };
             let (keys, bad_keys) = exact_cast(map.keys(), key, key_field)?;
             if bad_keys.count_set_bits() > 0 {
-                return Ok(all_broken());
+                // A key cannot be null, so the maps with such a key are taken out before the others are cast.
+                let bad = rows_with(map.offsets(), &bad_keys, map.nulls());
+                let rows =
+                    (0..rows as u32).map(|row| (!bad.value(row as usize)).then_some(row)).collect::<UInt32Array>();
+                let rest = datafusion::arrow::compute::take(source, &rows, None).map_err(arrow)?;
+                let (array, broken) = exact_cast(&rest, data_type, field)?;
+                return Ok((array, &broken | &bad));
             }
             let (values, bad_values) = exact_cast(map.values(), &value.data_type, value_field)?;
             let broken = rows_with(map.offsets(), &bad_values, map.nulls());
@@ -234,6 +247,9 @@ fn null_out(array: ArrayRef, broken: BooleanBuffer) -> Result<(ArrayRef, Boolean
 /// Text cells, read like those of a text file.
 fn from_text(source: &ArrayRef, data_type: &DataType, target: &Arrow) -> Result<(ArrayRef, BooleanBuffer)> {
     let text = cast_with_options(source, &Arrow::Utf8, &CastOptions::default()).map_err(arrow)?;
+    if *data_type == DataType::Binary {
+        return from_base64(&text);
+    }
     if matches!(data_type, DataType::String | DataType::Json) {
         return Ok((text, BooleanBuffer::new_unset(source.len())));
     }
@@ -248,6 +264,20 @@ fn from_text(source: &ArrayRef, data_type: &DataType, target: &Arrow) -> Result<
         })
         .collect();
     Ok((scalars(&parsed, target)?, broken.finish()))
+}
+
+/// Base64 texts, read like those of a text file.
+fn from_base64(text: &ArrayRef) -> Result<(ArrayRef, BooleanBuffer)> {
+    use base64::Engine as _;
+    let texts: &StringArray = text.as_string();
+    let mut bytes = datafusion::arrow::array::LargeBinaryBuilder::new();
+    let mut broken = datafusion::arrow::array::BooleanBufferBuilder::new(texts.len());
+    for cell in texts {
+        let decoded = cell.map(|cell| base64::prelude::BASE64_STANDARD.decode(cell));
+        broken.append(matches!(decoded, Some(Err(_))));
+        bytes.append_option(decoded.and_then(std::result::Result::ok));
+    }
+    Ok((Arc::new(bytes.finish()), broken.finish()))
 }
 
 fn scalars(values: &[Option<Scalar>], target: &Arrow) -> Result<ArrayRef> {
@@ -297,15 +327,36 @@ fn from_typed(source: &ArrayRef, target: &Arrow) -> Result<(ArrayRef, BooleanBuf
     let options = CastOptions { safe: true, ..CastOptions::default() };
     let Ok(array) = cast_with_options(source, target, &options) else { return Ok(all_broken()) };
     let Ok(back) = cast_with_options(&array, source.data_type(), &options) else { return Ok(all_broken()) };
-    let lossy_by_nature = matches!(target, Arrow::Float32 | Arrow::Float64)
-        && matches!(source.data_type(), Arrow::Decimal128(..) | Arrow::Float64);
-    let broken = if lossy_by_nature {
-        // A double is the nearest one to a decimal; only what becomes null or infinite is lost.
-        &valid(source) & &!&valid(&array)
+    let floating = |data_type: &Arrow| matches!(data_type, Arrow::Float16 | Arrow::Float32 | Arrow::Float64);
+    let broken = if floating(target) && matches!(source.data_type(), Arrow::Decimal128(..) | Arrow::Float64) {
+        // A double is the nearest one to a decimal, a float the nearest one to a double, as in text sources; what
+        // becomes null or infinite is lost.
+        let kept = &finite(&array)? | &!&finite(source)?;
+        &valid(source) & &!&(&valid(&array) & &kept)
+    } else if floating(source.data_type()) {
+        // By value, so that -0.0 is 0.
+        let same = same_doubles(&back, source)?;
+        &valid(source) & &!&(&valid(&back) & &same)
     } else {
         cmp::distinct(&back, source).map_err(arrow)?.values().clone()
     };
     null_out(array, broken)
+}
+
+fn doubles(array: &ArrayRef) -> Result<datafusion::arrow::array::Float64Array> {
+    let wide = cast_with_options(array, &Arrow::Float64, &CastOptions::default()).map_err(arrow)?;
+    Ok(wide.as_primitive::<datafusion::arrow::datatypes::Float64Type>().clone())
+}
+
+fn finite(array: &ArrayRef) -> Result<BooleanBuffer> {
+    let values = doubles(array)?;
+    Ok(BooleanBuffer::collect_bool(values.len(), |row| values.value(row).is_finite()))
+}
+
+fn same_doubles(a: &ArrayRef, b: &ArrayRef) -> Result<BooleanBuffer> {
+    let (a, b) = (doubles(a)?, doubles(b)?);
+    let same = |row| a.value(row) == b.value(row) || (a.value(row).is_nan() && b.value(row).is_nan());
+    Ok(BooleanBuffer::collect_bool(a.len(), same))
 }
 
 /// Conversions that keep the meaning of a value. A local time is no instant, and a number is no date.
@@ -359,14 +410,30 @@ impl RowHasher {
 
 /// Maps have no row format; their entries as a list do.
 fn hashable(array: &ArrayRef) -> Result<ArrayRef> {
-    match array.as_map_opt() {
-        None => Ok(array.clone()),
-        Some(map) => {
-            let entries: ArrayRef = Arc::new(map.entries().clone());
-            let field = Arc::new(Field::new("item", entries.data_type().clone(), true));
-            let list =
-                ListArray::try_new(field, map.offsets().clone(), entries, map.nulls().cloned()).map_err(arrow)?;
-            Ok(Arc::new(list))
-        }
+    let list = |items: ArrayRef,
+                offsets: &datafusion::arrow::buffer::OffsetBuffer<i32>,
+                nulls: Option<&NullBuffer>|
+     -> Result<ArrayRef> {
+        let field = Arc::new(Field::new("item", items.data_type().clone(), true));
+        Ok(Arc::new(ListArray::try_new(field, offsets.clone(), items, nulls.cloned()).map_err(arrow)?))
+    };
+    if let Some(map) = array.as_map_opt() {
+        let entries: ArrayRef = Arc::new(map.entries().clone());
+        list(hashable(&entries)?, map.offsets(), map.nulls())
+    } else if let Some(inner) = array.as_list_opt::<i32>() {
+        list(hashable(inner.values())?, inner.offsets(), inner.nulls())
+    } else if let Some(inner) = array.as_struct_opt() {
+        let columns = inner.columns().iter().map(hashable).collect::<Result<Vec<_>>>()?;
+        let fields: datafusion::arrow::datatypes::Fields = inner
+            .fields()
+            .iter()
+            .zip(&columns)
+            .map(|(field, column)| Field::new(field.name(), column.data_type().clone(), true))
+            .collect();
+        Ok(Arc::new(
+            StructArray::try_new_with_length(fields, columns, inner.nulls().cloned(), inner.len()).map_err(arrow)?,
+        ))
+    } else {
+        Ok(array.clone())
     }
 }

@@ -89,6 +89,10 @@ fn find(source: &BoundSource, wanted: &str) -> Result<Vec<PathBuf>> {
         return Err(Error::new(ErrorCode::InvalidArgument, format!("sources at `{scheme}://` are not supported yet"))
             .with_help("use a local file"));
     }
+    if wanted.is_empty() {
+        return Err(Error::new(ErrorCode::InvalidArgument, "a source has an empty path")
+            .with_help("name a file, a folder or a glob"));
+    }
     let path = source.folder.join(wanted);
     let mut paths = Vec::new();
     if path.is_dir() {
@@ -97,6 +101,9 @@ fn find(source: &BoundSource, wanted: &str) -> Result<Vec<PathBuf>> {
     } else if path.exists() {
         paths.push(path.clone());
     } else if wanted.contains(['*', '?', '[']) {
+        // Only what the user wrote is a pattern, not the folder it starts from.
+        let escaped = glob::Pattern::escape(&source.folder.to_string_lossy());
+        let path = Path::new(&escaped).join(wanted);
         let pattern = path.to_str().ok_or_else(|| Error::new(ErrorCode::InvalidArgument, "the path is not UTF-8"))?;
         let found = glob::glob(pattern).map_err(|error| {
             Error::new(ErrorCode::InvalidArgument, format!("`{}` is not a pattern: {error}", wanted))

@@ -1,11 +1,13 @@
 //! Text read in chunks, line by line, with bounded memory.
 
+use std::hash::Hasher;
 use std::io::Read;
 use std::sync::Arc;
 
 use datamesh_core::{Error, ErrorCode, Result};
 use flate2::read::MultiGzDecoder;
 use memchr::memchr;
+use twox_hash::XxHash3_64;
 
 use super::{SourceFacts, SourceFile};
 
@@ -60,7 +62,7 @@ impl TextReader {
         };
         let mut reader =
             Self { inner, name: file.name.clone(), buffer: Vec::new(), start: 0, end: 0, eof: false, line: 1 };
-        reader.fill()?;
+        while reader.window().len() < 3 && reader.fill()? {}
         if reader.window().starts_with(b"\xef\xbb\xbf") {
             reader.start += 3;
         }
@@ -124,12 +126,15 @@ impl TextReader {
             let window = self.window();
             if let Some(at) = memchr(b'\n', &window[scanned..]) {
                 let end = scanned + at;
+                if end > MAX_RECORD {
+                    return Ok(Some(Line { length: MAX_RECORD, whole: MAX_RECORD, overlong: true }));
+                }
                 let length = if end > 0 && window[end - 1] == b'\r' { end - 1 } else { end };
                 return Ok(Some(Line { length, whole: end + 1, overlong: false }));
             }
             scanned = window.len();
             if scanned > MAX_RECORD {
-                return Ok(Some(Line { length: scanned, whole: scanned, overlong: true }));
+                return Ok(Some(Line { length: MAX_RECORD, whole: MAX_RECORD, overlong: true }));
             }
             if !self.fill()? {
                 let window = self.window();
@@ -149,16 +154,19 @@ impl TextReader {
         self.line += lines;
     }
 
-    /// Moves past the rest of a line that is too long for the window.
-    pub(crate) fn skip_line(&mut self) -> Result<()> {
+    /// Moves past a line that is too long for the window, and returns a digest of it.
+    pub(crate) fn skip_line(&mut self) -> Result<[u8; 8]> {
+        let mut digest = XxHash3_64::new();
         loop {
             if let Some(at) = memchr(b'\n', self.window()) {
+                digest.write(&self.window()[..at]);
                 self.consume(at + 1, 1);
-                return Ok(());
+                return Ok(digest.finish().to_le_bytes());
             }
+            digest.write(self.window());
             self.start = self.end;
             if !self.fill()? {
-                return Ok(());
+                return Ok(digest.finish().to_le_bytes());
             }
         }
     }
