@@ -117,6 +117,7 @@ pub fn load_product(path: &Path) -> Result<Mesh> {
 fn nearest_domain(mesh: &mut Mesh, path: &Path) -> Result<Option<Name>> {
     let absolute =
         std::path::absolute(path).map_err(|error| Error::io(ErrorCode::InvalidManifest, "find", path, error))?;
+    let mut inner = [None, None];
     for folder in absolute.ancestors().skip(1) {
         let file = folder.join("domain.yaml");
         if file.is_file() {
@@ -124,10 +125,18 @@ fn nearest_domain(mesh: &mut Mesh, path: &Path) -> Result<Option<Name>> {
             return Ok(domain.map(|domain| domain.name));
         }
         if folder.join("mesh.yaml").is_file() {
-            break;
+            // In a mesh the folder below `domains` names the domain.
+            let [domain, domains] = inner;
+            let below: Option<&Path> = domains;
+            return Ok(below.filter(|below| below.ends_with("domains")).and(domain).and_then(folder_name));
         }
+        inner = [inner[1], Some(folder)];
     }
     Ok(None)
+}
+
+fn folder_name(folder: &Path) -> Option<Name> {
+    folder.file_name().and_then(|name| name.to_str()).and_then(|name| Name::new(name).ok())
 }
 
 /// Reads a whole mesh directory. Problems in documents are collected; the error is a directory that cannot be read.
@@ -149,6 +158,7 @@ pub fn load_mesh(root: &Path) -> Result<Mesh> {
         let name = domain.as_ref().map(|domain: &Domain| domain.name.clone());
         // A product of a domain that cannot be read belongs to nobody: its own problems are told, and it is left out.
         let known = name.is_some() || !declared;
+        let name = name.or_else(|| folder_name(&folder));
         if let Some(domain) = domain {
             if let Some((other, _)) = mesh.domains.iter().find(|(_, other)| other.name.sql() == domain.name.sql()) {
                 mesh.diagnostics.push(Diagnostic {

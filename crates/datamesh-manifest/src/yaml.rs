@@ -261,12 +261,13 @@ impl<'a> Document<'a> {
                 Ok((event, span)) => (event, offsets.span(span.start.index(), span.end.index())),
                 Err(error) => {
                     let at = offsets.span(error.marker().index(), error.marker().index());
-                    self.error(
-                        "yaml-syntax",
-                        at,
-                        format!("this is not YAML: {}", error.info()),
-                        "check indentation, quotes and brackets near here",
-                    );
+                    if error.info().contains("recursion limit") {
+                        let message = format!("the document is nested deeper than {MAX_DEPTH} levels");
+                        self.error("nested-too-deep", at, message, "flatten it");
+                    } else {
+                        let message = format!("this is not YAML: {}", error.info());
+                        self.error("yaml-syntax", at, message, "check indentation, quotes and brackets near here");
+                    }
                     return None;
                 }
             };

@@ -69,7 +69,7 @@ fn all_problems_come_at_once_with_their_places() {
             "2:3 unknown-key unknown key `nam` in `dataProduct`",
             "3:12 invalid-version `one` is not a semantic version: unexpected character 'o' while parsing major version number",
             "8:27 invalid-type unknown type `varchar`",
-            "9:40 invalid-bound `minimum`: `x` is not a valid int",
+            "9:41 invalid-bound `minimum`: `x` is not a valid int",
         ],
     );
 }
