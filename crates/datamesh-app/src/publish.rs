@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use datamesh_core::contract::{DataProduct, Table, WriteMode};
@@ -369,6 +370,7 @@ impl<E: Engine> AuditedPlan<E> {
         engine: &E,
         context: &Context,
         progress: &Arc<dyn Progress>,
+        recording: &AtomicBool,
     ) -> Result<(PublishReport, Commit<E>)> {
         if self.settled.is_empty() && self.repeats.iter().all(Option::is_some) {
             let earlier = self.repeats.iter().flatten().max().copied();
@@ -381,6 +383,7 @@ impl<E: Engine> AuditedPlan<E> {
             }
             let mut report = self.report(PublishStatus::Rejected, None, because.clone());
             let request = self.request(context, &report, Vec::new())?;
+            recording.store(true, Ordering::SeqCst);
             let publication = context.registry.record_rejection(&request).await?;
             report.publication = Some(publication);
             progress.reached(PublishStep::Committed);
@@ -418,6 +421,7 @@ impl<E: Engine> AuditedPlan<E> {
         }
         let mut report = self.report(PublishStatus::Published, None, Vec::new());
         let request = self.request(context, &report, commits)?;
+        recording.store(true, Ordering::SeqCst);
         match context.registry.commit(&request, progress.as_ref()).await? {
             CommitOutcome::Committed(publication) => {
                 progress.reached(PublishStep::Committed);
@@ -456,13 +460,17 @@ pub async fn publish<E: Engine>(
     let lease = authorized.lease(context);
     context.registry.open_lease(&lease).await?;
     progress.reached(PublishStep::Leased);
-    let outcome = keep_alive(context, &lease.attempt, run(authorized, engine, context, &progress), stop).await;
+    // Set before the registry is asked to record the attempt: from then on it may be recorded whatever we hear.
+    let recording = AtomicBool::new(false);
+    let outcome =
+        keep_alive(context, &lease.attempt, run(authorized, engine, context, &progress, &recording), stop).await;
     let keep = match &outcome {
         Ok((_, keep)) => keep.clone(),
         Err(_) => HashSet::new(),
     };
     let failure = outcome.as_ref().err().map(Error::code);
-    clean(engine, context, &lease, keep, failure).await;
+    let recorded = failure.is_some() && recording.load(Ordering::SeqCst);
+    clean(engine, context, &lease, keep, failure, recorded).await;
     progress.reached(PublishStep::Cleaned);
     outcome.map(|(report, _)| report)
 }
@@ -491,11 +499,12 @@ async fn run<E: Engine>(
     engine: &E,
     context: &Context,
     progress: &Arc<dyn Progress>,
+    recording: &AtomicBool,
 ) -> Result<(PublishReport, HashSet<String>)> {
     let mut staged = authorized.stage(engine, progress).await?;
     loop {
         let audited = staged.audit(engine, context, progress).await?;
-        let (mut report, commit) = audited.commit(engine, context, progress).await?;
+        let (mut report, commit) = audited.commit(engine, context, progress, recording).await?;
         let mut conflicted = match commit {
             Commit::Committed(keep) | Commit::Rejected(keep) => return Ok((report, keep)),
             Commit::Replayed | Commit::DryRun => return Ok((report, HashSet::new())),
@@ -577,8 +586,9 @@ async fn clean<E: Engine>(
     lease: &Lease,
     mut keep: HashSet<String>,
     failure: Option<ErrorCode>,
+    recorded: bool,
 ) {
-    if failure.is_some() {
+    if recorded {
         // A commit that was cut off may still happen, and an error may hide that it did. Claiming the lease waits for a
         // transaction that is under way and stops one that is not; after it, what the registry references must stay.
         if context.registry.claim_lease(&lease.attempt).await.is_err() {

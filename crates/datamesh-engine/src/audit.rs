@@ -253,9 +253,8 @@ impl PartitionAudit {
         let Some((id, writer)) = &mut self.quarantine else {
             return Err(Error::new(ErrorCode::Internal, "no quarantine file is open"));
         };
-        let mut next = writer.rows();
         let (mut files, mut positions, mut reasons, mut indices) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for row in bad.set_indices() {
+        for (next, row) in (writer.rows()..).zip(bad.set_indices()) {
             let file = plan.files.get(file_index.value(row) as usize).cloned();
             let why = found.reasons(&plan, columns, row);
             for reason in &why {
@@ -274,7 +273,6 @@ impl PartitionAudit {
             if let Some(place) = places.get_mut(row) {
                 *place = Some(Place::new(Area::Quarantined, *id, next));
             }
-            next += 1;
         }
         let indices = datafusion::arrow::array::UInt32Array::from(indices);
         let mut values = take_arrays(columns.columns(), &indices, None).map_err(arrow)?;

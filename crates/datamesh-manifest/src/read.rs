@@ -488,10 +488,10 @@ fn read_constraints(document: &mut Document<'_>, node: &Node, data_type: &DataTy
                     "null is no value",
                     "leave it out: null is allowed unless the column is `required`; quote it if text is meant",
                 );
-            } else if let Some(text) = value.text() {
-                if check_scalar(document, value, "enum", text, data_type) {
-                    values.push(text.to_owned());
-                }
+            } else if let Some(text) = value.text()
+                && check_scalar(document, value, "enum", text, data_type)
+            {
+                values.push(text.to_owned());
             }
         }
         if allowed.items().is_some_and(<[Node]>::is_empty) {

@@ -61,11 +61,9 @@ impl StepObserver for Observer {
             Some(Fault::Kill(at, nth)) if *at == step && *nth == count => {
                 let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             }
-            Some(Fault::Hold(at, path)) if *at == step && count == 1 => {
-                if std::fs::write(path, step.as_str()).is_ok() {
-                    while path.exists() {
-                        std::thread::sleep(std::time::Duration::from_millis(2));
-                    }
+            Some(Fault::Hold(at, path)) if *at == step && count == 1 && std::fs::write(path, step.as_str()).is_ok() => {
+                while path.exists() {
+                    std::thread::sleep(std::time::Duration::from_millis(2));
                 }
             }
             _ => {}

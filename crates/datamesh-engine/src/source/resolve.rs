@@ -75,7 +75,7 @@ pub(crate) fn resolve(source: &BoundSource) -> Result<ResolvedSource> {
             .with_help("add `format: csv`, `ndjson` or `parquet` to the source"));
         };
         let gzip = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
-        let size = std::fs::metadata(&path).map(|metadata| metadata.is_file().then(|| metadata.len()));
+        let size = std::fs::metadata(&path).map(|metadata| metadata.is_file().then_some(metadata.len()));
         let size = size.map_err(|error| Error::io(ErrorCode::SourceUnreadable, "read", &path, error))?;
         total = total.zip(size).map(|(total, size)| total + size);
         files.push(SourceFile { name: path.display().to_string(), path: Some(path), format, gzip });
