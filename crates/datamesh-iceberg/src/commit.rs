@@ -1,6 +1,6 @@
 //! A commit of one table: from the contract and the staged files to a new metadata document on the disk.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use iceberg::arrow::arrow_primitive_to_literal;
 use iceberg::io::FileIO;
 use iceberg::spec::{
     DataContentType, DataFile as IcebergDataFile, DataFileBuilder, DataFileFormat, FormatVersion, Literal, MAIN_BRANCH,
-    ManifestFile, ManifestListWriter, ManifestWriterBuilder, Operation, PartitionSpec, Snapshot,
-    SnapshotSummaryCollector, Struct, Summary, TableMetadata, TableMetadataBuilder, Transform,
+    ManifestFile, ManifestListWriter, ManifestWriterBuilder, Operation, PartitionSpec, Snapshot, Struct, Summary,
+    TableMetadata, TableMetadataBuilder, Transform,
 };
 use iceberg::transform::create_transform_function;
 use parquet::file::metadata::ParquetMetaData;
@@ -156,9 +156,9 @@ impl TableDraft {
         let added = files.iter().map(|file| self.data_file(file, &spec)).collect::<Result<Vec<_>>>()?;
 
         let parent = self.metadata.current_snapshot();
-        let mut collector = SnapshotSummaryCollector::default();
+        let mut changes = Changes::default();
         for file in &added {
-            collector.add_file(file, self.metadata.current_schema().clone(), spec.clone());
+            changes.add(file);
         }
         let mut manifests = Vec::new();
         let mut writer = ManifestFiles { draft: self, folder: &folder, attempt, snapshot_id, written: Vec::new() };
@@ -175,7 +175,7 @@ impl TableDraft {
                 Operation::Append
             }
             WriteMode::Replace => {
-                manifests.extend(writer.removed(&disk, carried, &mut collector).await?);
+                manifests.extend(writer.removed(&disk, carried, &mut changes).await?);
                 if parent.is_some() { Operation::Overwrite } else { Operation::Append }
             }
         };
@@ -193,7 +193,7 @@ impl TableDraft {
         list.close().await.map_err(internal("write the manifest list"))?;
         flush(&memory, &list_url).await?;
 
-        let properties = totals(collector.build(), parent.map(|parent| parent.summary()), attempt);
+        let properties = totals(changes.summary(), parent.map(|parent| parent.summary()), attempt);
         let total_rows = properties.get("total-records").and_then(|rows| rows.parse().ok()).unwrap_or(0);
         let snapshot = Snapshot::builder()
             .with_snapshot_id(snapshot_id)
@@ -306,7 +306,7 @@ impl ManifestFiles<'_> {
         &mut self,
         disk: &FileIO,
         carried: Vec<ManifestFile>,
-        collector: &mut SnapshotSummaryCollector,
+        changes: &mut Changes,
     ) -> Result<Vec<ManifestFile>> {
         let mut by_spec: BTreeMap<i32, Vec<iceberg::spec::ManifestEntryRef>> = BTreeMap::new();
         for manifest in carried {
@@ -335,7 +335,7 @@ impl ManifestFiles<'_> {
                 let missing = || Error::new(ErrorCode::Internal, "a manifest entry has no sequence number");
                 let sequence = entry.sequence_number().ok_or_else(missing)?;
                 let file = entry.data_file().clone();
-                collector.remove_file(&file, self.draft.metadata.current_schema().clone(), spec.clone());
+                changes.remove(&file);
                 writer
                     .add_delete_file(file, sequence, entry.file_sequence_number.or(Some(sequence)))
                     .map_err(internal("write a manifest"))?;
@@ -344,6 +344,45 @@ impl ManifestFiles<'_> {
             flush(&memory, &url).await?;
         }
         Ok(manifests)
+    }
+}
+
+/// What a snapshot adds and removes.
+///
+/// The `iceberg` crate's own collector shows partition values as text, which panics for instants before 1970.
+#[derive(Default)]
+struct Changes {
+    added: [u64; 3],
+    removed: [u64; 3],
+    partitions: HashSet<String>,
+}
+
+impl Changes {
+    fn add(&mut self, file: &IcebergDataFile) {
+        Self::count(&mut self.added, &mut self.partitions, file);
+    }
+
+    fn remove(&mut self, file: &IcebergDataFile) {
+        Self::count(&mut self.removed, &mut self.partitions, file);
+    }
+
+    fn count(sums: &mut [u64; 3], partitions: &mut HashSet<String>, file: &IcebergDataFile) {
+        for (sum, one) in sums.iter_mut().zip([1, file.record_count(), file.file_size_in_bytes()]) {
+            *sum += one;
+        }
+        partitions.insert(format!("{:?}", file.partition()));
+    }
+
+    fn summary(&self) -> HashMap<String, String> {
+        let mut summary = HashMap::from([("changed-partition-count".to_owned(), self.partitions.len().to_string())]);
+        let added = ["added-data-files", "added-records", "added-files-size"];
+        let removed = ["deleted-data-files", "deleted-records", "removed-files-size"];
+        for (key, sum) in added.iter().zip(self.added).chain(removed.iter().zip(self.removed)) {
+            if sum > 0 {
+                summary.insert((*key).to_owned(), sum.to_string());
+            }
+        }
+        summary
     }
 }
 
