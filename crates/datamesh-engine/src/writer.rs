@@ -6,8 +6,8 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, RecordBatch};
-use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Fields, SchemaRef};
 use datafusion::parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::metadata::ParquetMetaData;
@@ -38,7 +38,8 @@ pub(crate) struct PartWriter {
     path: PathBuf,
     writer: ArrowWriter<BufWriter<File>>,
     rows: u64,
-    floats: Vec<(usize, i32)>,
+    /// Float and double columns, those of structs too: the way to each, and its field id.
+    floats: Vec<(Vec<usize>, i32)>,
     nan_counts: HashMap<i32, u64>,
 }
 
@@ -55,10 +56,9 @@ impl PartWriter {
             .build();
         let writer = ArrowWriter::try_new(BufWriter::with_capacity(1 << 20, file), schema.clone(), Some(properties))
             .map_err(|error| parquet_write(path, error))?;
-        let floats = schema.fields().iter().enumerate().filter(|(_, field)| field.data_type().is_floating());
-        let floats =
-            floats.filter_map(|(at, field)| Some((at, field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()?)));
-        Ok(Self { path: path.to_owned(), writer, rows: 0, floats: floats.collect(), nan_counts: HashMap::new() })
+        let mut floats = Vec::new();
+        find_floats(schema.fields(), &mut Vec::new(), &mut floats);
+        Ok(Self { path: path.to_owned(), writer, rows: 0, floats, nan_counts: HashMap::new() })
     }
 
     pub(crate) fn rows(&self) -> u64 {
@@ -71,15 +71,8 @@ impl PartWriter {
 
     /// Writes a batch whose columns are laid out like the schema.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        for (column, id) in &self.floats {
-            let array = batch.column(*column);
-            let count = match array.data_type() {
-                DataType::Float32 => {
-                    array.as_primitive::<Float32Type>().iter().flatten().filter(|value| value.is_nan()).count()
-                }
-                _ => array.as_primitive::<Float64Type>().iter().flatten().filter(|value| value.is_nan()).count(),
-            };
-            *self.nan_counts.entry(*id).or_default() += count as u64;
+        for (path, id) in &self.floats {
+            *self.nan_counts.entry(*id).or_default() += nan_values(batch, path);
         }
         self.writer.write(batch).map_err(|error| parquet_write(&self.path, error))?;
         self.rows += batch.num_rows() as u64;
@@ -96,4 +89,33 @@ impl PartWriter {
         let bytes = file.metadata().map_err(fail)?.len();
         Ok(Part { path: self.path, rows: self.rows, bytes, footer: Arc::new(footer), nan_counts: self.nan_counts })
     }
+}
+
+fn find_floats(fields: &Fields, path: &mut Vec<usize>, out: &mut Vec<(Vec<usize>, i32)>) {
+    for (at, field) in fields.iter().enumerate() {
+        path.push(at);
+        match field.data_type() {
+            DataType::Float32 | DataType::Float64 => {
+                let id = field.metadata().get(PARQUET_FIELD_ID_META_KEY).and_then(|id| id.parse().ok());
+                out.extend(id.map(|id| (path.clone(), id)));
+            }
+            DataType::Struct(children) => find_floats(children, path, out),
+            _ => {}
+        }
+        path.pop();
+    }
+}
+
+/// NaN values of a float column, which may lie in structs; what a null struct holds does not count.
+fn nan_values(batch: &RecordBatch, path: &[usize]) -> u64 {
+    let Some((first, rest)) = path.split_first() else { return 0 };
+    let mut array = batch.column(*first).clone();
+    let mut valid = datamesh_quality::values::valid(&array);
+    for step in rest {
+        let Some(fields) = array.as_struct_opt() else { return 0 };
+        array = fields.column(*step).clone();
+        valid = &valid & &datamesh_quality::values::valid(&array);
+    }
+    let nan = datamesh_quality::values::test_doubles(&array, f64::is_nan);
+    nan.map_or(0, |nan| (&nan & &valid).count_set_bits() as u64)
 }

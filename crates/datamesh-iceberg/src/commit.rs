@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch};
+use arrow::datatypes::{DataType as Arrow, Date32Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use chrono::{Datelike, NaiveDate};
 use datamesh_core::contract::{Table, WriteMode};
 use datamesh_core::{Error, ErrorCode, Result};
 use iceberg::arrow::arrow_primitive_to_literal;
@@ -127,6 +128,10 @@ impl TableDraft {
             let column = self.column_of(field.source_id).ok_or_else(|| {
                 Error::new(ErrorCode::Internal, format!("partition field `{}` has no column", field.name))
             })?;
+            if let Some(array) = time_transform(&field.transform, batch.column(column)) {
+                values.push(array);
+                continue;
+            }
             let function =
                 create_transform_function(&field.transform).map_err(internal("make the partition transform"))?;
             let array =
@@ -213,7 +218,7 @@ impl TableDraft {
             .and_then(|builder| builder.build())
             .map_err(internal("build the table's metadata"))?
             .metadata;
-        let document = serde_json::to_string(&metadata)
+        let document = ordered(&metadata)
             .map_err(|error| Error::new(ErrorCode::Internal, "cannot write the table's metadata").with_source(error))?;
         let path = folder.join(format!("{:05}-{attempt}.metadata.json", self.next_version()));
         local::write_file(&path, document.as_bytes())?;
@@ -345,6 +350,44 @@ impl ManifestFiles<'_> {
         }
         Ok(manifests)
     }
+}
+
+/// The metadata document, its lists in the order of their ids: the library keeps them in hash maps.
+fn ordered(metadata: &TableMetadata) -> serde_json::Result<String> {
+    let mut document = serde_json::to_value(metadata)?;
+    for (list, key) in [
+        ("snapshots", "sequence-number"),
+        ("schemas", "schema-id"),
+        ("partition-specs", "spec-id"),
+        ("sort-orders", "order-id"),
+    ] {
+        if let Some(items) = document.get_mut(list).and_then(serde_json::Value::as_array_mut) {
+            items.sort_by_key(|item| item.get(key).and_then(serde_json::Value::as_i64));
+        }
+    }
+    serde_json::to_string(&document)
+}
+
+/// A time transform of timestamps, rounding towards the past as the specification says (the library's rounds instants
+/// before 1970 towards the future). `None` for other columns and transforms.
+fn time_transform(transform: &Transform, array: &ArrayRef) -> Option<ArrayRef> {
+    let Arrow::Timestamp(TimeUnit::Microsecond, _) = array.data_type() else { return None };
+    let micros = array.as_primitive::<TimestampMicrosecondType>();
+    let day = |micros: i64| micros.div_euclid(86_400_000_000);
+    let months = |micros: i64| {
+        let date = NaiveDate::default().checked_add_signed(chrono::TimeDelta::try_days(day(micros))?)?;
+        Some((date.year() - 1970) * 12 + date.month0() as i32)
+    };
+    let values = |value: &dyn Fn(i64) -> Option<i32>| -> Int32Array {
+        micros.iter().map(|micros| micros.and_then(value)).collect()
+    };
+    Some(match transform {
+        Transform::Year => Arc::new(values(&|micros| months(micros).map(|months| months.div_euclid(12)))),
+        Transform::Month => Arc::new(values(&months)),
+        Transform::Day => Arc::new(values(&|micros| i32::try_from(day(micros)).ok()).reinterpret_cast::<Date32Type>()),
+        Transform::Hour => Arc::new(values(&|micros| i32::try_from(micros.div_euclid(3_600_000_000)).ok())),
+        _ => return None,
+    })
 }
 
 /// What a snapshot adds and removes.

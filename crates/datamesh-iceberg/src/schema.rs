@@ -117,11 +117,15 @@ fn field_type(
                 Some(Type::Map(map)) => Some(map),
                 Some(_) => return Err(changed()),
             };
+            let before = numberer.next;
             let key_id = numberer.take(previous.map(|map| &map.key_field));
             let value_id = numberer.take(previous.map(|map| &map.value_field));
             let old = |field: fn(&MapType) -> &NestedFieldRef| previous.map(|map| field(map).field_type.as_ref());
             let key = field_type(key, old(|map| &map.key_field), numberer, table, path)?;
             let value = field_type(&value.data_type, old(|map| &map.value_field), numberer, table, path)?;
+            if previous.is_some() && numberer.next > before {
+                return Err(incompatible(table, path, "got a field within its map, which readers cannot fill in"));
+            }
             return Ok(Type::Map(MapType::optional(key_id, key, value_id, value)));
         }
         DataType::Struct(columns) => {

@@ -48,19 +48,26 @@ pub(crate) fn collect(metadata: &ParquetMetaData, schema: &Schema) -> Result<Col
                 continue;
             };
             let all_null = statistics.and_then(Statistics::null_count_opt) == Some(column.num_values().max(0) as u64);
-            if nested || all_null || unbounded.contains(&id) {
+            if nested || all_null {
                 continue;
             }
             let lower = statistics.and_then(|statistics| bound(statistics, primitive, Side::Lower));
             let upper = statistics.and_then(|statistics| bound(statistics, primitive, Side::Upper));
-            let (Some(lower), Some(upper)) = (lower, upper) else {
-                unbounded.insert(id);
-                out.lower_bounds.remove(&id);
-                out.upper_bounds.remove(&id);
-                continue;
-            };
-            merge(&mut out.lower_bounds, id, lower, |new, old| new < old);
-            merge(&mut out.upper_bounds, id, upper, |new, old| new > old);
+            // Each side stands for itself: a greatest value may have no shorter upper bound.
+            for (bounds, bound, is_lower, wins) in [
+                (&mut out.lower_bounds, lower, true, (|new, old| new < old) as fn(&Datum, &Datum) -> bool),
+                (&mut out.upper_bounds, upper, false, |new, old| new > old),
+            ] {
+                let side = (id, is_lower);
+                match bound {
+                    Some(bound) if !unbounded.contains(&side) => merge(bounds, id, bound, wins),
+                    Some(_) => {}
+                    None => {
+                        unbounded.insert(side);
+                        bounds.remove(&id);
+                    }
+                }
+            }
         }
     }
     out.split_offsets.sort_unstable();
@@ -117,7 +124,7 @@ fn bound(statistics: &Statistics, primitive: &PrimitiveType, side: Side) -> Opti
             Datum::binary(if side == Side::Lower {
                 bytes[..bytes.len().min(BOUND_LENGTH)].to_vec()
             } else {
-                upper_bytes(bytes)?
+                upper_bytes(bytes)
             })
         }
         _ => return None,
@@ -162,18 +169,19 @@ fn upper_text(text: &str) -> Option<String> {
     None
 }
 
-fn upper_bytes(bytes: &[u8]) -> Option<Vec<u8>> {
+fn upper_bytes(bytes: &[u8]) -> Vec<u8> {
     if bytes.len() <= BOUND_LENGTH {
-        return Some(bytes.to_vec());
+        return bytes.to_vec();
     }
     let mut prefix = bytes[..BOUND_LENGTH].to_vec();
     while let Some(last) = prefix.pop() {
         if last < u8::MAX {
             prefix.push(last + 1);
-            return Some(prefix);
+            return prefix;
         }
     }
-    None
+    // No shorter value is greater; the whole one is its own bound.
+    bytes.to_vec()
 }
 
 #[cfg(test)]
@@ -189,7 +197,7 @@ mod tests {
         assert_eq!(upper_text(&most), None);
         let near = format!("{}\u{D7FF}x", "a".repeat(15));
         assert_eq!(upper_text(&near), Some(format!("{}\u{E000}", "a".repeat(15))));
-        assert_eq!(upper_bytes(&[0xff; 20]), None);
+        assert_eq!(upper_bytes(&[0xff; 20]), vec![0xff; 20]);
         assert_eq!(big_endian(&[0xff]), Some(-1));
         assert_eq!(big_endian(&[1, 0]), Some(256));
     }
