@@ -384,7 +384,19 @@ def test_filters_in_sql_lose_no_row(published, duck, table, column):
         where = f"{column} IS NULL" if value is None else f"{column} = {sql_literal(value)}"
         wanted = sorted(row["id"] for row in stage.rows if row[column] == value)
         theirs = duckdb_rows(duck, stage.locations[table], where)["id"].to_pylist()
-        assert sorted(theirs) == wanted, f"DuckDB: {where}"
+        if duckdb_prunes_too_much(table, value):
+            # FIXME: DuckDB finds nothing here, PyIceberg finds every row (test_partition_pruning_loses_no_row).
+            assert theirs == [] and wanted, f"DuckDB was mended: {where}"
+        else:
+            assert sorted(theirs) == wanted, f"DuckDB: {where}"
+
+
+def duckdb_prunes_too_much(table: str, value) -> bool:
+    """Where DuckDB's transform of a literal does not round towards the past, as the specification wants."""
+    if isinstance(value, datetime):
+        rounded = {"month_timestamp", "month_timestamp_ntz", "day_timestamp", "day_timestamp_ntz", "several"}
+        return table in rounded and value.year < 1970
+    return table == "truncate_large" and value is not None and value < 0
 
 
 @pytest.mark.parametrize("column", synthetic.KEYS)
@@ -392,10 +404,20 @@ def test_filters_in_datamesh_lose_no_row(published, column):
     # What `query` serves now is the replaced stage.
     for table in [table for table in synthetic.TABLES if column in partition_columns(table)] + ["plain"]:
         for value in (synthetic.KEYS[column][0], None):
-            literal = sql_literal(value, binary="X'{}'", byte="{:02x}")
-            where = f"{column} IS NULL" if value is None else f"{column} = {literal}"
+            where = f"{column} IS NULL" if value is None else f"{column} = {datamesh_literal(value)}"
             ours = published.mesh.query_json(f"SELECT id FROM lab.types.{table} WHERE {where}")
             assert sorted(row["id"] for row in ours) == sorted(row["id"] for row in published.replaced.rows if row[column] == value), where
+
+
+def datamesh_literal(value) -> str:
+    """A literal in DataFusion's SQL, whose own TIMESTAMP and TIME are nanoseconds and cannot hold every microsecond."""
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return f"arrow_cast('{value}', 'Timestamp(Microsecond, None)')"
+    if isinstance(value, datetime):
+        return f"arrow_cast('{value}', 'Timestamp(Microsecond, Some(\"+00:00\"))')"
+    if isinstance(value, time):
+        return f"arrow_cast('{value}', 'Time64(Microsecond)')"
+    return sql_literal(value, binary="X'{}'", byte="{:02x}")
 
 
 def sql_literal(value, binary: str = "'{}'::BLOB", byte: str = "\\x{:02x}") -> str:
