@@ -184,10 +184,12 @@ def test_the_partition_spec_can_change(mesh, duck, publish):
     {
         "removed": FIRST.replace("        - {name: name, type: string}\n", ""),
         "retyped": FIRST.replace("{name: name, type: string}", "{name: name, type: long}"),
+        # FIXME: Iceberg allows this one; DataFusion cannot fill the field in.
+        "added in a map": FIRST.replace("struct<mark: int>", "struct<mark: int, by: string>"),
         "nested, retyped": FIRST.replace("{name: place, type: string}", "{name: place, type: date}"),
     }.items(),
 )
-def test_a_breaking_change_is_refused(mesh, duck, publish, change, columns):
+def test_such_a_change_is_refused(mesh, duck, publish, change, columns):
     location = publish(manifest("1.0.0", FIRST), OLD, "old.ndjson")
     mesh.write("domains/lab/products/people/product.yaml", manifest("1.1.0", columns))
     file = mesh.write("new.ndjson", '{"id": 9}\n')

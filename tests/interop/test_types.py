@@ -377,60 +377,81 @@ def test_partitions_are_pruned(published, table):
     assert 0 < len(planned) < len(tasks(iceberg))
 
 
+# FIXME: DuckDB 1.5.5 loses rows here, of tables that PyIceberg wrote too. It rounds towards zero where the months and days
+# before 1970 go downwards, and it cuts decimals off at 64 bits before it truncates them.
+DUCKDB_LOSES = {
+    ("month_timestamp", "k_timestamp"),
+    ("month_timestamp_ntz", "k_timestamp_ntz"),
+    ("day_timestamp", "k_timestamp"),
+    ("day_timestamp_ntz", "k_timestamp_ntz"),
+    ("several", "k_timestamp"),
+    ("truncate_large", "k_large"),
+}
+
+
 @pytest.mark.parametrize(("table", "column"), [(table, column) for table in synthetic.TABLES for column in partition_columns(table)])
-def test_filters_in_sql_lose_no_row(published, duck, table, column):
+def test_filters_in_duckdb_lose_no_row(published, duck, table, column):
     stage = published.appended
-    for value in (synthetic.KEYS[column][0], synthetic.KEYS[column][-1], None):
-        where = f"{column} IS NULL" if value is None else f"{column} = {sql_literal(value)}"
-        wanted = sorted(row["id"] for row in stage.rows if row[column] == value)
+    first, *_, last = synthetic.KEYS[column]
+    for value in (first, last, None):
+        where = f"{column} IS NULL" if value is None else f"{column} = {duckdb_literal(value)}"
+        wanted = [row["id"] for row in stage.rows if row[column] == value]
+        if (table, column) in DUCKDB_LOSES and value == first:
+            wanted = []
         theirs = duckdb_rows(duck, stage.locations[table], where)["id"].to_pylist()
-        if duckdb_prunes_too_much(table, value):
-            # FIXME: DuckDB finds nothing here, PyIceberg finds every row (test_partition_pruning_loses_no_row).
-            assert theirs == [] and wanted, f"DuckDB was mended: {where}"
-        else:
-            assert sorted(theirs) == wanted, f"DuckDB: {where}"
-
-
-def duckdb_prunes_too_much(table: str, value) -> bool:
-    """Where DuckDB's transform of a literal does not round towards the past, as the specification wants."""
-    if isinstance(value, datetime):
-        rounded = {"month_timestamp", "month_timestamp_ntz", "day_timestamp", "day_timestamp_ntz", "several"}
-        return table in rounded and value.year < 1970
-    return table == "truncate_large" and value is not None and value < 0
+        assert sorted(theirs) == sorted(wanted), where
 
 
 @pytest.mark.parametrize("column", synthetic.KEYS)
 def test_filters_in_datamesh_lose_no_row(published, column):
     # What `query` serves now is the replaced stage.
+    first, *_, last = synthetic.KEYS[column]
     for table in [table for table in synthetic.TABLES if column in partition_columns(table)] + ["plain"]:
-        for value in (synthetic.KEYS[column][0], None):
+        for value in (first, last, None):
             where = f"{column} IS NULL" if value is None else f"{column} = {datamesh_literal(value)}"
             ours = published.mesh.query_json(f"SELECT id FROM lab.types.{table} WHERE {where}")
-            assert sorted(row["id"] for row in ours) == sorted(row["id"] for row in published.replaced.rows if row[column] == value), where
+            wanted = [row["id"] for row in published.replaced.rows if row[column] == value]
+            assert sorted(row["id"] for row in ours) == sorted(wanted), f"{table}: {where}"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "k_time = TIME '12:34:56'",
+        "k_timestamp_ntz = TIMESTAMP '1582-10-15 00:00:00.000001'",
+        "date_trunc('day', v_timestamp) = v_timestamp",
+        "v_timestamp > v_date",
+    ],
+)
+def test_times_in_sql_that_datamesh_cannot_answer(published, condition):
+    # FIXME: DataFusion takes SQL times for nanoseconds, which no column has and which do not reach the year 1582. All four
+    # ought to be answered.
+    answer = published.mesh.json("query", f"SELECT id FROM lab.types.plain WHERE {condition}", expect=9)
+    assert answer["error"]["code"] == "invalid-query"
+
+
+def duckdb_literal(value) -> str:
+    if isinstance(value, bytes):
+        return "'" + "".join(f"\\x{byte:02x}" for byte in value) + "'::BLOB"
+    if isinstance(value, time):
+        return f"TIME '{value}'"
+    return literal(value)
 
 
 def datamesh_literal(value) -> str:
-    """A literal in DataFusion's SQL, whose own TIMESTAMP and TIME are nanoseconds and cannot hold every microsecond."""
-    if isinstance(value, datetime) and value.tzinfo is None:
-        return f"arrow_cast('{value}', 'Timestamp(Microsecond, None)')"
-    if isinstance(value, datetime):
-        return f"arrow_cast('{value}', 'Timestamp(Microsecond, Some(\"+00:00\"))')"
+    if isinstance(value, bytes):
+        return f"X'{value.hex()}'"
     if isinstance(value, time):
-        return f"arrow_cast('{value}', 'Time64(Microsecond)')"
-    return sql_literal(value, binary="X'{}'", byte="{:02x}")
+        return f"'{value}'"
+    return literal(value)
 
 
-def sql_literal(value, binary: str = "'{}'::BLOB", byte: str = "\\x{:02x}") -> str:
+def literal(value) -> str:
+    """A value in the SQL that both understand."""
     if isinstance(value, bool):
         return str(value).upper()
-    if isinstance(value, bytes):
-        return binary.format("".join(byte.format(one) for one in value))
-    kind, text = {
-        str: ("VARCHAR", str(value).replace("'", "''")),
-        int: ("BIGINT", str(value)),
-        Decimal: ("DECIMAL(38,10)", str(value)),
-        datetime: ("TIMESTAMP WITH TIME ZONE" if getattr(value, "tzinfo", None) else "TIMESTAMP", str(value)),
-        date: ("DATE", str(value)),
-        time: ("TIME", str(value)),
-    }[type(value)]
-    return f"CAST('{text}' AS {kind})"
+    if isinstance(value, datetime):
+        kind = "TIMESTAMP(6) WITH TIME ZONE" if value.tzinfo else "TIMESTAMP(6)"
+    else:
+        kind = {str: "VARCHAR", int: "BIGINT", Decimal: "DECIMAL(38,10)", date: "DATE"}[type(value)]
+    return f"CAST('{str(value).replace(chr(39), chr(39) * 2)}' AS {kind})"
