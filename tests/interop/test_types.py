@@ -435,6 +435,8 @@ def duckdb_literal(value) -> str:
         return "'" + "".join(f"\\x{byte:02x}" for byte in value) + "'::BLOB"
     if isinstance(value, time):
         return f"TIME '{value}'"
+    if isinstance(value, datetime):
+        return f"TIMESTAMP{'TZ' if value.tzinfo else ''} '{value}'"
     return literal(value)
 
 
@@ -443,6 +445,8 @@ def datamesh_literal(value) -> str:
         return f"X'{value.hex()}'"
     if isinstance(value, time):
         return f"'{value}'"
+    if isinstance(value, datetime):
+        return f"CAST('{value}' AS TIMESTAMP(6){' WITH TIME ZONE' if value.tzinfo else ''})"
     return literal(value)
 
 
@@ -450,8 +454,5 @@ def literal(value) -> str:
     """A value in the SQL that both understand."""
     if isinstance(value, bool):
         return str(value).upper()
-    if isinstance(value, datetime):
-        kind = "TIMESTAMP(6) WITH TIME ZONE" if value.tzinfo else "TIMESTAMP(6)"
-    else:
-        kind = {str: "VARCHAR", int: "BIGINT", Decimal: "DECIMAL(38,10)", date: "DATE"}[type(value)]
+    kind = {str: "VARCHAR", int: "BIGINT", Decimal: "DECIMAL(38,10)", date: "DATE"}[type(value)]
     return f"CAST('{str(value).replace(chr(39), chr(39) * 2)}' AS {kind})"
