@@ -1,5 +1,6 @@
 """Runs a child and measures what it takes."""
 
+import json
 import os
 import platform
 import subprocess
@@ -39,17 +40,37 @@ def binary() -> Path:
 
 
 def measure(command: list[str], cwd: Path) -> Cost:
-    """Runs `command`; ends the program where it fails."""
+    """Runs `command`; ends the program where it fails.
+
+    A small process in between starts it: until a child runs its own program it counts as large as the process that
+    forked it, and the kernel keeps that as its peak.
+    """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("DATAMESH_")}
+    reader, writer = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, str(writer), *command], cwd=cwd, env=environment, stdout=subprocess.PIPE, pass_fds=[writer]
+    ) as starter:
+        os.close(writer)
+        stdout = starter.stdout.read().decode()
+        with os.fdopen(reader) as pipe:
+            found = pipe.read()
+    if starter.returncode != 0 or not found:
+        sys.exit(f"{' '.join(command)} ended with {starter.returncode}\n{stdout}")
+    return Cost(**json.loads(found), stdout=stdout)
+
+
+def start(pipe: int, command: list[str]) -> int:
+    """The process in between: writes the cost of `command` to `pipe`."""
+    os.set_inheritable(pipe, False)
     begun = time.perf_counter()
-    child = subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE)
+    child = os.posix_spawnp(command[0], command, os.environ)
     read = [0]
     ended = threading.Event()
 
     def poll() -> None:
         while not ended.is_set():
             try:
-                lines = Path(f"/proc/{child.pid}/io").read_text().splitlines()
+                lines = Path(f"/proc/{child}/io").read_text().splitlines()
             except OSError:
                 return
             read[0] = next((int(line.split()[1]) for line in lines if line.startswith("rchar:")), read[0])
@@ -57,16 +78,15 @@ def measure(command: list[str], cwd: Path) -> Cost:
 
     poller = threading.Thread(target=poll, daemon=True)
     poller.start()
-    stdout = child.stdout.read().decode()
-    _, status, usage = os.wait4(child.pid, 0)
+    _, status, usage = os.wait4(child, 0)
     wall = time.perf_counter() - begun
     ended.set()
     poller.join()
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != 0:
-        sys.exit(f"{' '.join(command)} ended with {child.returncode}\n{stdout}")
     # Linux gives ru_maxrss in KiB.
-    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, read[0] / MIB, stdout)
+    cost = Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, read[0] / MIB)
+    with os.fdopen(pipe, "w") as out:
+        json.dump({key: value for key, value in asdict(cost).items() if key != "stdout"}, out)
+    return os.waitstatus_to_exitcode(status)
 
 
 def machine() -> dict:
@@ -87,3 +107,7 @@ def print_table(head: list[str], rows: list[list]) -> None:
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in cells]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(start(int(sys.argv[1]), sys.argv[2:]))
