@@ -124,7 +124,7 @@ impl Table {
     /// Whether a rule on `path` (`address.city`, `tags[]`, `a+b`) touches a protected column.
     pub fn protects(&self, path: &str) -> bool {
         path.split('+').any(|path| {
-            let top = path.split(['.', '[']).next().unwrap_or(path);
+            let top = path.split(['.', '[', '{']).next().unwrap_or(path);
             self.column(top).is_none_or(Column::is_protected)
         })
     }

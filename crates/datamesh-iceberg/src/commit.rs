@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch};
-use arrow::datatypes::{DataType as Arrow, Date32Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType as Arrow, Date32Type, Int32Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType,
+};
 use chrono::{Datelike, NaiveDate};
 use datamesh_core::contract::{Table, WriteMode};
 use datamesh_core::{Error, ErrorCode, Result};
@@ -128,7 +130,7 @@ impl TableDraft {
             let column = self.column_of(field.source_id).ok_or_else(|| {
                 Error::new(ErrorCode::Internal, format!("partition field `{}` has no column", field.name))
             })?;
-            if let Some(array) = time_transform(&field.transform, batch.column(column)) {
+            if let Some(array) = own_transform(&field.transform, batch.column(column)) {
                 values.push(array);
                 continue;
             }
@@ -368,10 +370,23 @@ fn ordered(metadata: &TableMetadata) -> serde_json::Result<String> {
     serde_json::to_string(&document)
 }
 
-/// A time transform of timestamps, rounding towards the past as the specification says (the library's rounds instants
-/// before 1970 towards the future). `None` for other columns and transforms.
-fn time_transform(transform: &Transform, array: &ArrayRef) -> Option<ArrayRef> {
-    let Arrow::Timestamp(TimeUnit::Microsecond, _) = array.data_type() else { return None };
+/// Transforms that the library does not do as the specification says: its time transforms round instants before 1970
+/// towards the future, and its `truncate` overflows at the smallest integers. `None` for all others.
+fn own_transform(transform: &Transform, array: &ArrayRef) -> Option<ArrayRef> {
+    match (transform, array.data_type()) {
+        (Transform::Truncate(width), Arrow::Int32) => {
+            let width = i32::try_from(*width).ok()?;
+            let floor = |value: i32| value.wrapping_sub(value.rem_euclid(width));
+            return Some(Arc::new(array.as_primitive::<Int32Type>().unary::<_, Int32Type>(floor)));
+        }
+        (Transform::Truncate(width), Arrow::Int64) => {
+            let width = i64::from(*width);
+            let floor = |value: i64| value.wrapping_sub(value.rem_euclid(width));
+            return Some(Arc::new(array.as_primitive::<Int64Type>().unary::<_, Int64Type>(floor)));
+        }
+        (_, Arrow::Timestamp(TimeUnit::Microsecond, _)) => {}
+        _ => return None,
+    }
     let micros = array.as_primitive::<TimestampMicrosecondType>();
     let day = |micros: i64| micros.div_euclid(86_400_000_000);
     let months = |micros: i64| {
@@ -490,4 +505,34 @@ fn evolve(table: &Table, base: &OpenTable) -> Result<TableMetadata> {
             .map_err(internal("evolve the sort order"))?;
     }
     Ok(builder.build().map_err(internal("build the table's metadata"))?.metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, TimestampMicrosecondArray};
+
+    use super::*;
+
+    #[test]
+    fn instants_round_towards_the_past() {
+        let instants: ArrayRef =
+            Arc::new(TimestampMicrosecondArray::from(vec![Some(-1), Some(0), None, Some(i64::MIN)]));
+        let days = own_transform(&Transform::Day, &instants).expect("ours");
+        assert_eq!(days.as_primitive::<Date32Type>().value(0), -1);
+        assert!(days.is_null(2));
+        for transform in [Transform::Year, Transform::Month, Transform::Hour] {
+            let values = own_transform(&transform, &instants).expect("ours");
+            assert_eq!(
+                (values.as_primitive::<Int32Type>().value(0), values.as_primitive::<Int32Type>().value(1)),
+                (-1, 0)
+            );
+        }
+    }
+
+    #[test]
+    fn truncate_does_not_overflow() {
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![i64::MIN, -1, 7, 10, i64::MAX]));
+        let floors = own_transform(&Transform::Truncate(10), &numbers).expect("ours");
+        assert_eq!(&floors.as_primitive::<Int64Type>().values()[1..4], &[-10, 0, 10]);
+    }
 }

@@ -308,7 +308,7 @@ fn read_columns(document: &mut Document<'_>, node: &Node) -> Vec<Column> {
                 "invalid-name",
                 name.span,
                 why,
-                "use letters, digits and `_`, or any other characters but dots and control characters",
+                "use letters, digits and `_`; dots, brackets, quotes, `+` and control characters are not possible",
             );
         } else if let Some(other) = seen.insert(column.name.to_ascii_lowercase(), column.name.clone()) {
             let message = if other == column.name {

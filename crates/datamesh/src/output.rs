@@ -137,9 +137,7 @@ fn render(diagnostics: &[Diagnostic], sources: &BTreeMap<String, String>, termin
         let source = sources.get(&location.file).filter(|source| {
             location.offset <= source.len() && location.line > 0 && is_showable(source, location.offset)
         });
-        let source = source.map(|source| {
-            NamedSource::new(format!("{}:{}:{}", location.file, location.line, location.column), source.clone())
-        });
+        let source = source.map(|source| NamedSource::new(&location.file, source.clone()));
         if source.is_none() {
             text.push_str(&format!("{}\n", location.file));
         }
