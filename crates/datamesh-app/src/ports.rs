@@ -86,6 +86,13 @@ pub struct BoundSource {
     pub folder: PathBuf,
 }
 
+/// Where the rows of one table's pass come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StageInput {
+    /// Data outside the mesh.
+    Source(BoundSource),
+}
+
 /// One table's pass: what to read, audit and stage.
 #[derive(Clone, Debug)]
 pub struct StageJob {
@@ -94,7 +101,7 @@ pub struct StageJob {
     /// The table's contract.
     pub table: Table,
     /// Its data.
-    pub source: BoundSource,
+    pub input: StageInput,
     /// The published table, where there is one.
     pub base: Option<TablePointer>,
     /// The attempt.

@@ -16,7 +16,7 @@ use datamesh_core::{Error, ErrorCode, Name, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::ports::{BoundSource, CarriedTable, Context, Engine, Progress, StageJob};
+use crate::ports::{CarriedTable, Context, Engine, Progress, StageInput, StageJob};
 
 /// How long a lease lasts when it is not renewed.
 const LEASE: chrono::Duration = chrono::Duration::hours(1);
@@ -33,7 +33,7 @@ pub struct PublishRequest {
     /// The contract, from the folder's manifest.
     pub contract: DataProduct,
     /// The data of each table that gets new input, by table name.
-    pub sources: BTreeMap<String, BoundSource>,
+    pub inputs: BTreeMap<String, StageInput>,
     /// Publish even if the content was published before.
     pub again: bool,
     /// Names this publication; a second one with the same key is a repeat.
@@ -109,14 +109,14 @@ impl Plan {
     /// Sources for tables that the contract does not have, no source at all, published tables that the contract drops.
     pub fn new(request: PublishRequest, state: ProductState) -> Result<Self> {
         let contract = &request.contract;
-        for name in request.sources.keys() {
+        for name in request.inputs.keys() {
             if contract.table(name).is_none() {
                 let names: Vec<_> = contract.tables.iter().map(|table| table.name.as_str()).collect();
                 return Err(Error::new(ErrorCode::InvalidArgument, format!("`{}` has no table `{name}`", contract.id))
                     .with_help(format!("its tables: {}", names.join(", "))));
             }
         }
-        if request.sources.is_empty() {
+        if request.inputs.is_empty() {
             let first = contract.tables.first().map_or("table", |table| table.name.as_str());
             return Err(Error::new(
                 ErrorCode::InvalidArgument,
@@ -146,14 +146,14 @@ impl Plan {
         Self::new(self.request, state)
     }
 
-    fn inputs(&self) -> Vec<(&Table, &BoundSource)> {
+    fn inputs(&self) -> Vec<(&Table, &StageInput)> {
         let tables = self.request.contract.tables.iter();
-        tables.filter_map(|table| Some((table, self.request.sources.get(table.name.as_str())?))).collect()
+        tables.filter_map(|table| Some((table, self.request.inputs.get(table.name.as_str())?))).collect()
     }
 
     fn carried(&self) -> Vec<CarriedTable> {
         let tables = self.request.contract.tables.iter();
-        let untouched = tables.filter(|table| !self.request.sources.contains_key(table.name.as_str()));
+        let untouched = tables.filter(|table| !self.request.inputs.contains_key(table.name.as_str()));
         untouched.filter_map(|table| Some(carried(table, self.state.table(&table.name.sql())?))).collect()
     }
 
@@ -204,11 +204,11 @@ impl AuthorizedPlan {
             }
         }
         let mut staged = Vec::new();
-        for (table, source) in self.plan.inputs() {
+        for (table, input) in self.plan.inputs() {
             let job = StageJob {
                 product: self.plan.key.clone(),
                 table: table.clone(),
-                source: source.clone(),
+                input: input.clone(),
                 base: self.plan.state.table(&table.name.sql()).cloned(),
                 attempt: self.attempt.clone(),
             };

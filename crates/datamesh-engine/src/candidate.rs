@@ -6,17 +6,17 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
+use datafusion::catalog::TableProvider;
 use datafusion::prelude::{SQLOptions, SessionContext};
 use datafusion::sql::TableReference;
 use datamesh_core::quality::{Metric, MetricRule};
 use datamesh_core::{ErrorCode, Result, Table};
 
 use crate::error::unwrap;
-use crate::files::FilesTable;
 
 /// Registers a candidate under its table's SQL name.
-pub(crate) fn register(context: &SessionContext, table: &str, candidate: FilesTable) -> Result<()> {
-    let done = context.register_table(TableReference::bare(table), Arc::new(candidate));
+pub(crate) fn register(context: &SessionContext, table: &str, candidate: Arc<dyn TableProvider>) -> Result<()> {
+    let done = context.register_table(TableReference::bare(table), candidate);
     done.map(|_| ()).map_err(|error| unwrap(ErrorCode::Internal, "cannot look at the candidate", error))
 }
 

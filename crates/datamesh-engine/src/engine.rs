@@ -21,7 +21,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datamesh_app::ports::{CarriedTable, Engine, PreparedTable, Progress, Rows, StageJob};
+use datamesh_app::ports::{CarriedTable, Engine, PreparedTable, Progress, Rows, StageInput, StageJob};
 use datamesh_core::contract::DataProduct;
 use datamesh_core::ids::AttemptId;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, TablePointer};
@@ -37,7 +37,8 @@ use crate::audit::{AuditPlan, PartitionResult};
 use crate::error::unwrap;
 use crate::files::FilesTable;
 use crate::keys::KeyReader;
-use crate::query::{self, PlannedQuery, scan_files};
+use crate::query::{self, PlannedQuery};
+use crate::scan::{self, scan_files};
 use crate::settle::{SettledTable, StagedTable, settle};
 use crate::source::{MissingRequired, SourceExec, SourceFacts, TableLayout, resolve};
 use crate::{candidate, quarantine, stage};
@@ -212,7 +213,8 @@ impl Engine for DataEngine {
     async fn stage(&self, job: StageJob, progress: Arc<dyn Progress>) -> Result<Arc<StagedTable>> {
         let folder = self.table_folder(&job.product, job.table.name.as_str());
         let draft = Arc::new(TableDraft::new(&job.table, &folder, open(job.base.as_ref())?)?);
-        let source = resolve(&job.source)?;
+        let StageInput::Source(input) = &job.input;
+        let source = resolve(input)?;
         let names = source.files.iter().map(|file| file.name.clone()).collect();
         let audit = Arc::new(self.audit_plan(&job, &draft, names)?);
         for folder in [&audit.data_folder, &audit.quarantine_folder] {
@@ -222,7 +224,7 @@ impl Engine for DataEngine {
         let layout = Arc::new(TableLayout {
             table: job.table.clone(),
             schema: draft.arrow_schema().clone(),
-            csv: job.source.spec.csv.clone(),
+            csv: input.spec.csv.clone(),
             facts: facts.clone(),
             batch_size: self.options.batch_size,
         });
@@ -275,13 +277,12 @@ impl Engine for DataEngine {
         if needed {
             for table in settled.iter() {
                 let candidate = FilesTable::new(table.audit.schema.clone(), table.candidate());
-                candidate::register(&context, &table.audit.table.name.sql(), candidate)?;
+                candidate::register(&context, &table.audit.table.name.sql(), Arc::new(candidate))?;
             }
             for table in carried {
                 if let Some(open) = open(Some(&table.pointer))? {
-                    let files = scan_files(&open).await?;
                     let name = Name::new(&table.table).map_or_else(|_| table.table.clone(), |name| name.sql());
-                    candidate::register(&context, &name, FilesTable::new(open.arrow_schema()?, files))?;
+                    candidate::register(&context, &name, scan::open_table(&open, None).await?)?;
                 }
             }
         }

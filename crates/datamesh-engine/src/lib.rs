@@ -11,6 +11,7 @@ mod files;
 mod keys;
 mod quarantine;
 mod query;
+mod scan;
 mod settle;
 mod source;
 mod stage;

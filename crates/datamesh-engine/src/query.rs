@@ -13,7 +13,7 @@ use datamesh_core::{Error, ErrorCode, Name, Result};
 use datamesh_iceberg::OpenTable;
 
 use crate::error::{unwrap, wrap};
-use crate::files::{FilesTable, ScanFile};
+use crate::scan;
 
 /// A query with every table resolved.
 #[derive(Debug)]
@@ -44,21 +44,14 @@ impl SchemaProvider for ProductSchema {
     async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>, DataFusionError> {
         let Some(pointer) = self.tables.get(name) else { return Ok(None) };
         let table = OpenTable::parse(&pointer.metadata, &pointer.metadata_location).map_err(wrap)?;
-        let files = scan_files(&table).await.map_err(wrap)?;
+        let provider = scan::open_table(&table, None).await.map_err(wrap)?;
         self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(format!("{}.{name}", self.name));
-        Ok(Some(Arc::new(FilesTable::new(table.arrow_schema().map_err(wrap)?, files))))
+        Ok(Some(provider))
     }
 
     fn table_exist(&self, name: &str) -> bool {
         self.tables.contains_key(name)
     }
-}
-
-/// The data files of a published table.
-pub(crate) async fn scan_files(table: &OpenTable) -> Result<Vec<ScanFile>> {
-    let files = table.data_files().await?;
-    let path = |url: &str| datamesh_iceberg::local::to_path(url);
-    Ok(files.into_iter().map(|file| ScanFile { path: path(&file.url), bytes: file.bytes, rows: file.rows }).collect())
 }
 
 /// Registers every product of the catalog: `product_v1`, and the bare name for the newest active major, else the newest draft.

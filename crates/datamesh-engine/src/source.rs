@@ -10,6 +10,7 @@ mod json;
 mod parquet;
 mod resolve;
 mod text;
+mod typed;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::CommandFactory;
-use datamesh_app::ports::{BoundSource, Context};
+use datamesh_app::ports::{BoundSource, Context, StageInput};
 use datamesh_app::publish::{PublishReport, PublishRequest, PublishStatus, publish};
 use datamesh_app::read::{self, QuarantineRequest, find_product, serving};
 use datamesh_app::{Progress, maintain};
@@ -131,7 +131,10 @@ async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: u
     let root = home::find(told)?;
     let product = find_manifest(&root, &arguments.product)?;
     let request = PublishRequest {
-        sources: sources(&arguments, &product)?,
+        inputs: sources(&arguments, &product)?
+            .into_iter()
+            .map(|(table, source)| (table, StageInput::Source(source)))
+            .collect(),
         contract: product.contract,
         again: arguments.again,
         idempotency_key: arguments.idempotency_key,
