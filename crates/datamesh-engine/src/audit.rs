@@ -13,6 +13,8 @@ use datafusion::physical_plan::PhysicalExpr;
 use datamesh_core::quality::{RULE_RECORD, RULE_TYPE, RowCondition};
 use datamesh_core::verdict::{Reason, RuleCount, SAMPLES_PER_RULE, Sample};
 use datamesh_core::{Error, ErrorCode, Result, Table};
+use datamesh_iceberg::Storage;
+use datamesh_iceberg::storage::join;
 use datamesh_quality::values::shorten;
 use datamesh_quality::{MetricPlan, MetricStates, RowCheck};
 
@@ -41,22 +43,30 @@ pub(crate) struct AuditPlan {
     pub(crate) keys: Vec<KeyReader>,
     /// Number of partition fields.
     pub(crate) partition_fields: usize,
-    /// Folder of the attempt's data files.
-    pub(crate) data_folder: PathBuf,
-    /// Folder of the attempt's quarantine files.
-    pub(crate) quarantine_folder: PathBuf,
+    pub(crate) storage: Storage,
+    /// URL of the folder of the attempt's data files.
+    pub(crate) data_folder: String,
+    /// URL of the folder of the attempt's quarantine files.
+    pub(crate) quarantine_folder: String,
+    /// Local folder of what the attempt needs on the disk for a while.
+    pub(crate) scratch: PathBuf,
     pub(crate) next_file: AtomicU32,
 }
 
 impl AuditPlan {
-    pub(crate) fn new_data_file(&self) -> (u32, PathBuf) {
+    pub(crate) fn new_data_file(&self) -> (u32, String) {
         let id = self.next_file.fetch_add(1, Ordering::Relaxed);
-        (id, self.data_folder.join(format!("part-{id:05}.parquet")))
+        (id, join(&self.data_folder, &format!("part-{id:05}.parquet")))
     }
 
-    pub(crate) fn new_quarantine_file(&self) -> (u32, PathBuf) {
+    pub(crate) fn new_quarantine_file(&self) -> (u32, String) {
         let id = self.next_file.fetch_add(1, Ordering::Relaxed);
-        (id, self.quarantine_folder.join(format!("part-{id:05}.parquet")))
+        (id, join(&self.quarantine_folder, &format!("part-{id:05}.parquet")))
+    }
+
+    /// Starts a file of the attempt.
+    pub(crate) fn create(&self, url: &str, schema: &SchemaRef) -> Result<PartWriter> {
+        PartWriter::create(&self.storage, &self.scratch, url, schema)
     }
 }
 
@@ -119,7 +129,7 @@ pub(crate) struct PartitionAudit {
 impl PartitionAudit {
     pub(crate) fn new(plan: Arc<AuditPlan>, partition: usize) -> Self {
         let keys =
-            (0..plan.keys.len()).map(|key| KeyRuns::new(&plan.data_folder, format!("p{partition}-k{key}"))).collect();
+            (0..plan.keys.len()).map(|key| KeyRuns::new(&plan.scratch, format!("p{partition}-k{key}"))).collect();
         Self { plan, data: None, quarantine: None, keys, result: PartitionResult::default() }
     }
 
@@ -215,8 +225,8 @@ impl PartitionAudit {
         });
         if !fits {
             self.close_data()?;
-            let (id, path) = self.plan.new_data_file();
-            self.data = Some((id, PartWriter::create(&path, &self.plan.schema)?, values.to_vec()));
+            let (id, url) = self.plan.new_data_file();
+            self.data = Some((id, self.plan.create(&url, &self.plan.schema)?, values.to_vec()));
         }
         match &self.data {
             Some((id, writer, _)) => Ok((*id, writer.rows())),
@@ -247,8 +257,8 @@ impl PartitionAudit {
             self.close_quarantine()?;
         }
         if self.quarantine.is_none() {
-            let (id, path) = plan.new_quarantine_file();
-            self.quarantine = Some((id, PartWriter::create(&path, &plan.quarantine_schema)?));
+            let (id, url) = plan.new_quarantine_file();
+            self.quarantine = Some((id, plan.create(&url, &plan.quarantine_schema)?));
         }
         let Some((id, writer)) = &mut self.quarantine else {
             return Err(Error::new(ErrorCode::Internal, "no quarantine file is open"));

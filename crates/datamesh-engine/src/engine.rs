@@ -1,7 +1,8 @@
 //! The engine port on DataFusion.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
@@ -28,7 +29,8 @@ use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, TablePointer};
 use datamesh_core::quality::{KeyRule, RowCondition, value_constraints};
 use datamesh_core::verdict::TableReport;
 use datamesh_core::{Error, ErrorCode, Name, ProductKey, Result, Table};
-use datamesh_iceberg::{OpenTable, TableDraft, local};
+use datamesh_iceberg::storage::join;
+use datamesh_iceberg::{OpenTable, Storage, TableDraft};
 use datamesh_quality::MetricPlan;
 use datamesh_quality::rows::compile_all;
 use futures::{StreamExt, TryStreamExt};
@@ -41,13 +43,18 @@ use crate::query::{self, PlannedQuery};
 use crate::scan::{self, scan_files};
 use crate::settle::{SettledTable, StagedTable, settle};
 use crate::source::{MissingRequired, SourceExec, SourceFacts, TableLayout, resolve};
+use crate::stores::Stores;
 use crate::{candidate, quarantine, stage};
 
 /// How the engine uses the machine.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Folder of all tables.
-    pub warehouse: PathBuf,
+    /// URL of the folder of all tables.
+    pub warehouse: String,
+    /// Reads and writes files, in the warehouse and elsewhere.
+    pub storage: Storage,
+    /// Local folder of what an attempt needs on the disk for a while.
+    pub scratch: PathBuf,
     /// Partitions worked on side by side.
     pub parallelism: usize,
     /// Bytes that sorts and aggregations may hold before they spill.
@@ -70,6 +77,7 @@ impl DataEngine {
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(options.memory)))
             .with_disk_manager_builder(disk)
+            .with_object_store_registry(Arc::new(Stores::new(options.storage.clone())))
             .build_arc()
             .map_err(|error| unwrap(ErrorCode::Internal, "cannot start the engine", error))?;
         Ok(Self { options, runtime })
@@ -93,9 +101,36 @@ impl DataEngine {
         SessionContext::new_with_state(state)
     }
 
-    fn table_folder(&self, product: &ProductKey, table: &str) -> PathBuf {
+    fn table_location(&self, product: &ProductKey, table: &str) -> String {
         let table = Name::new(table).map_or_else(|_| table.to_owned(), |name| name.sql());
-        self.options.warehouse.join(&product.domain).join(product.namespace()).join(table)
+        [&product.domain, &product.namespace(), &table]
+            .into_iter()
+            .fold(self.options.warehouse.clone(), |folder, name| join(&folder, name))
+    }
+
+    fn scratch(&self, attempt: &AttemptId) -> PathBuf {
+        self.options.scratch.join(attempt.as_str())
+    }
+
+    fn open(&self, pointer: Option<&TablePointer>) -> Result<Option<OpenTable>> {
+        let parse = |pointer: &TablePointer| {
+            OpenTable::parse(&self.options.storage, &pointer.metadata, &pointer.metadata_location)
+        };
+        pointer.map(parse).transpose()
+    }
+
+    /// A table is written where the warehouse is. One that lies elsewhere was published when the warehouse was another,
+    /// and a table whose files are here and there would be lost with either.
+    fn check_inside(&self, table: &Table, base: &OpenTable) -> Result<()> {
+        let (location, warehouse) = (base.table_location(), &self.options.warehouse);
+        if location.strip_prefix(warehouse.as_str()).is_some_and(|rest| rest.starts_with('/')) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorCode::InvalidArgument,
+            format!("table `{}` lies in `{location}`, outside the warehouse `{warehouse}`", table.name),
+        )
+        .with_help("set the warehouse to where the table was published, or publish under a new major version"))
     }
 
     /// Checks the SQL of a table's conditions. Each problem names its rule.
@@ -126,8 +161,10 @@ impl DataEngine {
             metrics: MetricPlan::compile(&job.table).map_err(broken)?,
             keys,
             partition_fields: draft.partition_fields(),
-            data_folder: draft.folder().join("data").join(attempt),
-            quarantine_folder: draft.folder().join("quarantine").join(attempt),
+            storage: self.options.storage.clone(),
+            data_folder: join(&join(draft.location(), "data"), attempt),
+            quarantine_folder: join(&join(draft.location(), "quarantine"), attempt),
+            scratch: self.scratch(&job.attempt).join(job.table.name.sql()),
             quarantine_schema: quarantine::schema(&schema),
             schema,
             files,
@@ -180,10 +217,6 @@ fn compile(context: &SessionContext, rule: &RowCondition, schema: &Schema) -> Re
     }
 }
 
-fn open(pointer: Option<&TablePointer>) -> Result<Option<OpenTable>> {
-    pointer.map(|pointer| OpenTable::parse(&pointer.metadata, &pointer.metadata_location)).transpose()
-}
-
 /// The missing required columns that stopped a pass, where that is what stopped it.
 fn missing_required(error: &DataFusionError) -> Option<Vec<String>> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -211,14 +244,18 @@ impl Engine for DataEngine {
     type Query = PlannedQuery;
 
     async fn stage(&self, job: StageJob, progress: Arc<dyn Progress>) -> Result<Arc<StagedTable>> {
-        let folder = self.table_folder(&job.product, job.table.name.as_str());
-        let draft = Arc::new(TableDraft::new(&job.table, &folder, open(job.base.as_ref())?)?);
+        let location = self.table_location(&job.product, job.table.name.as_str());
+        let base = self.open(job.base.as_ref())?;
+        if let Some(base) = &base {
+            self.check_inside(&job.table, base)?;
+        }
+        let draft = Arc::new(TableDraft::new(&job.table, &location, base)?);
         let StageInput::Source(input) = &job.input;
-        let source = resolve(input)?;
+        let source = resolve(&self.options.storage, input).await?;
         let names = source.files.iter().map(|file| file.name.clone()).collect();
         let audit = Arc::new(self.audit_plan(&job, &draft, names)?);
         for folder in [&audit.data_folder, &audit.quarantine_folder] {
-            local::make_folder(folder)?;
+            self.options.storage.make_folder(folder)?;
         }
         let facts = Arc::new(SourceFacts::new(job.table.name.as_str(), source.total, progress));
         let layout = Arc::new(TableLayout {
@@ -261,7 +298,7 @@ impl Engine for DataEngine {
     }
 
     async fn settle(&self, staged: &Arc<StagedTable>, base: Option<&TablePointer>) -> Result<SettledTable> {
-        let base = open(base)?;
+        let base = self.open(base)?;
         let files = match &base {
             Some(base) => scan_files(base).await?,
             None => Vec::new(),
@@ -280,7 +317,7 @@ impl Engine for DataEngine {
                 candidate::register(&context, &table.audit.table.name.sql(), Arc::new(candidate))?;
             }
             for table in carried {
-                if let Some(open) = open(Some(&table.pointer))? {
+                if let Some(open) = self.open(Some(&table.pointer))? {
                     let name = Name::new(&table.table).map_or_else(|_| table.table.clone(), |name| name.sql());
                     candidate::register(&context, &name, scan::open_table(&open, None).await?)?;
                 }
@@ -313,8 +350,8 @@ impl Engine for DataEngine {
     ) -> Result<PreparedTable> {
         let mode = settled.audit.table.write;
         let files = settled.new_files();
-        let commit =
-            settled.draft.write(mode, &files, attempt.as_str(), now.timestamp_millis(), snapshot_id, between).await?;
+        let (storage, now) = (&self.options.storage, now.timestamp_millis());
+        let commit = settled.draft.write(storage, mode, &files, attempt.as_str(), now, snapshot_id, between).await?;
         Ok(PreparedTable {
             metadata_location: commit.metadata_location,
             metadata: commit.metadata,
@@ -325,34 +362,45 @@ impl Engine for DataEngine {
     }
 
     fn kept(settled: &SettledTable) -> Vec<String> {
-        let data = settled.files.iter().map(|file| local::to_url(&file.part.path));
+        let data = settled.files.iter().map(|file| file.part.url.clone());
         data.chain(settled.quarantine.iter().map(|file| file.path.clone())).collect()
     }
 
     fn check_carried(&self, table: &Table, pointer: &TablePointer) -> Result<()> {
-        let open = OpenTable::parse(&pointer.metadata, &pointer.metadata_location)?;
-        let folder = local::to_path(open.table_location());
-        TableDraft::new(table, &folder, Some(open)).map(|_| ())
+        let Some(open) = self.open(Some(pointer))? else { return Ok(()) };
+        let location = open.table_location().to_owned();
+        TableDraft::new(table, &location, Some(open)).map(|_| ())
     }
 
     async fn referenced(&self, pointer: &TablePointer) -> Result<HashSet<String>> {
-        OpenTable::parse(&pointer.metadata, &pointer.metadata_location)?.referenced_files().await
+        match self.open(Some(pointer))? {
+            Some(table) => table.referenced_files().await,
+            None => Ok(HashSet::new()),
+        }
     }
 
     async fn reclaim(&self, lease: &Lease, keep: &HashSet<String>) -> Result<u64> {
+        let scratch = self.scratch(&lease.attempt);
+        match std::fs::remove_dir_all(&scratch) {
+            Ok(()) => {}
+            // A stopped attempt's last writer may still be at it.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {}
+            Err(error) => return Err(Error::io(ErrorCode::WriteFailed, "delete the folder", &scratch, error)),
+        }
+        let (storage, attempt) = (&self.options.storage, lease.attempt.as_str());
         let mut deleted = 0;
         for table in &lease.tables {
-            let folder = self.table_folder(&lease.product, table);
+            let location = self.table_location(&lease.product, table);
             for kind in ["data", "quarantine"] {
-                deleted += reclaim(&folder.join(kind).join(lease.attempt.as_str()), keep, |_| true)?;
+                deleted += reclaim(storage, &join(&join(&location, kind), attempt), keep, "").await?;
             }
-            deleted += reclaim(&folder.join("metadata"), keep, |name| name.contains(lease.attempt.as_str()))?;
+            deleted += reclaim(storage, &join(&location, "metadata"), keep, attempt).await?;
         }
         Ok(deleted)
     }
 
     async fn plan_query(&self, sql: &str, catalog: &[CatalogProduct]) -> Result<PlannedQuery> {
-        query::plan(&self.context(), sql, catalog).await
+        query::plan(&self.context(), &self.options.storage, sql, catalog).await
     }
 
     fn tables(query: &PlannedQuery) -> Vec<String> {
@@ -376,8 +424,9 @@ impl Engine for DataEngine {
             .table(table)
             .ok_or_else(|| Error::new(ErrorCode::NotFound, format!("`{}` has no table `{table}`", contract.id)))?
             .clone();
-        let paths: Vec<PathBuf> = files.iter().map(|file| local::to_path(&file.path)).collect();
-        let mut batches = paths.into_iter().flat_map(move |path| match quarantine::read(&path) {
+        let urls: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
+        let storage = self.options.storage.clone();
+        let mut batches = urls.into_iter().flat_map(move |url| match quarantine::read(&storage, &url) {
             Ok(batches) => {
                 let table = table.clone();
                 let shown = batches.map(move |batch| quarantine::present(&table, &batch?, reveal));
@@ -417,31 +466,17 @@ async fn run(pass: &Arc<stage::AuditExec>, context: &SessionContext) -> Result<(
     Ok(())
 }
 
-/// Deletes the files of a folder whose names `mine` accepts and which are not kept; then the folder, where it is empty.
-fn reclaim(folder: &Path, keep: &HashSet<String>, mine: impl Fn(&str) -> bool) -> Result<u64> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(Error::io(ErrorCode::WriteFailed, "read the folder", folder, error)),
-    };
-    let mut deleted = 0;
-    let mut left = false;
-    for entry in entries {
-        let entry = entry.map_err(|error| Error::io(ErrorCode::WriteFailed, "read the folder", folder, error))?;
-        let path = entry.path();
-        if mine(&entry.file_name().to_string_lossy()) && !keep.contains(&local::to_url(&path)) {
-            match std::fs::remove_file(&path) {
-                Ok(()) => deleted += 1,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Error::io(ErrorCode::WriteFailed, "delete", &path, error)),
-            }
-        } else {
-            left = true;
-        }
-    }
-    if !left {
-        // Somebody else may have put a file there in between; then the folder stays.
-        let _ = std::fs::remove_dir(folder);
+/// Deletes the files of a folder whose names hold `mark` and which are not kept; then the folder, where it is empty.
+async fn reclaim(storage: &Storage, folder: &str, keep: &HashSet<String>, mark: &str) -> Result<u64> {
+    let name = |url: &str| url.rsplit('/').next().is_some_and(|name| name.contains(mark));
+    let files = storage.list(folder).await?;
+    let count = files.len();
+    let urls = files.into_iter().map(|file| file.url);
+    let gone: Vec<String> = urls.filter(|url| name(url) && !keep.contains(url)).collect();
+    let empty = gone.len() == count;
+    let deleted = storage.delete(gone).await?;
+    if empty {
+        storage.remove_folder(folder);
     }
     Ok(deleted)
 }

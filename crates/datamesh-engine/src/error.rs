@@ -51,9 +51,17 @@ pub(crate) fn parquet_write(path: &Path, error: datafusion::parquet::errors::Par
     }
 }
 
-/// A failed read of a Parquet file.
-pub(crate) fn parquet_read(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorCode::SourceUnreadable, format!("cannot read `{}`: {error}", path.display()))
+/// A failed read of the Parquet file that is shown as `name`.
+pub(crate) fn parquet_read(name: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(inner) = source {
+        if let Some(own) = inner.downcast_ref::<Error>() {
+            return own.restate();
+        }
+        let io = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        source = io.map(|inner| inner as &(dyn std::error::Error + 'static)).or_else(|| inner.source());
+    }
+    Error::new(ErrorCode::SourceUnreadable, format!("cannot read `{name}`: {error}"))
         .with_help("check that the file is a whole Parquet file")
         .with_source(error)
 }

@@ -1,6 +1,5 @@
 //! A table over a fixed list of Parquet files: a published snapshot, or a candidate before its commit.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,16 +11,18 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use datamesh_iceberg::storage;
 use object_store::ObjectMeta;
-use object_store::path::Path;
+
+use crate::error::wrap;
 
 /// A data file to scan.
 #[derive(Clone, Debug)]
 pub(crate) struct ScanFile {
-    pub(crate) path: PathBuf,
+    pub(crate) url: String,
     pub(crate) bytes: u64,
     pub(crate) rows: u64,
 }
@@ -66,10 +67,16 @@ impl TableProvider for FilesTable {
         let mut groups: Vec<Vec<PartitionedFile>> = vec![Vec::new(); parallelism.min(self.files.len().max(1))];
         let count = groups.len();
         let mut rows = 0;
+        let mut base = None;
         for (at, file) in self.files.iter().enumerate() {
             rows += file.rows as usize;
+            let (root, location) = storage::split(&file.url).map_err(wrap)?;
+            if base.get_or_insert_with(|| root.clone()) != &root {
+                let message = format!("the files of a table lie in `{root}` and elsewhere");
+                return Err(DataFusionError::NotImplemented(message));
+            }
             groups[at % count].push(PartitionedFile::new_from_meta(ObjectMeta {
-                location: Path::from_absolute_path(&file.path)?,
+                location,
                 last_modified: chrono::DateTime::UNIX_EPOCH,
                 size: file.bytes,
                 e_tag: None,
@@ -79,7 +86,8 @@ impl TableProvider for FilesTable {
         let mut statistics = Statistics::new_unknown(&self.schema);
         statistics.num_rows = Precision::Exact(rows);
         let source = ParquetSource::new(self.schema.clone());
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
+        let base = base.map_or_else(|| Ok(ObjectStoreUrl::local_filesystem()), ObjectStoreUrl::parse)?;
+        let config = FileScanConfigBuilder::new(base, Arc::new(source))
             .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)

@@ -130,6 +130,7 @@ impl KeyRuns {
         self.buffer.sort_unstable();
         let path = self.folder.join(format!("{}-{}.keys", self.name, self.runs.len()));
         let write = || -> std::io::Result<()> {
+            std::fs::create_dir_all(&self.folder)?;
             let mut file = BufWriter::with_capacity(1 << 18, File::create(&path)?);
             for entry in &self.buffer {
                 file.write_all(&entry.hash.to_le_bytes())?;

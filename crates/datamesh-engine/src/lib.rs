@@ -15,6 +15,7 @@ mod scan;
 mod settle;
 mod source;
 mod stage;
+mod stores;
 mod writer;
 
 pub use engine::{DataEngine, EngineOptions};

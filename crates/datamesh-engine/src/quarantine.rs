@@ -8,11 +8,13 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datamesh_core::Result;
 use datamesh_core::Table;
 use datamesh_core::verdict::Reason;
+use datamesh_iceberg::{Storage, storage};
 
-use crate::error::arrow;
+use crate::error::{arrow, parquet_read};
 use crate::source::Hidden;
 
 /// Column of the source file's name.
@@ -152,14 +154,10 @@ pub(crate) fn present(table: &Table, batch: &RecordBatch, reveal: bool) -> Resul
 }
 
 /// Reads a quarantine file, batch by batch.
-pub(crate) fn read(path: &std::path::Path) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + use<>> {
-    use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-    use datamesh_core::{Error, ErrorCode};
-    let path = path.to_owned();
-    let file =
-        std::fs::File::open(&path).map_err(|error| Error::io(ErrorCode::SourceUnreadable, "open", &path, error))?;
-    let builder =
-        ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| crate::error::parquet_read(&path, error))?;
-    let reader = builder.build().map_err(|error| crate::error::parquet_read(&path, error))?;
-    Ok(reader.map(move |batch| batch.map_err(|error| crate::error::parquet_read(&path, error))))
+pub(crate) fn read(storage: &Storage, url: &str) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + use<>> {
+    let file = storage.open(url)?;
+    let name = storage::shown(url);
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| parquet_read(&name, error))?;
+    let reader = builder.build().map_err(|error| parquet_read(&name, error))?;
+    Ok(reader.map(move |batch| batch.map_err(|error| parquet_read(&name, error))))
 }

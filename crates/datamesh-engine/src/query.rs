@@ -10,7 +10,7 @@ use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
 use datamesh_core::ports::{CatalogProduct, TablePointer};
 use datamesh_core::{Error, ErrorCode, Name, Result};
-use datamesh_iceberg::OpenTable;
+use datamesh_iceberg::{OpenTable, Storage};
 
 use crate::error::{unwrap, wrap};
 use crate::scan;
@@ -24,6 +24,7 @@ pub struct PlannedQuery {
 
 /// The tables of one product version. Manifests are read when a query names the table.
 struct ProductSchema {
+    storage: Storage,
     name: String,
     tables: BTreeMap<String, TablePointer>,
     used: Arc<Mutex<BTreeSet<String>>>,
@@ -43,7 +44,7 @@ impl SchemaProvider for ProductSchema {
 
     async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>, DataFusionError> {
         let Some(pointer) = self.tables.get(name) else { return Ok(None) };
-        let table = OpenTable::parse(&pointer.metadata, &pointer.metadata_location).map_err(wrap)?;
+        let table = OpenTable::parse(&self.storage, &pointer.metadata, &pointer.metadata_location).map_err(wrap)?;
         let provider = scan::open_table(&table, None).await.map_err(wrap)?;
         self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(format!("{}.{name}", self.name));
         Ok(Some(provider))
@@ -55,14 +56,18 @@ impl SchemaProvider for ProductSchema {
 }
 
 /// Registers every product of the catalog: `product_v1`, and the bare name for the newest active major, else the newest draft.
-fn register(context: &SessionContext, catalog: &[CatalogProduct]) -> Result<Arc<Mutex<BTreeSet<String>>>> {
+fn register(
+    context: &SessionContext,
+    storage: &Storage,
+    catalog: &[CatalogProduct],
+) -> Result<Arc<Mutex<BTreeSet<String>>>> {
     let used: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     let mut domains: BTreeMap<&str, Arc<MemoryCatalogProvider>> = BTreeMap::new();
     let mut newest: HashMap<(&str, &str), (bool, u64, &CatalogProduct)> = HashMap::new();
     for product in catalog {
         let key = &product.key;
         let domain = domains.entry(&key.domain).or_insert_with(|| Arc::new(MemoryCatalogProvider::new()));
-        add(domain, &key.namespace(), product, &used)?;
+        add(storage, domain, &key.namespace(), product, &used)?;
         let contract = &product.revision.contract;
         let draft = match contract.declared.get("status").and_then(serde_json::Value::as_str) {
             Some(status) => status != "active",
@@ -76,7 +81,7 @@ fn register(context: &SessionContext, catalog: &[CatalogProduct]) -> Result<Arc<
     }
     for ((domain, name), (_, _, product)) in &newest {
         if let Some(domain) = domains.get(domain) {
-            add(domain, name, product, &used)?;
+            add(storage, domain, name, product, &used)?;
         }
     }
     for (name, domain) in domains {
@@ -86,6 +91,7 @@ fn register(context: &SessionContext, catalog: &[CatalogProduct]) -> Result<Arc<
 }
 
 fn add(
+    storage: &Storage,
     domain: &MemoryCatalogProvider,
     schema: &str,
     product: &CatalogProduct,
@@ -94,14 +100,20 @@ fn add(
     // A table's SQL name is its normalised one; the registry keeps it as the contract writes it.
     let name = |table: &str| Name::new(table).map_or_else(|_| table.to_owned(), |name| name.sql());
     let tables = product.tables.iter().map(|pointer| (name(&pointer.table), pointer.clone())).collect();
-    let provider = ProductSchema { name: product.key.to_string(), tables, used: used.clone() };
+    let provider =
+        ProductSchema { storage: storage.clone(), name: product.key.to_string(), tables, used: used.clone() };
     let done = domain.register_schema(schema, Arc::new(provider));
     done.map(|_| ()).map_err(|error| unwrap(ErrorCode::Internal, "cannot register the catalog", error))
 }
 
 /// Plans a query. Only reading is allowed.
-pub(crate) async fn plan(context: &SessionContext, sql: &str, catalog: &[CatalogProduct]) -> Result<PlannedQuery> {
-    let used = register(context, catalog)?;
+pub(crate) async fn plan(
+    context: &SessionContext,
+    storage: &Storage,
+    sql: &str,
+    catalog: &[CatalogProduct],
+) -> Result<PlannedQuery> {
+    let used = register(context, storage, catalog)?;
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     let frame = context.sql_with_options(sql, read_only).await.map_err(|error| {
         let error = unwrap(ErrorCode::InvalidQuery, "the query cannot be planned", error);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datamesh_core::{Error, ErrorCode, Result};
-use datamesh_iceberg::{OpenTable, local};
+use datamesh_iceberg::OpenTable;
 
 use crate::files::{FilesTable, ScanFile};
 
@@ -22,10 +22,5 @@ pub(crate) async fn open_table(table: &OpenTable, snapshot: Option<i64>) -> Resu
 /// The data files of a table's current snapshot.
 pub(crate) async fn scan_files(table: &OpenTable) -> Result<Vec<ScanFile>> {
     let files = table.data_files().await?;
-    let file = |file: datamesh_iceberg::DataFile| ScanFile {
-        path: local::to_path(&file.url),
-        bytes: file.bytes,
-        rows: file.rows,
-    };
-    Ok(files.into_iter().map(file).collect())
+    Ok(files.into_iter().map(|file| ScanFile { url: file.url, bytes: file.bytes, rows: file.rows }).collect())
 }

@@ -4,8 +4,6 @@
 //! doubled key are written anew.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{BooleanArray, RecordBatch, new_null_array};
@@ -13,14 +11,13 @@ use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::parquet::arrow::ProjectionMask;
-use datafusion::parquet::arrow::arrow_reader::{
-    ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
-};
+use datafusion::parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
 use datamesh_core::contract::WriteMode;
 use datamesh_core::ports::QuarantineFile;
 use datamesh_core::verdict::{Reason, Sample, TableReport};
 use datamesh_core::{Error, ErrorCode, Result};
-use datamesh_iceberg::{NewDataFile, OpenTable, TableDraft, local};
+use datamesh_iceberg::storage::StorageReader;
+use datamesh_iceberg::{NewDataFile, OpenTable, Storage, TableDraft, storage};
 use datamesh_quality::MetricStates;
 use datamesh_quality::values::show;
 
@@ -65,7 +62,7 @@ impl SettledTable {
     /// The files of the candidate: those staged, and with append those published already.
     pub(crate) fn candidate(&self) -> Vec<ScanFile> {
         let staged = self.files.iter().map(|file| ScanFile {
-            path: file.part.path.clone(),
+            url: file.part.url.clone(),
             bytes: file.part.bytes,
             rows: file.part.rows,
         });
@@ -74,7 +71,7 @@ impl SettledTable {
 
     pub(crate) fn new_files(&self) -> Vec<NewDataFile> {
         let files = self.files.iter().map(|file| NewDataFile {
-            path: file.part.path.clone(),
+            url: file.part.url.clone(),
             bytes: file.part.bytes,
             footer: file.part.footer.clone(),
             partition: file.partition.clone(),
@@ -92,7 +89,7 @@ pub(crate) fn settle(staged: &StagedTable, base: Option<OpenTable>, base_files: 
     let audit = &staged.audit;
     let append = audit.table.write == WriteMode::Append;
     let published = if append { base_files } else { Vec::new() };
-    let draft = TableDraft::new(&audit.table, staged.draft.folder(), base)?;
+    let draft = TableDraft::new(&audit.table, staged.draft.location(), base)?;
 
     if draft.arrow_schema() != &audit.schema || !draft.same_layout(&staged.draft) {
         // The staged files carry field ids and partition values that the table has given to others since.
@@ -119,9 +116,7 @@ pub(crate) fn settle(staged: &StagedTable, base: Option<OpenTable>, base_files: 
     }
     work.close_moved()?;
     for folder in [&audit.data_folder, &audit.quarantine_folder] {
-        if folder.exists() {
-            local::sync_folder(folder)?;
-        }
+        audit.storage.sync_folder(folder)?;
     }
 
     let mut states = work.states;
@@ -137,7 +132,7 @@ pub(crate) fn settle(staged: &StagedTable, base: Option<OpenTable>, base_files: 
     }
     let quarantine = work.quarantine.iter().map(|part| QuarantineFile {
         table: audit.table.name.sql(),
-        path: local::to_url(&part.part.path),
+        path: part.part.url.clone(),
         rows: part.part.rows,
     });
     let report = TableReport {
@@ -167,11 +162,11 @@ fn find_doubled(staged: &StagedTable, published: &[ScanFile]) -> Result<Doubled>
     let mut doubled = Doubled::new();
     for (index, key) in audit.keys.iter().enumerate() {
         let incoming = staged.result.keys.get(index).map_or(&[][..], Vec::as_slice);
-        let mut theirs = KeyRuns::new(&audit.data_folder, format!("published-k{index}"));
+        let mut theirs = KeyRuns::new(&audit.scratch, format!("published-k{index}"));
         for (id, file) in (0_u32..).zip(published) {
             let mut row = 0;
-            for batch in read_columns(&file.path, &key.rule.columns, None)? {
-                let batch = batch.map_err(|error| parquet_read(&file.path, error))?;
+            for batch in read_columns(&audit.storage, &file.url, &key.rule.columns, None)? {
+                let batch = batch?;
                 key.hashes(&batch, |at, hash| {
                     theirs.push(KeyEntry { hash, place: Place::new(Area::Published, id, row + at as u64) })
                 })?;
@@ -213,19 +208,19 @@ fn confirm_by_value(
     let mut groups: HashMap<Box<[u8]>, Vec<Place>> = HashMap::new();
     for ((area, file), mut rows) in by_file {
         rows.sort_unstable();
-        let path = match area {
-            Area::Published => published.get(file as usize).map(|file| file.path.as_path()),
+        let url = match area {
+            Area::Published => published.get(file as usize).map(|file| file.url.as_str()),
             Area::Staged => {
-                staged.result.data.iter().find(|staged| staged.id == file).map(|staged| staged.part.path.as_path())
+                staged.result.data.iter().find(|staged| staged.id == file).map(|staged| staged.part.url.as_str())
             }
             Area::Quarantined => {
-                staged.result.quarantine.iter().find(|part| part.id == file).map(|part| part.part.path.as_path())
+                staged.result.quarantine.iter().find(|part| part.id == file).map(|part| part.part.url.as_str())
             }
         };
-        let path = path.ok_or_else(|| Error::new(ErrorCode::Internal, "a key names a file that was not staged"))?;
+        let url = url.ok_or_else(|| Error::new(ErrorCode::Internal, "a key names a file that was not staged"))?;
         let mut next = rows.iter();
-        for batch in read_columns(path, &key.rule.columns, Some(&rows))? {
-            let batch = batch.map_err(|error| parquet_read(path, error))?;
+        for batch in read_columns(&staged.audit.storage, url, &key.rule.columns, Some(&rows))? {
+            let batch = batch?;
             let keys = key.keys(&batch)?;
             for at in 0..batch.num_rows() {
                 let Some(row) = next.next() else { break };
@@ -245,10 +240,13 @@ fn confirm_by_value(
 
 /// Reads some columns of a Parquet file, all rows or those of `rows` (sorted, distinct). Columns that the file does not
 /// have are left out.
-fn read_columns(path: &Path, columns: &[String], rows: Option<&[u64]>) -> Result<ParquetRecordBatchReader> {
-    let file = File::open(path)
-        .map_err(|error| datamesh_core::Error::io(datamesh_core::ErrorCode::SourceUnreadable, "open", path, error))?;
-    let mut builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| parquet_read(path, error))?;
+fn read_columns(
+    storage: &Storage,
+    url: &str,
+    columns: &[String],
+    rows: Option<&[u64]>,
+) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    let mut builder = builder(storage, url)?;
     let schema = builder.schema().clone();
     let roots =
         schema.fields().iter().enumerate().filter(|(_, field)| columns.contains(field.name())).map(|(at, _)| at);
@@ -259,7 +257,7 @@ fn read_columns(path: &Path, columns: &[String], rows: Option<&[u64]>) -> Result
         let ranges = rows.chunk_by(|a, b| a + 1 == *b).map(|run| run[0] as usize..run[run.len() - 1] as usize + 1);
         builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, total));
     }
-    builder.build().map_err(|error| parquet_read(path, error))
+    batches(builder, url)
 }
 
 /// Counts the metrics of a published file.
@@ -269,8 +267,8 @@ fn add_published(audit: &AuditPlan, file: &ScanFile, states: &mut MetricStates) 
         states.rows += file.rows as i64;
         return Ok(());
     }
-    for batch in read_columns(&file.path, &columns, None)? {
-        let batch = batch.map_err(|error| parquet_read(&file.path, error))?;
+    for batch in read_columns(&audit.storage, &file.url, &columns, None)? {
+        let batch = batch?;
         audit.metrics.update(states, &complete(audit, &columns, &batch)?, None);
     }
     Ok(())
@@ -329,11 +327,11 @@ impl Rewrite<'_> {
             self.files.push(file.clone());
             return Ok(());
         }
-        let (id, path) = self.audit.new_data_file();
+        let (id, url) = self.audit.new_data_file();
         let mut writer = None;
         let mut first = 0;
-        for batch in open(&file.part.path)? {
-            let batch = batch.map_err(|error| parquet_read(&file.part.path, error))?;
+        for batch in open(&self.audit.storage, &file.part.url)? {
+            let batch = batch?;
             // The reader does not keep the schema's own metadata objects; the layout is the same.
             let batch = RecordBatch::try_new(self.audit.schema.clone(), batch.columns().to_vec()).map_err(arrow)?;
             let rows = keys_by_row(doubled, first, batch.num_rows());
@@ -342,7 +340,7 @@ impl Rewrite<'_> {
             let kept = filter_record_batch(&batch, &BooleanArray::new(!&gone, None)).map_err(arrow)?;
             if kept.num_rows() > 0 {
                 if writer.is_none() {
-                    writer = Some(PartWriter::create(&path, &self.audit.schema)?);
+                    writer = Some(self.audit.create(&url, &self.audit.schema)?);
                 }
                 if let Some(writer) = &mut writer {
                     writer.write(&kept)?;
@@ -378,8 +376,8 @@ impl Rewrite<'_> {
         let schema = &self.audit.quarantine_schema;
         let out = quarantine::batch(schema, moved.columns().to_vec(), None, &nowhere, &unknown, &reasons)?;
         if self.moved.is_none() {
-            let (id, path) = self.audit.new_quarantine_file();
-            self.moved = Some((id, PartWriter::create(&path, schema)?));
+            let (id, url) = self.audit.new_quarantine_file();
+            self.moved = Some((id, self.audit.create(&url, schema)?));
         }
         match &mut self.moved {
             Some((_, writer)) => writer.write(&out),
@@ -400,11 +398,11 @@ impl Rewrite<'_> {
             self.quarantine.push(file.clone());
             return Ok(());
         }
-        let (id, path) = self.audit.new_quarantine_file();
-        let mut writer = PartWriter::create(&path, &self.audit.quarantine_schema)?;
+        let (id, url) = self.audit.new_quarantine_file();
+        let mut writer = self.audit.create(&url, &self.audit.quarantine_schema)?;
         let mut first = 0;
-        for batch in open(&file.part.path)? {
-            let batch = batch.map_err(|error| parquet_read(&file.part.path, error))?;
+        for batch in open(&self.audit.storage, &file.part.url)? {
+            let batch = batch?;
             let batch =
                 RecordBatch::try_new(self.audit.quarantine_schema.clone(), batch.columns().to_vec()).map_err(arrow)?;
             let rows = keys_by_row(doubled, first, batch.num_rows());
@@ -421,11 +419,23 @@ impl Rewrite<'_> {
     }
 }
 
-fn open(path: &PathBuf) -> Result<ParquetRecordBatchReader> {
-    let file = File::open(path)
-        .map_err(|error| datamesh_core::Error::io(datamesh_core::ErrorCode::SourceUnreadable, "open", path, error))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| parquet_read(path, error))?;
-    builder.with_batch_size(BATCH).build().map_err(|error| parquet_read(path, error))
+/// Reads all of a Parquet file.
+fn open(storage: &Storage, url: &str) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    batches(builder(storage, url)?.with_batch_size(BATCH), url)
+}
+
+fn builder(storage: &Storage, url: &str) -> Result<ParquetRecordBatchReaderBuilder<StorageReader>> {
+    let file = storage.open(url)?;
+    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| parquet_read(&storage::shown(url), error))
+}
+
+fn batches(
+    builder: ParquetRecordBatchReaderBuilder<StorageReader>,
+    url: &str,
+) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    let name = storage::shown(url);
+    let reader = builder.build().map_err(|error| parquet_read(&name, error))?;
+    Ok(reader.map(move |batch| batch.map_err(|error| parquet_read(&name, error))))
 }
 
 /// The doubled rows among `count` rows from row `first` of the file, with their keys.

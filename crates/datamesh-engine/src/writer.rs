@@ -1,4 +1,4 @@
-//! Parquet files that are on the disk when they are closed.
+//! Parquet files that are durable when they are closed.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,6 +13,8 @@ use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::metadata::ParquetMetaData;
 use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use datamesh_core::{Error, ErrorCode, Result};
+use datamesh_iceberg::Storage;
+use datamesh_iceberg::storage::local_path;
 
 use crate::error::parquet_write;
 
@@ -25,7 +27,7 @@ const GROUP_BYTES: usize = 32 << 20;
 /// A closed Parquet file.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
-    pub(crate) path: PathBuf,
+    pub(crate) url: String,
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
     pub(crate) footer: Arc<ParquetMetaData>,
@@ -33,9 +35,13 @@ pub(crate) struct Part {
     pub(crate) nan_counts: HashMap<i32, u64>,
 }
 
-/// Writes one Parquet file.
+/// Writes one Parquet file. One of an object store is written to a local folder and uploaded when it is closed.
 pub(crate) struct PartWriter {
+    storage: Storage,
+    url: String,
     path: PathBuf,
+    /// Whether `path` is not the file itself.
+    remote: bool,
     writer: ArrowWriter<BufWriter<File>>,
     rows: u64,
     /// Float and double columns, those of structs too: the way to each, and its field id.
@@ -44,7 +50,17 @@ pub(crate) struct PartWriter {
 }
 
 impl PartWriter {
-    pub(crate) fn create(path: &Path, schema: &SchemaRef) -> Result<Self> {
+    /// Starts the file `url`; `scratch` is the folder of what is uploaded later.
+    pub(crate) fn create(storage: &Storage, scratch: &Path, url: &str, schema: &SchemaRef) -> Result<Self> {
+        let (path, remote) = match local_path(url)? {
+            Some(path) => (path, false),
+            None => {
+                std::fs::create_dir_all(scratch)
+                    .map_err(|error| Error::io(ErrorCode::WriteFailed, "make the folder", scratch, error))?;
+                (scratch.join(url.rsplit('/').next().unwrap_or(url)), true)
+            }
+        };
+        let path = path.as_path();
         let file = File::create(path).map_err(|error| Error::io(ErrorCode::WriteFailed, "write", path, error))?;
         let level = ZstdLevel::try_new(1).map_err(|error| parquet_write(path, error))?;
         let properties = WriterProperties::builder()
@@ -58,7 +74,8 @@ impl PartWriter {
             .map_err(|error| parquet_write(path, error))?;
         let mut floats = Vec::new();
         find_floats(schema.fields(), &mut Vec::new(), &mut floats);
-        Ok(Self { path: path.to_owned(), writer, rows: 0, floats, nan_counts: HashMap::new() })
+        let (storage, url, path) = (storage.clone(), url.to_owned(), path.to_owned());
+        Ok(Self { storage, url, path, remote, writer, rows: 0, floats, nan_counts: HashMap::new() })
     }
 
     pub(crate) fn rows(&self) -> u64 {
@@ -79,15 +96,22 @@ impl PartWriter {
         Ok(())
     }
 
-    /// Ends the file and synchronises it.
+    /// Ends the file and makes it durable.
     pub(crate) fn close(mut self) -> Result<Part> {
         let fail = |error| Error::io(ErrorCode::WriteFailed, "write", &self.path, error);
         let footer = self.writer.finish().map_err(|error| parquet_write(&self.path, error))?;
         // `finish` has flushed everything through the buffer to the file.
         let file = self.writer.inner().get_ref();
-        file.sync_all().map_err(fail)?;
+        if !self.remote {
+            file.sync_all().map_err(fail)?;
+        }
         let bytes = file.metadata().map_err(fail)?.len();
-        Ok(Part { path: self.path, rows: self.rows, bytes, footer: Arc::new(footer), nan_counts: self.nan_counts })
+        if self.remote {
+            self.storage.wait(self.storage.upload(&self.path, &self.url))??;
+            std::fs::remove_file(&self.path)
+                .map_err(|error| Error::io(ErrorCode::WriteFailed, "delete", &self.path, error))?;
+        }
+        Ok(Part { url: self.url, rows: self.rows, bytes, footer: Arc::new(footer), nan_counts: self.nan_counts })
     }
 }
 

@@ -1,13 +1,13 @@
 //! A commit of one table: from the contract and the staged files to a new metadata document on the disk.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch};
 use arrow::datatypes::{
     DataType as Arrow, Date32Type, Int32Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType,
 };
+use bytes::Bytes;
 use chrono::{Datelike, NaiveDate};
 use datamesh_core::contract::{Table, WriteMode};
 use datamesh_core::{Error, ErrorCode, Result};
@@ -22,9 +22,9 @@ use iceberg::transform::create_transform_function;
 use parquet::file::metadata::ParquetMetaData;
 
 use crate::error::internal;
-use crate::local;
 use crate::schema::{arrow_schema, iceberg_schema, partition_spec, sort_order};
 use crate::statistics;
+use crate::storage::{Storage, join};
 use crate::table::OpenTable;
 
 /// The table as it will be once a publication commits: schema, partition spec and sort order are settled, files are not.
@@ -34,14 +34,14 @@ pub struct TableDraft {
     /// The base with the contract's schema, spec and order; still without the new snapshot.
     metadata: TableMetadata,
     arrow: SchemaRef,
-    folder: PathBuf,
+    location: String,
 }
 
 /// A staged data file.
 #[derive(Clone, Debug)]
 pub struct NewDataFile {
-    /// Absolute path.
-    pub path: PathBuf,
+    /// Where it is.
+    pub url: String,
     /// Exact size in bytes.
     pub bytes: u64,
     /// The file's footer.
@@ -68,18 +68,18 @@ pub struct PreparedCommit {
 }
 
 impl TableDraft {
-    /// Brings `base` to the contract, or starts a table in `folder`.
+    /// Brings `base` to the contract, or starts a table at the URL `location`.
     ///
     /// # Errors
     /// `incompatible-change` where published data does not fit the contract.
-    pub fn new(table: &Table, folder: &Path, base: Option<OpenTable>) -> Result<Self> {
+    pub fn new(table: &Table, location: &str, base: Option<OpenTable>) -> Result<Self> {
         let metadata = match &base {
             Some(base) => evolve(table, base)?,
-            None => create(table, folder)?,
+            None => create(table, location)?,
         };
         let arrow = arrow_schema(metadata.current_schema())?;
-        let folder = base.as_ref().map_or_else(|| folder.to_owned(), |base| local::to_path(base.table_location()));
-        Ok(Self { base, metadata, arrow, folder })
+        let location = base.as_ref().map_or(location, OpenTable::table_location).to_owned();
+        Ok(Self { base, metadata, arrow, location })
     }
 
     /// Whether files staged for `other` fit this draft: the same partition fields and sort order.
@@ -98,9 +98,9 @@ impl TableDraft {
         self.base.as_ref()
     }
 
-    /// Where the table's files lie.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// URL of the folder of the table's files.
+    pub fn location(&self) -> &str {
+        &self.location
     }
 
     /// How many partition fields a data file has.
@@ -147,8 +147,10 @@ impl TableDraft {
     ///
     /// `between` is called when the manifests are written and the document is not. File names carry `attempt`, so that
     /// what a crash leaves can be told from what is referenced.
+    #[expect(clippy::too_many_arguments, reason = "each is another kind of thing, and there is one caller")]
     pub async fn write(
         &self,
+        storage: &Storage,
         write: WriteMode,
         files: &[NewDataFile],
         attempt: &str,
@@ -156,9 +158,8 @@ impl TableDraft {
         snapshot_id: i64,
         between: &(dyn Fn() + Send + Sync),
     ) -> Result<PreparedCommit> {
-        let folder = self.folder.join("metadata");
-        local::make_folder(&folder)?;
-        let disk = FileIO::new_with_fs();
+        let folder = join(&self.location, "metadata");
+        storage.make_folder(&folder)?;
         let spec = self.metadata.default_partition_spec().clone();
         let added = files.iter().map(|file| self.data_file(file, &spec)).collect::<Result<Vec<_>>>()?;
 
@@ -168,12 +169,13 @@ impl TableDraft {
             changes.add(file);
         }
         let mut manifests = Vec::new();
-        let mut writer = ManifestFiles { draft: self, folder: &folder, attempt, snapshot_id, written: Vec::new() };
+        let mut writer =
+            ManifestFiles { storage, draft: self, folder: &folder, attempt, snapshot_id, written: Vec::new() };
         if !added.is_empty() {
             manifests.push(writer.added(added).await?);
         }
         let carried = match &self.base {
-            Some(base) => base.current_manifests(&disk).await?,
+            Some(base) => base.current_manifests().await?,
             None => Vec::new(),
         };
         let operation = match write {
@@ -182,7 +184,7 @@ impl TableDraft {
                 Operation::Append
             }
             WriteMode::Replace => {
-                manifests.extend(writer.removed(&disk, carried, &mut changes).await?);
+                manifests.extend(writer.removed(carried, &mut changes).await?);
                 if parent.is_some() { Operation::Overwrite } else { Operation::Append }
             }
         };
@@ -190,7 +192,7 @@ impl TableDraft {
         let timestamp_ms =
             now_ms.max(parent.map_or(0, |parent| parent.timestamp_ms())).max(self.metadata.last_updated_ms());
         let sequence_number = self.metadata.next_sequence_number();
-        let list_url = local::to_url(&folder.join(format!("snap-{snapshot_id}-{attempt}.avro")));
+        let list_url = join(&folder, &format!("snap-{snapshot_id}-{attempt}.avro"));
         let memory = FileIO::new_with_memory();
         let output = memory.new_output(&list_url).map_err(internal("write the manifest list"))?;
         let parent_id = parent.map(|parent| parent.snapshot_id());
@@ -198,7 +200,7 @@ impl TableDraft {
         let mut list = ManifestListWriter::v2(sink, snapshot_id, parent_id, sequence_number);
         list.add_manifests(manifests.into_iter()).map_err(internal("write the manifest list"))?;
         list.close().await.map_err(internal("write the manifest list"))?;
-        flush(&memory, &list_url).await?;
+        flush(storage, &memory, &list_url).await?;
 
         let properties = totals(changes.summary(), parent.map(|parent| parent.summary()), attempt);
         let total_rows = properties.get("total-records").and_then(|rows| rows.parse().ok()).unwrap_or(0);
@@ -211,7 +213,7 @@ impl TableDraft {
             .with_summary(Summary { operation, additional_properties: properties })
             .with_schema_id(self.metadata.current_schema_id())
             .build();
-        local::sync_folder(&folder)?;
+        storage.sync_folder(&folder)?;
         between();
 
         let draft = self.metadata.clone().into_builder(None);
@@ -222,10 +224,18 @@ impl TableDraft {
             .metadata;
         let document = ordered(&metadata)
             .map_err(|error| Error::new(ErrorCode::Internal, "cannot write the table's metadata").with_source(error))?;
-        let path = folder.join(format!("{:05}-{attempt}.metadata.json", self.next_version()));
-        local::write_file(&path, document.as_bytes())?;
-        local::sync_folder(&folder)?;
-        let metadata_location = local::to_url(&path);
+        let version = self.next_version();
+        let mut metadata_location = join(&folder, &format!("{version:05}-{attempt}.metadata.json"));
+        let bytes = Bytes::from(document.clone());
+        if !storage.create(&metadata_location, bytes.clone()).await? {
+            // This attempt was settled before against another base of some other table. A document is never replaced.
+            metadata_location = join(&folder, &format!("{version:05}-{attempt}-{snapshot_id}.metadata.json"));
+            if !storage.create(&metadata_location, bytes).await? {
+                let message = format!("the metadata document `{metadata_location}` is there already");
+                return Err(Error::new(ErrorCode::WriteFailed, message).with_help("run the same command again"));
+            }
+        }
+        storage.sync_folder(&folder)?;
         let mut files = writer.written;
         files.extend([list_url, metadata_location.clone()]);
         Ok(PreparedCommit { metadata_location, metadata: document, snapshot_id, total_rows, files })
@@ -254,7 +264,7 @@ impl TableDraft {
         let mut builder = DataFileBuilder::default();
         builder
             .content(DataContentType::Data)
-            .file_path(local::to_url(&file.path))
+            .file_path(file.url.clone())
             .file_format(DataFileFormat::Parquet)
             .partition(Struct::from_iter(partition))
             .partition_spec_id(spec.spec_id())
@@ -278,8 +288,9 @@ impl TableDraft {
 
 /// Writes the manifests of one snapshot, through memory to synced files.
 struct ManifestFiles<'a> {
+    storage: &'a Storage,
     draft: &'a TableDraft,
-    folder: &'a Path,
+    folder: &'a str,
     attempt: &'a str,
     snapshot_id: i64,
     written: Vec<String>,
@@ -287,7 +298,7 @@ struct ManifestFiles<'a> {
 
 impl ManifestFiles<'_> {
     fn builder(&mut self, memory: &FileIO, spec: &PartitionSpec) -> Result<(String, ManifestWriterBuilder)> {
-        let url = local::to_url(&self.folder.join(format!("{}-m{}.avro", self.attempt, self.written.len())));
+        let url = join(self.folder, &format!("{}-m{}.avro", self.attempt, self.written.len()));
         self.written.push(url.clone());
         let output = memory.new_output(&url).map_err(internal("write a manifest"))?;
         let schema = self.draft.metadata.current_schema().clone();
@@ -304,21 +315,17 @@ impl ManifestFiles<'_> {
             writer.add_file(file, -1).map_err(internal("write a manifest"))?;
         }
         let manifest = writer.write_manifest_file().await.map_err(internal("write a manifest"))?;
-        flush(&memory, &url).await?;
+        flush(self.storage, &memory, &url).await?;
         Ok(manifest)
     }
 
     /// Marks every live file of `carried` as deleted: one manifest for each partition spec.
-    async fn removed(
-        &mut self,
-        disk: &FileIO,
-        carried: Vec<ManifestFile>,
-        changes: &mut Changes,
-    ) -> Result<Vec<ManifestFile>> {
+    async fn removed(&mut self, carried: Vec<ManifestFile>, changes: &mut Changes) -> Result<Vec<ManifestFile>> {
         let mut by_spec: BTreeMap<i32, Vec<iceberg::spec::ManifestEntryRef>> = BTreeMap::new();
         for manifest in carried {
             let spec_id = manifest.partition_spec_id;
-            let manifest = manifest.load_manifest(disk).await.map_err(internal("read a manifest"))?;
+            let Some(base) = &self.draft.base else { continue };
+            let manifest = base.load(manifest).await?;
             by_spec
                 .entry(spec_id)
                 .or_default()
@@ -348,7 +355,7 @@ impl ManifestFiles<'_> {
                     .map_err(internal("write a manifest"))?;
             }
             manifests.push(writer.write_manifest_file().await.map_err(internal("write a manifest"))?);
-            flush(&memory, &url).await?;
+            flush(self.storage, &memory, &url).await?;
         }
         Ok(manifests)
     }
@@ -444,11 +451,11 @@ impl Changes {
     }
 }
 
-/// Brings a file that was written to memory to the disk, synchronised.
-async fn flush(memory: &FileIO, url: &str) -> Result<()> {
+/// Brings a file that was written to memory to its place, durably.
+async fn flush(storage: &Storage, memory: &FileIO, url: &str) -> Result<()> {
     let input = memory.new_input(url).map_err(internal("write metadata"))?;
     let bytes = input.read().await.map_err(internal("write metadata"))?;
-    local::write_file(&local::to_path(url), &bytes)
+    storage.write(url, bytes).await
 }
 
 /// The snapshot's summary with its totals (Iceberg spec, appendix F).
@@ -470,7 +477,7 @@ fn totals(mut summary: HashMap<String, String>, parent: Option<&Summary>, attemp
     summary
 }
 
-fn create(table: &Table, folder: &Path) -> Result<TableMetadata> {
+fn create(table: &Table, location: &str) -> Result<TableMetadata> {
     let schema = iceberg_schema(table, None)?;
     let spec = partition_spec(table, &schema)?;
     let order = sort_order(table, &schema)?;
@@ -479,7 +486,7 @@ fn create(table: &Table, folder: &Path) -> Result<TableMetadata> {
     if let Some(description) = &table.description {
         properties.insert("comment".to_owned(), description.clone());
     }
-    let builder = TableMetadataBuilder::new(schema, spec, order, local::to_url(folder), FormatVersion::V2, properties);
+    let builder = TableMetadataBuilder::new(schema, spec, order, location.to_owned(), FormatVersion::V2, properties);
     let built = builder.and_then(|builder| builder.build()).map_err(internal("build the table's metadata"))?;
     Ok(built.metadata)
 }

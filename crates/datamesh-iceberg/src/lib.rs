@@ -8,8 +8,10 @@ mod error;
 pub mod local;
 mod schema;
 mod statistics;
+pub mod storage;
 mod table;
 
 pub use commit::{NewDataFile, PreparedCommit, TableDraft};
 pub use schema::arrow_schema;
+pub use storage::Storage;
 pub use table::{DataFile, OpenTable};

@@ -47,6 +47,20 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|error| Error::io(ErrorCode::WriteFailed, "write", path, error))
 }
 
+/// Writes a whole file where there is none, and synchronises it; `false` where there is one.
+pub fn create_file(path: &Path, bytes: &[u8]) -> Result<bool> {
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create_new(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    match write() {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(Error::io(ErrorCode::WriteFailed, "write", path, error)),
+    }
+}
+
 /// Makes a folder's entries durable.
 pub fn sync_folder(path: &Path) -> Result<()> {
     let sync = || File::open(path)?.sync_all();

@@ -10,6 +10,7 @@ use iceberg::spec::{DataContentType, Manifest, ManifestContentType, ManifestFile
 
 use crate::error::unreadable;
 use crate::schema::arrow_schema;
+use crate::storage::Storage;
 
 /// How many manifests are read side by side.
 const MANIFEST_READS: usize = 8;
@@ -19,6 +20,7 @@ const MANIFEST_READS: usize = 8;
 pub struct OpenTable {
     pub(crate) metadata: TableMetadata,
     pub(crate) location: String,
+    storage: Storage,
 }
 
 /// A live data file of the current snapshot.
@@ -37,12 +39,17 @@ impl OpenTable {
     ///
     /// # Errors
     /// `registry` where the document is none.
-    pub fn parse(document: &str, metadata_location: &str) -> Result<Self> {
+    pub fn parse(storage: &Storage, document: &str, metadata_location: &str) -> Result<Self> {
         let metadata = serde_json::from_str(document).map_err(|error| {
             Error::new(ErrorCode::Registry, format!("the metadata document `{metadata_location}` cannot be read"))
                 .with_source(error)
         })?;
-        Ok(Self { metadata, location: metadata_location.to_owned() })
+        Ok(Self { metadata, location: metadata_location.to_owned(), storage: storage.clone() })
+    }
+
+    /// Where its files are read.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     /// The current schema, with field ids in the metadata of every field.
@@ -60,16 +67,15 @@ impl OpenTable {
         self.metadata.current_snapshot_id()
     }
 
-    pub(crate) async fn current_manifests(&self, io: &FileIO) -> Result<Vec<ManifestFile>> {
+    pub(crate) async fn current_manifests(&self) -> Result<Vec<ManifestFile>> {
         let Some(snapshot) = self.metadata.current_snapshot() else { return Ok(Vec::new()) };
-        self.manifests(io, snapshot.manifest_list()).await
+        self.manifests(snapshot.manifest_list()).await
     }
 
-    async fn manifests(&self, io: &FileIO, list: &str) -> Result<Vec<ManifestFile>> {
-        let read = async {
-            ManifestList::parse_with_version(&io.new_input(list)?.read().await?, self.metadata.format_version())
-        };
-        let list = read.await.map_err(unreadable("read the manifest list", list))?;
+    async fn manifests(&self, list: &str) -> Result<Vec<ManifestFile>> {
+        let bytes = self.storage.read(list).await?;
+        let list = ManifestList::parse_with_version(&bytes, self.metadata.format_version())
+            .map_err(unreadable("read the manifest list", list))?;
         Ok(list.consume_entries().into_iter().collect())
     }
 
@@ -78,8 +84,7 @@ impl OpenTable {
     /// # Errors
     /// `source-unreadable` where a manifest is missing or broken, and for delete files, which are not supported yet.
     pub async fn data_files(&self) -> Result<Vec<DataFile>> {
-        let io = FileIO::new_with_fs();
-        let manifests = self.current_manifests(&io).await?;
+        let manifests = self.current_manifests().await?;
         if manifests.iter().any(|manifest| manifest.content == ManifestContentType::Deletes) {
             return Err(Error::new(
                 ErrorCode::SourceUnreadable,
@@ -88,7 +93,7 @@ impl OpenTable {
             .with_help("datamesh does not write them, and does not read them yet"));
         }
         let manifests: Vec<Manifest> =
-            stream::iter(manifests).map(|manifest| load(&io, manifest)).buffered(MANIFEST_READS).try_collect().await?;
+            stream::iter(manifests).map(|manifest| self.load(manifest)).buffered(MANIFEST_READS).try_collect().await?;
         let entries = manifests.iter().flat_map(Manifest::entries).filter(|entry| entry.is_alive());
         Ok(entries
             .map(|entry| entry.data_file())
@@ -103,23 +108,30 @@ impl OpenTable {
 
     /// Every file that any snapshot of the table needs: data files, manifests, manifest lists, metadata documents.
     pub async fn referenced_files(&self) -> Result<HashSet<String>> {
-        let io = FileIO::new_with_fs();
         let mut files = HashSet::from([self.location.clone()]);
         files.extend(self.metadata.metadata_log().iter().map(|entry| entry.metadata_file.clone()));
         for snapshot in self.metadata.snapshots() {
             files.insert(snapshot.manifest_list().to_owned());
-            for manifest in self.manifests(&io, snapshot.manifest_list()).await? {
+            for manifest in self.manifests(snapshot.manifest_list()).await? {
                 if !files.insert(manifest.manifest_path.clone()) {
                     continue;
                 }
-                let manifest = load(&io, manifest).await?;
+                let manifest = self.load(manifest).await?;
                 files.extend(manifest.entries().iter().map(|entry| entry.data_file().file_path().to_owned()));
             }
         }
         Ok(files)
     }
-}
 
-async fn load(io: &FileIO, manifest: ManifestFile) -> Result<Manifest> {
-    manifest.load_manifest(io).await.map_err(unreadable("read the manifest", &manifest.manifest_path))
+    /// Reads a manifest. The `iceberg` crate takes it from memory: it has no object stores.
+    pub(crate) async fn load(&self, manifest: ManifestFile) -> Result<Manifest> {
+        let path = manifest.manifest_path.as_str();
+        let bytes = self.storage.read(path).await?;
+        let memory = FileIO::new_with_memory();
+        let load = async {
+            memory.new_output(path)?.write(bytes).await?;
+            manifest.load_manifest(&memory).await
+        };
+        load.await.map_err(unreadable("read the manifest", path))
+    }
 }

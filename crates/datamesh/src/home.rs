@@ -8,6 +8,8 @@ use datamesh_app::ports::{Clock, Context, Ids};
 use datamesh_core::decision::Principal;
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_engine::{DataEngine, EngineOptions};
+use datamesh_iceberg::Storage;
+use datamesh_iceberg::local::to_url;
 use datamesh_registry::SqliteRegistry;
 use uuid::Uuid;
 
@@ -86,9 +88,20 @@ pub(crate) async fn context(root: &Path) -> Result<Context> {
 pub(crate) fn engine(root: &Path, memory_mib: usize) -> Result<DataEngine> {
     let parallelism = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     DataEngine::new(EngineOptions {
-        warehouse: root.join("warehouse"),
+        warehouse: to_url(&root.join("warehouse")),
+        storage: Storage::new(storage_settings()),
+        scratch: root.join(".datamesh").join("scratch"),
         parallelism,
         memory: memory_mib.max(64) << 20,
         batch_size: BATCH_SIZE,
+    })
+}
+
+/// What the environment says of object stores: credentials and settings, by their usual names.
+fn storage_settings() -> impl Iterator<Item = (String, String)> {
+    let texts =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    texts.filter(|(name, _)| {
+        ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix)) || name == "DATAMESH_TIMEOUT"
     })
 }

@@ -4,7 +4,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use datamesh_core::{Error, ErrorCode, Result};
+use datamesh_core::Result;
 
 use super::typed::{RowHasher, convert};
 use super::{SourceFile, TableLayout, match_columns};
@@ -20,12 +20,8 @@ pub(super) fn read(
     index: u32,
     emit: &mut dyn FnMut(RecordBatch) -> bool,
 ) -> Result<(), DataFusionError> {
-    let Some(path) = &file.path else {
-        return Err(wrap(Error::new(ErrorCode::InvalidArgument, "Parquet cannot be read from standard input")));
-    };
-    let open =
-        std::fs::File::open(path).map_err(|error| wrap(Error::io(ErrorCode::SourceUnreadable, "open", path, error)))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(open).map_err(|error| wrap(parquet_read(path, error)))?;
+    let (open, name) = (file.open_ranged().map_err(wrap)?, file.name.as_str());
+    let builder = ParquetRecordBatchReaderBuilder::try_new(open).map_err(|error| wrap(parquet_read(name, error)))?;
     let schema = builder.schema().clone();
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     match_columns(layout, &names).map_err(|missing| DataFusionError::External(Box::new(missing)))?;
@@ -47,14 +43,14 @@ pub(super) fn read(
     let per_row = (bytes / footer.file_metadata().num_rows().max(1)).max(1) as usize;
     let batch_size = (BATCH_BYTES / per_row).clamp(1, layout.batch_size);
     let reader = builder.with_projection(mask).with_batch_size(batch_size).build();
-    let reader = reader.map_err(|error| wrap(parquet_read(path, error)))?;
+    let reader = reader.map_err(|error| wrap(parquet_read(name, error)))?;
 
     let mut content = RowHasher::default();
     let mut position = 0_u64;
     let mut groups = sizes.into_iter();
     let mut counted = 0_i64;
     for batch in reader {
-        let batch = batch.map_err(|error| wrap(parquet_read(path, error)))?;
+        let batch = batch.map_err(|error| wrap(parquet_read(name, error)))?;
         while counted <= position as i64 {
             let Some((rows, bytes)) = groups.next() else { break };
             counted += rows.max(1);

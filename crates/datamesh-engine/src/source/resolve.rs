@@ -1,4 +1,4 @@
-//! From a source's path to the files to read.
+//! From a source's path or address to the files to read.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use datamesh_app::ports::BoundSource;
 use datamesh_core::contract::SourceFormat;
 use datamesh_core::{Error, ErrorCode, Result};
+use datamesh_iceberg::Storage;
+use datamesh_iceberg::storage::{StorageReader, shown};
 
 /// The files of a source, in a stable order.
 #[derive(Clone, Debug)]
@@ -20,22 +22,48 @@ pub(crate) struct ResolvedSource {
 pub(crate) struct SourceFile {
     /// As shown to the user.
     pub(crate) name: String,
-    /// `None` for standard input.
-    pub(crate) path: Option<PathBuf>,
+    pub(crate) place: SourcePlace,
     pub(crate) format: SourceFormat,
     pub(crate) gzip: bool,
+    storage: Storage,
+}
+
+/// Where a source file is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum SourcePlace {
+    StandardInput,
+    Local(PathBuf),
+    /// The URL of a file in an object store or on a web server.
+    Remote(String),
 }
 
 impl SourceFile {
     /// Opens the file for one sequential read.
     pub(crate) fn open(&self) -> Result<Box<dyn Read + Send>> {
-        match &self.path {
-            None => Ok(Box::new(std::io::stdin())),
-            Some(path) => {
+        match &self.place {
+            SourcePlace::StandardInput => Ok(Box::new(std::io::stdin())),
+            SourcePlace::Local(path) => {
                 let file = std::fs::File::open(path)
                     .map_err(|error| Error::io(ErrorCode::SourceUnreadable, "open", path, error))?;
                 Ok(Box::new(file))
             }
+            SourcePlace::Remote(url) => self.storage.stream(url),
+        }
+    }
+
+    /// Opens the file for reading wherever in it, as formats with an index need.
+    ///
+    /// # Errors
+    /// `invalid-argument` for standard input, which can be read but once.
+    pub(crate) fn open_ranged(&self) -> Result<StorageReader> {
+        match &self.place {
+            SourcePlace::StandardInput => Err(Error::new(
+                ErrorCode::InvalidArgument,
+                format!("{:?} cannot be read from standard input", self.format),
+            )
+            .with_help("it has its index at the end; save it to a file first")),
+            SourcePlace::Local(path) => StorageReader::local(path),
+            SourcePlace::Remote(url) => self.storage.open(url),
         }
     }
 }
@@ -44,7 +72,7 @@ impl SourceFile {
 ///
 /// # Errors
 /// `source-unreadable` where there is none, or where a file's format cannot be told.
-pub(crate) fn resolve(source: &BoundSource) -> Result<ResolvedSource> {
+pub(crate) async fn resolve(storage: &Storage, source: &BoundSource) -> Result<ResolvedSource> {
     let spec = &source.spec;
     if source.paths.iter().any(|path| path == "-") {
         let format = spec.format.unwrap_or(SourceFormat::Csv);
@@ -54,41 +82,92 @@ pub(crate) fn resolve(source: &BoundSource) -> Result<ResolvedSource> {
                     "Parquet has its index at the end; save it to a file first, and name several files without `-`",
                 ));
         }
-        let file = SourceFile { name: "standard input".into(), path: None, format, gzip: false };
-        return Ok(ResolvedSource { files: vec![file], total: None });
+        let (name, place, storage) = ("standard input".into(), SourcePlace::StandardInput, storage.clone());
+        return Ok(ResolvedSource {
+            files: vec![SourceFile { name, place, format, gzip: false, storage }],
+            total: None,
+        });
     }
-    let mut paths = Vec::new();
+    let mut found = Vec::new();
     for path in &source.paths {
-        paths.extend(find(source, path)?);
+        if path.contains("://") && !path.starts_with("file://") {
+            found.extend(find_remote(storage, source, path).await?);
+        } else {
+            found.extend(find(source, path.strip_prefix("file://").unwrap_or(path))?);
+        }
     }
-    paths.sort();
-    paths.dedup();
+    found.sort();
+    found.dedup_by(|a, b| a.0 == b.0);
     let mut files = Vec::new();
     let mut total = Some(0);
-    for path in paths {
-        let guessed = guess(&path);
-        let Some(format) = spec.format.or(guessed.map(|(format, _)| format)) else {
+    for (place, size) in found {
+        let (name, guessed, gzip) = match &place {
+            SourcePlace::Remote(url) => (shown(url), guess(file_name(url)), is_gzip(file_name(url))),
+            SourcePlace::Local(path) => {
+                let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+                (path.display().to_string(), guess(&name), is_gzip(&name))
+            }
+            SourcePlace::StandardInput => continue,
+        };
+        let Some(format) = spec.format.or(guessed) else {
             return Err(Error::new(
                 ErrorCode::SourceUnreadable,
-                format!("the format of `{}` cannot be told from its name", path.display()),
+                format!("the format of `{name}` cannot be told from its name"),
             )
             .with_help("add `format: csv`, `ndjson` or `parquet` to the source"));
         };
-        let gzip = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
-        let size = std::fs::metadata(&path).map(|metadata| metadata.is_file().then_some(metadata.len()));
-        let size = size.map_err(|error| Error::io(ErrorCode::SourceUnreadable, "read", &path, error))?;
         total = total.zip(size).map(|(total, size)| total + size);
-        files.push(SourceFile { name: path.display().to_string(), path: Some(path), format, gzip });
+        files.push(SourceFile { name, place, format, gzip, storage: storage.clone() });
     }
     Ok(ResolvedSource { files, total })
 }
 
-/// The files that one path, folder or glob means.
-fn find(source: &BoundSource, wanted: &str) -> Result<Vec<PathBuf>> {
-    if let Some((scheme, _)) = wanted.split_once("://") {
-        return Err(Error::new(ErrorCode::InvalidArgument, format!("sources at `{scheme}://` are not supported yet"))
-            .with_help("use a local file"));
+/// The files that an address in an object store means: a file, all files below a prefix, or those that fit a pattern; a
+/// web server serves files only.
+async fn find_remote(storage: &Storage, source: &BoundSource, wanted: &str) -> Result<Vec<(SourcePlace, Option<u64>)>> {
+    // A file of a web server is asked for once, when it is read: an address can be good for one request of one kind.
+    if wanted.starts_with("http://") || wanted.starts_with("https://") {
+        return Ok(vec![(SourcePlace::Remote(wanted.to_owned()), None)]);
     }
+    if !wanted.ends_with('/')
+        && let Some(size) = storage.size(wanted).await?
+    {
+        return Ok(vec![(SourcePlace::Remote(wanted.to_owned()), Some(size))]);
+    }
+    let pattern = wanted.find(['*', '?', '[']);
+    let folder = match pattern {
+        Some(at) => wanted[..at].rsplit_once('/').map_or(wanted, |(folder, _)| folder),
+        None => wanted.trim_end_matches('/'),
+    };
+    let mut files = storage.walk(folder).await?;
+    match pattern {
+        Some(_) => {
+            let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::default() };
+            // Only what follows the folder is a pattern.
+            let rest = wanted[folder.len()..].trim_start_matches('/');
+            let pattern = glob::Pattern::new(rest).map_err(|error| {
+                Error::new(ErrorCode::InvalidArgument, format!("`{wanted}` is not a pattern: {error}"))
+            })?;
+            files.retain(|file| {
+                let path = file.url.get(folder.len()..).unwrap_or("").trim_start_matches('/');
+                pattern.matches_with(path, options)
+            });
+        }
+        None => files.retain(|file| {
+            let mut names = file.url.get(folder.len()..).unwrap_or("").split('/');
+            !names.any(|name| name.starts_with(['.', '_']))
+                && (source.spec.format.is_some() || guess(file_name(&file.url)).is_some())
+        }),
+    }
+    if files.is_empty() {
+        return Err(Error::new(ErrorCode::SourceUnreadable, format!("no data at `{wanted}`: there is no such file"))
+            .with_help("check the bucket, the prefix and the pattern"));
+    }
+    Ok(files.into_iter().map(|file| (SourcePlace::Remote(file.url), Some(file.bytes))).collect())
+}
+
+/// The files that one local path, folder or glob means.
+fn find(source: &BoundSource, wanted: &str) -> Result<Vec<(SourcePlace, Option<u64>)>> {
     if wanted.is_empty() {
         return Err(Error::new(ErrorCode::InvalidArgument, "a source has an empty path")
             .with_help("name a file, a folder or a glob"));
@@ -97,7 +176,8 @@ fn find(source: &BoundSource, wanted: &str) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     if path.is_dir() {
         walk(&path, &mut paths)?;
-        paths.retain(|path| source.spec.format.is_some() || guess(path).is_some());
+        let known = |path: &Path| path.file_name().is_some_and(|name| guess(&name.to_string_lossy()).is_some());
+        paths.retain(|path| source.spec.format.is_some() || known(path));
     } else if path.exists() {
         paths.push(path.clone());
     } else if wanted.contains(['*', '?', '[']) {
@@ -123,7 +203,12 @@ fn find(source: &BoundSource, wanted: &str) -> Result<Vec<PathBuf>> {
         return Err(Error::new(ErrorCode::SourceUnreadable, format!("no data at `{}`: {why}", path.display()))
             .with_help("a relative path in a manifest starts from the manifest's folder, on the command line from the working folder"));
     }
-    Ok(paths)
+    let sized = paths.into_iter().map(|path| {
+        let size = std::fs::metadata(&path).map(|metadata| metadata.is_file().then_some(metadata.len()));
+        let size = size.map_err(|error| Error::io(ErrorCode::SourceUnreadable, "read", &path, error))?;
+        Ok((SourcePlace::Local(path), size))
+    });
+    sized.collect()
 }
 
 fn walk(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
@@ -145,17 +230,28 @@ fn walk(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn guess(path: &Path) -> Option<(SourceFormat, bool)> {
-    let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+/// The name of the file that a URL means, without a query.
+fn file_name(url: &str) -> &str {
+    let web = url.starts_with("http://") || url.starts_with("https://");
+    let end = if web { url.find(['?', '#']).unwrap_or(url.len()) } else { url.len() };
+    url[..end].rsplit('/').next().unwrap_or("")
+}
+
+fn is_gzip(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, extension)| extension.eq_ignore_ascii_case("gz"))
+}
+
+/// The format that a file's name says.
+fn guess(name: &str) -> Option<SourceFormat> {
+    let name = name.to_ascii_lowercase();
     let (name, gzip) = match name.strip_suffix(".gz") {
-        Some(name) => (name.to_owned(), true),
-        None => (name, false),
+        Some(name) => (name, true),
+        None => (name.as_str(), false),
     };
-    let format = match name.rsplit('.').next()? {
-        "csv" => SourceFormat::Csv,
-        "ndjson" | "jsonl" => SourceFormat::Ndjson,
-        "parquet" | "pq" if !gzip => SourceFormat::Parquet,
-        _ => return None,
-    };
-    Some((format, gzip))
+    match name.rsplit('.').next()? {
+        "csv" => Some(SourceFormat::Csv),
+        "ndjson" | "jsonl" => Some(SourceFormat::Ndjson),
+        "parquet" | "pq" if !gzip => Some(SourceFormat::Parquet),
+        _ => None,
+    }
 }

@@ -107,6 +107,10 @@ impl TextReader {
                 Ok(count) => self.end += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => {
+                    // What a remote file's reader says is whole; the system's errors need a frame.
+                    if let Some(own) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+                        return Err(own.restate());
+                    }
                     return Err(Error::new(
                         ErrorCode::SourceUnreadable,
                         format!("cannot read `{}`: {error}", self.name),
