@@ -10,4 +10,5 @@ pub mod schema;
 pub mod shape;
 pub mod yaml;
 
-pub use mesh::{LoadedProduct, Mesh, load_mesh, load_product};
+pub use mesh::{LoadedProduct, Mesh, load_mesh, load_product, load_settings};
+pub use read::MeshSettings;

@@ -84,10 +84,30 @@ pub fn domain(document: &mut Document<'_>, root: &Node) -> Option<Domain> {
     Some(Domain { name: name?, owner: owner?, responsibilities: texts(root.get("responsibilities")) })
 }
 
-/// Reads a `mesh.yaml`; the result is the mesh's name.
-pub fn mesh(document: &mut Document<'_>, root: &Node) -> Option<String> {
+/// What a `mesh.yaml` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshSettings {
+    /// The mesh's name.
+    pub name: String,
+    /// Where tables are kept: a URL, or a path from the mesh's folder.
+    pub warehouse: Option<String>,
+}
+
+/// Reads a `mesh.yaml`.
+pub fn mesh(document: &mut Document<'_>, root: &Node) -> Option<MeshSettings> {
     shape::check(document, root, &shape::MESH, "mesh");
-    if document.has_errors() { None } else { text(root, "name") }
+    let warehouse = text(root, "warehouse");
+    let (scheme, _) = warehouse.as_deref().and_then(|warehouse| warehouse.split_once("://")).unwrap_or(("file", ""));
+    if !["file", "s3", "gs", "az"].contains(&scheme) {
+        let span = root.get("warehouse").unwrap_or(root).span;
+        document.error(
+            "invalid-warehouse",
+            span,
+            format!("tables cannot be kept at `{scheme}://`"),
+            "write a folder, or an address such as s3://bucket/prefix",
+        );
+    }
+    if document.has_errors() { None } else { text(root, "name").map(|name| MeshSettings { name, warehouse }) }
 }
 
 fn text(node: &Node, key: &str) -> Option<String> {

@@ -374,6 +374,7 @@ pub static MESH: Object = Object {
         must("name", Shape::Text, "The mesh's name"),
         key("description", Shape::Text, "What it is"),
         key("owner", Shape::Text, "Who runs the platform"),
+        key("warehouse", Shape::Text, "Where tables are kept: a folder, or s3://bucket/prefix (default: warehouse)"),
         CUSTOM,
     ],
 };

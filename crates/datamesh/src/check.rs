@@ -49,7 +49,7 @@ fn check_sql(mesh: &mut Mesh) -> Result<()> {
     if !any {
         return Ok(());
     }
-    let engine: DataEngine = home::engine(Path::new("."), 64)?;
+    let engine: DataEngine = home::engine_without_tables()?;
     let mut found = Vec::new();
     for product in &mesh.products {
         for table in &product.contract.tables {

@@ -55,7 +55,7 @@ pub(crate) enum Command {
     Schema,
     /// Audit every row of a product's data and publish the good ones atomically
     #[command(
-        after_help = "Examples:\n  datamesh publish weather/observations\n  datamesh publish observations hourly=new/*.csv\n  cat rows.csv | datamesh publish observations hourly=-\n  datamesh publish observations --dry-run --format json\n\nWithout TABLE=PATH every table with a `source:` in the manifest is read. Content that was published before is a\nrepeat: nothing changes and the exit code is 0."
+        after_help = "Examples:\n  datamesh publish weather/observations\n  datamesh publish observations hourly=new/*.csv\n  datamesh publish observations hourly=s3://bucket/new/ hourly=https://example.org/late.csv.gz\n  cat rows.csv | datamesh publish observations hourly=-\n  datamesh publish observations --dry-run --format json\n\nWithout TABLE=PATH every table with a `source:` in the manifest is read. Content that was published before is a\nrepeat: nothing changes and the exit code is 0."
     )]
     Publish(PublishArguments),
     /// Answer a SQL query over published tables, named domain.product.table
@@ -124,7 +124,8 @@ pub(crate) struct CheckArguments {
 pub(crate) struct PublishArguments {
     /// domain/product, a product's name, or the folder of its manifest
     pub(crate) product: String,
-    /// Data for a table: a file, folder or glob, or `-` for standard input; may be repeated
+    /// Data for a table: a file, folder or glob, s3://, gs:// or az:// likewise, an https:// file, or `-` for standard
+    /// input; may be repeated
     #[arg(value_name = "TABLE=PATH")]
     pub(crate) inputs: Vec<String>,
     /// Format of the data named on the command line (default: as in the manifest, else by file name)

@@ -105,8 +105,12 @@ fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTre
         let name = table.map_or_else(|| name.to_owned(), |table| table.name.to_string());
         let own = table.and_then(|table| table.source.as_ref());
         let named = [".csv", ".csv.gz", ".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz", ".parquet", ".pq"];
+        // A query is no part of a web address's file name; an address that ends in `/` or has a pattern is no file.
+        let file = if path.starts_with("http") { path.split(['?', '#']).next().unwrap_or(path) } else { path };
+        let remote = path.contains("://") && !file.ends_with('/') && !file.contains(['*', '?', '[']);
         let unnamed = path == "-"
-            || (Path::new(path).is_file() && !named.iter().any(|ending| path.to_lowercase().ends_with(ending)));
+            || ((remote || Path::new(path).is_file())
+                && !named.iter().any(|ending| file.to_lowercase().ends_with(ending)));
         let format = arguments.input_format.map(|format| match format {
             InputFormat::Csv => SourceFormat::Csv,
             InputFormat::Ndjson => SourceFormat::Ndjson,

@@ -420,17 +420,26 @@ fn flat_batch(flat: &Arc<Schema>, batch: &RecordBatch) -> Result<RecordBatch> {
 /// A file that appears whole or not at all, or standard output.
 enum Sink {
     Stdout(std::io::BufWriter<std::io::Stdout>),
-    File { file: std::io::BufWriter<std::fs::File>, part: std::path::PathBuf, path: std::path::PathBuf },
+    /// `part` becomes `path` at the end; `None` where `path` is a device or a pipe, which nothing can take the place of.
+    File {
+        file: std::io::BufWriter<std::fs::File>,
+        part: Option<std::path::PathBuf>,
+        path: std::path::PathBuf,
+    },
 }
 
 impl Sink {
     fn open(out: Option<&Path>) -> Result<Self> {
         let Some(path) = out else { return Ok(Self::Stdout(std::io::BufWriter::new(std::io::stdout()))) };
+        let failed = |path: &Path, error| Error::io(ErrorCode::WriteFailed, "write", path, error);
+        if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+            let file = std::fs::OpenOptions::new().write(true).open(path).map_err(|error| failed(path, error))?;
+            return Ok(Self::File { file: std::io::BufWriter::new(file), part: None, path: path.to_owned() });
+        }
         let name = path.file_name().map_or_else(|| "rows".to_owned(), |name| name.to_string_lossy().into_owned());
         let part = path.with_file_name(format!(".{name}.part"));
-        let file =
-            std::fs::File::create(&part).map_err(|error| Error::io(ErrorCode::WriteFailed, "write", &part, error))?;
-        Ok(Self::File { file: std::io::BufWriter::new(file), part, path: path.to_owned() })
+        let file = std::fs::File::create(&part).map_err(|error| failed(&part, error))?;
+        Ok(Self::File { file: std::io::BufWriter::new(file), part: Some(part), path: path.to_owned() })
     }
 
     fn is_terminal(&self) -> bool {
@@ -445,14 +454,14 @@ impl Sink {
                 Ok(()) => Ok(()),
             },
             Self::File { mut file, part, path } => {
-                file.flush().map_err(|error| Error::io(ErrorCode::WriteFailed, "write", &part, error))?;
-                std::fs::rename(&part, &path).map_err(|error| Error::io(ErrorCode::WriteFailed, "write", &path, error))
+                let done = file.flush().and_then(|()| part.map_or(Ok(()), |part| std::fs::rename(part, &path)));
+                done.map_err(|error| Error::io(ErrorCode::WriteFailed, "write", &path, error))
             }
         }
     }
 
     fn discard(self) {
-        if let Self::File { part, .. } = self {
+        if let Self::File { part: Some(part), .. } = self {
             // What is left of a failed write is not worth a second error.
             let _ = std::fs::remove_file(part);
         }

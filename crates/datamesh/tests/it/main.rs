@@ -4,4 +4,7 @@
 
 mod cli;
 mod faults;
+mod remote;
+mod servers;
 mod support;
+mod warehouse;
