@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use datamesh_core::contract::{DataProduct, SourceSpec, Table};
+use datamesh_core::contract::{DataProduct, DatabaseSource, FileSource, IcebergSource, Table};
 use datamesh_core::decision::{Action, Principal, decide};
 use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, Registry, StepObserver, TablePointer};
@@ -75,13 +75,33 @@ impl Context {
     }
 }
 
-/// A source with the folder that its relative path starts from.
+/// Files with the folder that their relative path starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoundSource {
     /// How to read.
-    pub spec: SourceSpec,
-    /// What to read: files, folders, globs, or `-` alone for standard input.
+    pub spec: FileSource,
+    /// What to read: files, folders, globs, or `-` alone for standard input. Secrets are references still.
     pub paths: Vec<String>,
+    /// Where a relative path starts.
+    pub folder: PathBuf,
+    /// Whether this is the manifest's source, of which a watermark tells what is new.
+    pub pulled: bool,
+}
+
+/// A database with the folder that a relative path to it starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundDatabase {
+    /// What to read. Secrets are references still.
+    pub spec: DatabaseSource,
+    /// Where a relative path starts.
+    pub folder: PathBuf,
+}
+
+/// An Iceberg table with the folder that a relative path to it starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundIceberg {
+    /// What to read. Secrets are references still.
+    pub spec: IcebergSource,
     /// Where a relative path starts.
     pub folder: PathBuf,
 }
@@ -89,8 +109,31 @@ pub struct BoundSource {
 /// Where the rows of one table's pass come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StageInput {
-    /// Data outside the mesh.
+    /// Files outside the mesh.
     Source(BoundSource),
+    /// A table or query of a database.
+    Database(BoundDatabase),
+    /// An Iceberg table outside the mesh.
+    Iceberg(BoundIceberg),
+}
+
+impl StageInput {
+    /// Whether a watermark tells which of its rows are new. Data named by hand is read whole.
+    pub fn is_pulled(&self) -> bool {
+        match self {
+            Self::Source(source) => source.pulled,
+            Self::Database(_) | Self::Iceberg(_) => true,
+        }
+    }
+}
+
+/// An incremental pull.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pull {
+    /// The watermark column.
+    pub column: String,
+    /// Only greater values are read; `None`: everything is.
+    pub after: Option<String>,
 }
 
 /// One table's pass: what to read, audit and stage.
@@ -102,6 +145,8 @@ pub struct StageJob {
     pub table: Table,
     /// Its data.
     pub input: StageInput,
+    /// Where the table has a watermark and the data is pulled: how far the last pull came.
+    pub pull: Option<Pull>,
     /// The published table, where there is one.
     pub base: Option<TablePointer>,
     /// The attempt.
@@ -157,6 +202,9 @@ pub trait Engine: Send + Sync {
 
     /// The content identity of a staged table; `None` where its pass was not whole.
     fn content(staged: &Self::Staged) -> Option<String>;
+
+    /// Rows that a staged table's pass read.
+    fn rows_read(staged: &Self::Staged) -> u64;
 
     /// Takes doubled keys out, within the staged rows and against `base`, and counts the metrics of the candidate.
     async fn settle(&self, staged: &Self::Staged, base: Option<&TablePointer>) -> Result<Self::Settled>;

@@ -12,11 +12,12 @@ use datamesh_core::decision::Action;
 use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::ports::{CommitOutcome, CommitRequest, Lease, ProductState, PublishStep, TableCommit, TablePointer};
 use datamesh_core::verdict::{TableReport, Verdict, judge};
+use datamesh_core::watermark::{self, Watermark, WatermarkReport};
 use datamesh_core::{Error, ErrorCode, Name, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::ports::{CarriedTable, Context, Engine, Progress, StageInput, StageJob};
+use crate::ports::{CarriedTable, Context, Engine, Progress, Pull, StageInput, StageJob};
 
 /// How long a lease lasts when it is not renewed.
 const LEASE: chrono::Duration = chrono::Duration::hours(1);
@@ -36,6 +37,8 @@ pub struct PublishRequest {
     pub inputs: BTreeMap<String, StageInput>,
     /// Publish even if the content was published before.
     pub again: bool,
+    /// Read everything again, whatever a watermark says.
+    pub full: bool,
     /// Names this publication; a second one with the same key is a repeat.
     pub idempotency_key: Option<String>,
     /// Stop after the verdict and keep nothing.
@@ -151,6 +154,18 @@ impl Plan {
         tables.filter_map(|table| Some((table, self.request.inputs.get(table.name.as_str())?))).collect()
     }
 
+    /// Where the pull of a table starts, where it has a watermark and its data is pulled.
+    fn pull(&self, table: &Table, input: &StageInput) -> Result<Option<Pull>> {
+        let Some(column) = table.watermark.as_ref().filter(|_| input.is_pulled()) else { return Ok(None) };
+        let whole = self.request.again || self.request.full;
+        let kept = self.state.watermarks.get(&table.name.sql()).filter(|_| !whole);
+        let data_type = table.column(column).map(|column| &column.data_type).ok_or_else(|| {
+            Error::new(ErrorCode::InvalidManifest, format!("table `{}` has no column `{column}`", table.name))
+        })?;
+        let start = watermark::start(kept, table.name.as_str(), column, data_type)?;
+        Ok(Some(Pull { column: column.clone(), after: start.map(|kept| kept.value) }))
+    }
+
     fn carried(&self) -> Vec<CarriedTable> {
         let tables = self.request.contract.tables.iter();
         let untouched = tables.filter(|table| !self.request.inputs.contains_key(table.name.as_str()));
@@ -208,6 +223,7 @@ impl AuthorizedPlan {
             let job = StageJob {
                 product: self.plan.key.clone(),
                 table: table.clone(),
+                pull: self.plan.pull(table, input)?,
                 input: input.clone(),
                 base: self.plan.state.table(&table.name.sql()).cloned(),
                 attempt: self.attempt.clone(),
@@ -235,8 +251,16 @@ impl<E: Engine> StagedPlan<E> {
     async fn repeats(&self, context: &Context) -> Result<Vec<Option<u64>>> {
         let plan = self.plan();
         let mut repeats = Vec::new();
-        for ((table, _), staged) in plan.inputs().into_iter().zip(&self.staged) {
-            let by_hand = plan.request.again || plan.request.idempotency_key.is_some();
+        for ((table, input), staged) in plan.inputs().into_iter().zip(&self.staged) {
+            let by_hand = plan.request.again || plan.request.full || plan.request.idempotency_key.is_some();
+            if E::rows_read(staged) == 0
+                && E::content(staged).is_some()
+                && plan.pull(table, input)?.is_some_and(|pull| pull.after.is_some())
+            {
+                // Nothing is newer than the watermark.
+                repeats.push(plan.state.table(&table.name.sql()).map(|pointer| pointer.publication));
+                continue;
+            }
             let Some(content) = E::content(staged).filter(|_| !by_hand) else {
                 repeats.push(None);
                 continue;
@@ -262,16 +286,21 @@ impl<E: Engine> StagedPlan<E> {
         let mut settled = Vec::new();
         let mut reports: Vec<Option<TableReport>> = Vec::new();
         let mut carried = plan.carried();
-        for (((table, _), staged), repeat) in plan.inputs().into_iter().zip(&self.staged).zip(&repeats) {
+        for (((table, input), staged), repeat) in plan.inputs().into_iter().zip(&self.staged).zip(&repeats) {
             let base = plan.state.table(&table.name.sql());
             if repeat.is_some() {
                 carried.extend(base.map(|pointer| self::carried(table, pointer)));
-                reports.push(Some(repeated(
+                let mut report = repeated(
                     table,
                     *repeat,
                     E::content(staged).unwrap_or_default(),
                     base.map_or(0, |pointer| pointer.rows),
-                )));
+                );
+                report.watermark = plan
+                    .pull(table, input)?
+                    .filter(|pull| pull.after.is_some())
+                    .map(|pull| WatermarkReport { column: pull.column, after: pull.after, last: None, skipped: 0 });
+                reports.push(Some(report));
                 continue;
             }
             settled.push(engine.settle(staged, base).await?);
@@ -307,6 +336,7 @@ fn repeated(table: &Table, repeat_of: Option<u64>, content: String, total_rows: 
         missing_columns: Vec::new(),
         missing_required: Vec::new(),
         repeat_of,
+        watermark: None,
     }
 }
 
@@ -417,6 +447,10 @@ impl<E: Engine> AuditedPlan<E> {
                 published: report.published,
                 quarantined: report.quarantined,
                 total_rows: prepared.total_rows,
+                watermark: report
+                    .watermark
+                    .as_ref()
+                    .and_then(|pull| Some(Watermark { column: pull.column.clone(), value: pull.last.clone()? })),
             });
         }
         let mut report = self.report(PublishStatus::Published, None, Vec::new());
@@ -513,6 +547,7 @@ async fn run<E: Engine>(
         // Somebody else committed first. What was audited against the old state must be audited against the new one.
         let before = conflicted.authorized.plan;
         let (revision, old) = (before.state.revision.clone(), before.state.tables.clone());
+        let watermarks = before.state.watermarks.clone();
         let state = context.registry.product_state(&before.key).await?;
         let plan = before.renew(state)?;
         if let Some(key) = &plan.request.idempotency_key
@@ -538,6 +573,17 @@ async fn run<E: Engine>(
         if let Some((table, _)) = replaced {
             report.because.push(format!(
                 "table `{}`: somebody else published while this attempt ran, and a replace would undo what it has not seen",
+                table.name
+            ));
+            return Ok((report, HashSet::new()));
+        }
+        let pulled = plan.inputs().into_iter().find(|(table, input)| {
+            let name = table.name.sql();
+            table.watermark.is_some() && input.is_pulled() && watermarks.get(&name) != plan.state.watermarks.get(&name)
+        });
+        if let Some((table, _)) = pulled {
+            report.because.push(format!(
+                "table `{}`: somebody else pulled while this attempt ran, so some of its rows are there already",
                 table.name
             ));
             return Ok((report, HashSet::new()));

@@ -83,6 +83,9 @@ pub struct Table {
     /// Where its data comes from, when `publish` is not told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceSpec>,
+    /// The column by which the source is pulled incrementally.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<String>,
     /// Its columns, in order.
     pub columns: Vec<Column>,
     /// Further unique keys, each a list of columns.
@@ -323,10 +326,57 @@ pub struct SortField {
     pub descending: bool,
 }
 
-/// Where a table's data comes from.
+/// Where a table's data comes from. Which kind it is shows in its keys: `database`, `iceberg`, else `path`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SourceSpec {
+    /// A table or query of a database.
+    Database(DatabaseSource),
+    /// An Iceberg table that this mesh did not publish.
+    Iceberg(IcebergSource),
+    /// Files.
+    Files(FileSource),
+}
+
+/// A table or query of a database. Texts may hold references to secrets; what they stand for is never stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SourceSpec {
+pub struct DatabaseSource {
+    /// `postgres://…` or `sqlite:path`, mostly a reference such as `${env:CRM_URL}`.
+    pub database: String,
+    /// The rows.
+    #[serde(flatten)]
+    pub rows: DatabaseRows,
+    /// An SQL condition in the database's own dialect.
+    #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+}
+
+/// What of a database is read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DatabaseRows {
+    /// A table or view, `schema.table` or `table`.
+    Table(String),
+    /// The rows of a SELECT.
+    Query(String),
+}
+
+/// An Iceberg table by its metadata.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IcebergSource {
+    /// A metadata document, or the table's folder: then the newest document in it.
+    pub iceberg: String,
+    /// An SQL condition over the table's columns.
+    #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+}
+
+/// Files, and how they are read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileSource {
     /// A file, folder or glob, relative to the manifest; `-` is standard input.
     pub path: String,
     /// The format; by file name where absent.
@@ -347,6 +397,49 @@ pub enum SourceFormat {
     Ndjson,
     /// Apache Parquet.
     Parquet,
+    /// One JSON array of objects, plain or gzip.
+    Json,
+    /// Apache Arrow IPC, file or stream format.
+    Arrow,
+    /// An Avro object container file.
+    Avro,
+}
+
+impl SourceFormat {
+    /// Every format and its words; the first word is the format's name.
+    pub const WORDS: [(&'static str, Self); 7] = [
+        ("csv", Self::Csv),
+        ("ndjson", Self::Ndjson),
+        ("json", Self::Json),
+        ("parquet", Self::Parquet),
+        ("arrow", Self::Arrow),
+        ("ipc", Self::Arrow),
+        ("avro", Self::Avro),
+    ];
+
+    /// The format that the ending of a file's name says, `.gz` aside, which only texts have.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        let (name, gzip) = match name.strip_suffix(".gz") {
+            Some(name) => (name, true),
+            None => (name.as_str(), false),
+        };
+        let format = match name.rsplit_once('.')?.1 {
+            "csv" => Self::Csv,
+            "ndjson" | "jsonl" => Self::Ndjson,
+            "json" => Self::Json,
+            "parquet" | "pq" => Self::Parquet,
+            "arrow" | "ipc" | "feather" => Self::Arrow,
+            "avro" => Self::Avro,
+            _ => return None,
+        };
+        (!gzip || format.is_text()).then_some(format)
+    }
+
+    /// Whether records are text, which may be compressed with gzip as a whole.
+    pub fn is_text(self) -> bool {
+        matches!(self, Self::Csv | Self::Ndjson | Self::Json)
+    }
 }
 
 /// How delimited text is read.

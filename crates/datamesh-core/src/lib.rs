@@ -12,7 +12,9 @@ pub mod ids;
 pub mod ports;
 pub mod quality;
 pub mod scalar;
+pub mod secret;
 pub mod verdict;
+pub mod watermark;
 
 pub use contract::{Column, DataProduct, Table};
 pub use datatype::DataType;

@@ -1,5 +1,6 @@
 //! Ports without data: what the use cases need of a registry.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -11,6 +12,7 @@ use crate::contract::{DataProduct, WriteMode};
 use crate::decision::DecisionRecord;
 use crate::error::Result;
 use crate::ids::{AttemptId, ProductKey};
+use crate::watermark::Watermark;
 
 /// The steps of a publish, in order. Each is a place where a crash must do no harm: the crash tests walk
 /// [`PublishStep::ALL`], so a new step gets its test by being listed.
@@ -126,6 +128,8 @@ pub struct ProductState {
     pub revision: Option<Revision>,
     /// The published tables.
     pub tables: Vec<TablePointer>,
+    /// How far the pulls of each table have come, by normalised name.
+    pub watermarks: BTreeMap<String, Watermark>,
 }
 
 impl ProductState {
@@ -174,6 +178,8 @@ pub struct TableCommit {
     pub quarantined: u64,
     /// Rows in the new snapshot.
     pub total_rows: u64,
+    /// How far this pull came; `None` leaves what is kept as it is.
+    pub watermark: Option<Watermark>,
 }
 
 /// A quarantine file of an attempt.

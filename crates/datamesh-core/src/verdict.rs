@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::WriteMode;
 use crate::quality::{Dimension, Severity};
+use crate::watermark::WatermarkReport;
 
 /// One rule that a row broke, as quarantine and samples show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +124,9 @@ pub struct TableReport {
     /// The publication whose content this repeats: the table is carried forward unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeat_of: Option<u64>,
+    /// How far an incremental pull came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<WatermarkReport>,
 }
 
 /// The outcome of an audit.
@@ -199,6 +203,7 @@ mod tests {
             missing_columns: Vec::new(),
             missing_required: Vec::new(),
             repeat_of: None,
+            watermark: None,
         }
     }
 

@@ -9,10 +9,12 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBat
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::{filter_record_batch, partition, take_arrays};
 use datafusion::arrow::datatypes::{SchemaRef, UInt32Type, UInt64Type};
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
 use datamesh_core::quality::{RULE_RECORD, RULE_TYPE, RowCondition};
+use datamesh_core::scalar::Scalar;
 use datamesh_core::verdict::{Reason, RuleCount, SAMPLES_PER_RULE, Sample};
-use datamesh_core::{Error, ErrorCode, Result, Table};
+use datamesh_core::{Error, ErrorCode, Result, Table, watermark};
 use datamesh_iceberg::Storage;
 use datamesh_iceberg::storage::join;
 use datamesh_quality::values::shorten;
@@ -21,7 +23,7 @@ use datamesh_quality::{MetricPlan, MetricStates, RowCheck};
 use crate::error::arrow;
 use crate::keys::{Area, KeyEntry, KeyReader, KeyRuns, Place};
 use crate::quarantine;
-use crate::source::Hidden;
+use crate::source::{Hidden, WatermarkPlan};
 use crate::writer::{Part, PartWriter};
 
 /// Prefix of the hidden columns that hold transformed partition values.
@@ -50,6 +52,8 @@ pub(crate) struct AuditPlan {
     pub(crate) quarantine_folder: String,
     /// Local folder of what the attempt needs on the disk for a while.
     pub(crate) scratch: PathBuf,
+    /// Where the data is pulled by a watermark.
+    pub(crate) watermark: Option<Arc<WatermarkPlan>>,
     pub(crate) next_file: AtomicU32,
 }
 
@@ -96,6 +100,8 @@ pub(crate) struct PartitionResult {
     pub(crate) metrics: MetricStates,
     /// For each key its runs.
     pub(crate) keys: Vec<Vec<KeyRuns>>,
+    /// The greatest value of the watermark.
+    pub(crate) watermark: Option<Scalar>,
 }
 
 impl PartitionResult {
@@ -110,6 +116,10 @@ impl PartitionResult {
             mine.samples.truncate(SAMPLES_PER_RULE);
         }
         self.metrics.merge(&other.metrics);
+        self.watermark = match (self.watermark.take(), other.watermark) {
+            (Some(mine), Some(theirs)) => Some(watermark::greater(mine, theirs)),
+            (mine, theirs) => mine.or(theirs),
+        };
         self.keys.resize_with(self.keys.len().max(other.keys.len()), Vec::new);
         for (mine, runs) in self.keys.iter_mut().zip(other.keys) {
             mine.extend(runs);
@@ -156,6 +166,20 @@ impl PartitionAudit {
                 bad = &bad | &violations.broken;
                 conditions.push((at, violations));
             }
+        }
+        if let Some(watermark) = &plan.watermark {
+            // A row that breaks a rule of the watermark itself does not move it.
+            let mut broken = BooleanBuffer::new_unset(rows);
+            for (_, mask) in masks.iter().filter(|(at, _)| plan.checks[*at].column() == watermark.column()) {
+                broken = &broken | mask;
+            }
+            for (at, violations) in &conditions {
+                let columns = collect_columns(&plan.conditions[*at].1);
+                if columns.iter().all(|column| column.index() == watermark.column()) {
+                    broken = &broken | &violations.broken;
+                }
+            }
+            watermark.observe(&columns, &broken, &mut self.result.watermark)?;
         }
         let good = !&bad;
         plan.metrics.update(&mut self.result.metrics, &columns, Some(&good));

@@ -22,11 +22,12 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datamesh_app::ports::{CarriedTable, Engine, PreparedTable, Progress, Rows, StageInput, StageJob};
+use datamesh_app::ports::{CarriedTable, Engine, PreparedTable, Progress, Rows, StageJob};
 use datamesh_core::contract::DataProduct;
 use datamesh_core::ids::AttemptId;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, TablePointer};
 use datamesh_core::quality::{KeyRule, RowCondition, value_constraints};
+use datamesh_core::secret::{NoSecrets, Redactor, SecretResolver};
 use datamesh_core::verdict::TableReport;
 use datamesh_core::{Error, ErrorCode, Name, ProductKey, Result, Table};
 use datamesh_iceberg::storage::join;
@@ -42,7 +43,7 @@ use crate::keys::KeyReader;
 use crate::query::{self, PlannedQuery};
 use crate::scan::{self, scan_files};
 use crate::settle::{SettledTable, StagedTable, settle};
-use crate::source::{MissingRequired, SourceExec, SourceFacts, TableLayout, resolve};
+use crate::source::{MissingRequired, OpenSource, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan};
 use crate::stores::Stores;
 use crate::{candidate, quarantine, stage};
 
@@ -64,10 +65,16 @@ pub struct EngineOptions {
 }
 
 /// Reads, audits, stages and queries on DataFusion.
-#[derive(Debug)]
 pub struct DataEngine {
     options: EngineOptions,
     runtime: Arc<RuntimeEnv>,
+    secrets: Arc<dyn SecretResolver>,
+}
+
+impl std::fmt::Debug for DataEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DataEngine").field("options", &self.options).finish_non_exhaustive()
+    }
 }
 
 impl DataEngine {
@@ -80,7 +87,14 @@ impl DataEngine {
             .with_object_store_registry(Arc::new(Stores::new(options.storage.clone())))
             .build_arc()
             .map_err(|error| unwrap(ErrorCode::Internal, "cannot start the engine", error))?;
-        Ok(Self { options, runtime })
+        Ok(Self { options, runtime, secrets: Arc::new(NoSecrets) })
+    }
+
+    /// The same engine, which looks the secrets of sources up with `secrets`.
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: Arc<dyn SecretResolver>) -> Self {
+        self.secrets = secrets;
+        self
     }
 
     fn context(&self) -> SessionContext {
@@ -169,8 +183,70 @@ impl DataEngine {
             schema,
             files,
             table: job.table.clone(),
+            watermark: None,
             next_file: AtomicU32::new(0),
         })
+    }
+
+    /// One table's pass. The values of the secrets it needs go to `redactor`, for whoever shows its error.
+    async fn stage_source(
+        &self,
+        job: StageJob,
+        progress: Arc<dyn Progress>,
+        redactor: &mut Redactor,
+    ) -> Result<Arc<StagedTable>> {
+        let location = self.table_location(&job.product, job.table.name.as_str());
+        let base = self.open(job.base.as_ref())?;
+        if let Some(base) = &base {
+            self.check_inside(&job.table, base)?;
+        }
+        let draft = Arc::new(TableDraft::new(&job.table, &location, base)?);
+        let context = self.context();
+        let source = OpenSource::open(&job, self.secrets.as_ref(), redactor, &self.options.storage, &context).await?;
+        let mut audit = self.audit_plan(&job, &draft, source.names.clone())?;
+        let watermark = job.pull.as_ref().map(|pull| WatermarkPlan::new(&job.table, draft.arrow_schema(), pull));
+        audit.watermark = watermark.transpose()?.map(Arc::new);
+        let audit = Arc::new(audit);
+        for folder in [&audit.data_folder, &audit.quarantine_folder] {
+            self.options.storage.make_folder(folder)?;
+        }
+        let facts = Arc::new(SourceFacts::new(job.table.name.as_str(), source.total, progress));
+        let layout = Arc::new(TableLayout {
+            table: job.table.clone(),
+            schema: draft.arrow_schema().clone(),
+            csv: source.csv.clone(),
+            facts: facts.clone(),
+            batch_size: self.options.batch_size,
+        });
+        let fail = |error| unwrap(ErrorCode::SourceUnreadable, "the source cannot be read", error);
+        let mut reader = source.plan(layout, self.options.parallelism);
+        if let Some(watermark) = &audit.watermark {
+            reader = Arc::new(WatermarkExec::new(reader, watermark.clone()));
+        }
+        let pass = stage::pass(reader, &draft, &job.table, audit.clone(), self.options.parallelism).map_err(fail)?;
+        let mut absent = Vec::new();
+        match run(&pass, &self.context()).await {
+            Ok(()) => {}
+            Err(error) => match missing_required(&error) {
+                Some(columns) => absent = columns,
+                None => return Err(fail(error)),
+            },
+        }
+        if absent.is_empty() {
+            absent = facts.never_seen(&job.table);
+        }
+        let result = if absent.is_empty() { pass.take() } else { PartitionResult::default() };
+        let (ignored_columns, missing_columns) = facts.columns();
+        Ok(Arc::new(StagedTable {
+            audit,
+            draft,
+            result,
+            content: facts.content(),
+            bytes_read: facts.bytes_read(),
+            ignored_columns,
+            missing_columns,
+            missing_required: absent,
+        }))
     }
 }
 
@@ -244,57 +320,17 @@ impl Engine for DataEngine {
     type Query = PlannedQuery;
 
     async fn stage(&self, job: StageJob, progress: Arc<dyn Progress>) -> Result<Arc<StagedTable>> {
-        let location = self.table_location(&job.product, job.table.name.as_str());
-        let base = self.open(job.base.as_ref())?;
-        if let Some(base) = &base {
-            self.check_inside(&job.table, base)?;
-        }
-        let draft = Arc::new(TableDraft::new(&job.table, &location, base)?);
-        let StageInput::Source(input) = &job.input;
-        let source = resolve(&self.options.storage, input).await?;
-        let names = source.files.iter().map(|file| file.name.clone()).collect();
-        let audit = Arc::new(self.audit_plan(&job, &draft, names)?);
-        for folder in [&audit.data_folder, &audit.quarantine_folder] {
-            self.options.storage.make_folder(folder)?;
-        }
-        let facts = Arc::new(SourceFacts::new(job.table.name.as_str(), source.total, progress));
-        let layout = Arc::new(TableLayout {
-            table: job.table.clone(),
-            schema: draft.arrow_schema().clone(),
-            csv: input.spec.csv.clone(),
-            facts: facts.clone(),
-            batch_size: self.options.batch_size,
-        });
-        let fail = |error| unwrap(ErrorCode::SourceUnreadable, "the source cannot be read", error);
-        let reader = Arc::new(SourceExec::new(layout, &source.files, self.options.parallelism));
-        let pass = stage::pass(reader, &draft, &job.table, audit.clone(), self.options.parallelism).map_err(fail)?;
-        let mut absent = Vec::new();
-        match run(&pass, &self.context()).await {
-            Ok(()) => {}
-            Err(error) => match missing_required(&error) {
-                Some(columns) => absent = columns,
-                None => return Err(fail(error)),
-            },
-        }
-        if absent.is_empty() {
-            absent = facts.never_seen(&job.table);
-        }
-        let result = if absent.is_empty() { pass.take() } else { PartitionResult::default() };
-        let (ignored_columns, missing_columns) = facts.columns();
-        Ok(Arc::new(StagedTable {
-            audit,
-            draft,
-            result,
-            content: facts.content(),
-            bytes_read: facts.bytes_read(),
-            ignored_columns,
-            missing_columns,
-            missing_required: absent,
-        }))
+        let mut redactor = Redactor::default();
+        let staged = self.stage_source(job, progress, &mut redactor).await;
+        staged.map_err(|error| redactor.redact_error(error))
     }
 
     fn content(staged: &Arc<StagedTable>) -> Option<String> {
         staged.missing_required.is_empty().then(|| staged.content.clone())
+    }
+
+    fn rows_read(staged: &Arc<StagedTable>) -> u64 {
+        staged.result.rows_in
     }
 
     async fn settle(&self, staged: &Arc<StagedTable>, base: Option<&TablePointer>) -> Result<SettledTable> {

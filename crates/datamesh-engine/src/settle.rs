@@ -151,6 +151,7 @@ pub(crate) fn settle(staged: &StagedTable, base: Option<OpenTable>, base_files: 
         missing_columns: staged.missing_columns.clone(),
         missing_required: staged.missing_required.clone(),
         repeat_of: None,
+        watermark: audit.watermark.as_ref().map(|plan| plan.report(staged.result.watermark.as_ref())),
     };
     let quarantine = quarantine.collect();
     Ok(SettledTable { audit: audit.clone(), draft, files: work.files, quarantine, published, states, report })

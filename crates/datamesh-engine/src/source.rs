@@ -3,14 +3,27 @@
 //! A batch has the contract's columns in order and then the hidden columns of [`Hidden`]. A record that cannot be
 //! tokenised, or a cell that does not fit its type, stops nothing: the row goes on with a fault and its raw text.
 
+mod arrow_batches;
+mod avro;
 mod build;
 mod csv;
+mod database;
 mod exec;
+mod iceberg;
+mod ipc;
 mod json;
+mod json_array;
+mod open;
 mod parquet;
+mod postgres;
 mod resolve;
+mod sqlite;
 mod text;
 mod typed;
+mod watermark;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,8 +36,10 @@ use datamesh_core::contract::CsvOptions;
 use datamesh_core::verdict::Reason;
 use twox_hash::XxHash3_128;
 
-pub(crate) use exec::SourceExec;
-pub(crate) use resolve::{SourceFile, resolve};
+use exec::SourceExec;
+pub(crate) use open::OpenSource;
+use resolve::{SourceFile, resolve};
+pub(crate) use watermark::{WatermarkExec, WatermarkPlan};
 
 /// Names of the hidden columns. Contract columns cannot start with `__`.
 pub(crate) struct Hidden;

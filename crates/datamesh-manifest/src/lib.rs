@@ -8,6 +8,7 @@ pub mod mesh;
 pub mod read;
 pub mod schema;
 pub mod shape;
+pub mod source;
 pub mod yaml;
 
 pub use mesh::{LoadedProduct, Mesh, load_mesh, load_product, load_settings};

@@ -12,6 +12,7 @@ use datamesh_core::ports::{
     CatalogProduct, CommitOutcome, CommitRequest, Lease, ProductState, Publication, PublicationStatus, PublishStep,
     QuarantineFile, Registry, Revision, StepObserver, TablePointer,
 };
+use datamesh_core::watermark::Watermark;
 use datamesh_core::{Error, ErrorCode, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -243,7 +244,8 @@ impl Registry for SqliteRegistry {
                 .await
                 .map_err(error::query)?;
         let tables = rows.iter().map(read_pointer).collect::<Result<_>>()?;
-        Ok(ProductState { revision, tables })
+        let watermarks = watermarks(&mut transaction, product).await?;
+        Ok(ProductState { revision, tables, watermarks })
     }
 
     async fn catalog(&self) -> Result<Vec<CatalogProduct>> {
@@ -380,6 +382,9 @@ impl Registry for SqliteRegistry {
             .execute(&mut *transaction)
             .await
             .map_err(error::query)?;
+            if let Some(watermark) = &table.watermark {
+                keep_watermark(&mut transaction, publication, &table.table, watermark).await?;
+            }
             if !swap_pointer(&mut transaction, request, table, publication).await? {
                 // Dropping the transaction rolls everything back.
                 return Ok(CommitOutcome::Conflict);
@@ -462,6 +467,46 @@ impl Registry for SqliteRegistry {
         .map_err(error::query)?;
         rows.iter().map(|row| text(row, "path")).collect()
     }
+}
+
+/// How far the pulls of each table have come.
+async fn watermarks(
+    connection: &mut SqliteConnection,
+    product: &ProductKey,
+) -> Result<std::collections::BTreeMap<String, Watermark>> {
+    let rows = sqlx::query(
+        "SELECT w.table_name, w.column_name, w.value FROM watermarks w JOIN publications p ON p.number = w.publication
+         WHERE p.domain = ? AND p.product = ? AND p.major = ? AND w.publication = (SELECT max(n.publication)
+         FROM watermarks n JOIN publications q ON q.number = n.publication WHERE n.table_name = w.table_name
+         AND q.domain = p.domain AND q.product = p.product AND q.major = p.major)",
+    )
+    .bind(&product.domain)
+    .bind(&product.product)
+    .bind(integer(product.major)?)
+    .fetch_all(connection)
+    .await
+    .map_err(error::query)?;
+    let read = |row: &SqliteRow| -> Result<(String, Watermark)> {
+        Ok((text(row, "table_name")?, Watermark { column: text(row, "column_name")?, value: text(row, "value")? }))
+    };
+    rows.iter().map(read).collect()
+}
+
+async fn keep_watermark(
+    connection: &mut SqliteConnection,
+    publication: u64,
+    table: &str,
+    watermark: &Watermark,
+) -> Result<()> {
+    sqlx::query("INSERT INTO watermarks (publication, table_name, column_name, value) VALUES (?, ?, ?, ?)")
+        .bind(integer(publication)?)
+        .bind(table)
+        .bind(&watermark.column)
+        .bind(&watermark.value)
+        .execute(connection)
+        .await
+        .map_err(error::query)?;
+    Ok(())
 }
 
 /// Compare-and-swap of a table's pointer. `false`: it is not where the plan saw it.

@@ -55,7 +55,7 @@ pub(crate) enum Command {
     Schema,
     /// Audit every row of a product's data and publish the good ones atomically
     #[command(
-        after_help = "Examples:\n  datamesh publish weather/observations\n  datamesh publish observations hourly=new/*.csv\n  datamesh publish observations hourly=s3://bucket/new/ hourly=https://example.org/late.csv.gz\n  cat rows.csv | datamesh publish observations hourly=-\n  datamesh publish observations --dry-run --format json\n\nWithout TABLE=PATH every table with a `source:` in the manifest is read. Content that was published before is a\nrepeat: nothing changes and the exit code is 0."
+        after_help = "Examples:\n  datamesh publish weather/observations\n  datamesh publish observations hourly=new/*.csv\n  datamesh publish observations hourly=s3://bucket/new/ hourly=https://example.org/late.csv.gz\n  cat rows.csv | datamesh publish observations hourly=-\n  datamesh publish observations --dry-run --format json\n  datamesh publish sales/crm --full\n\nWithout TABLE=PATH every table with a `source:` in the manifest is read; with a `watermark:` only its newer rows.\nContent that was published before is a repeat: nothing changes and the exit code is 0."
     )]
     Publish(PublishArguments),
     /// Answer a SQL query over published tables, named domain.product.table
@@ -137,6 +137,9 @@ pub(crate) struct PublishArguments {
     /// Publish even if the same content was published before
     #[arg(long)]
     pub(crate) again: bool,
+    /// Read everything again, whatever the watermark says; so does `--again`
+    #[arg(long)]
+    pub(crate) full: bool,
     /// Name this publication; another one with the same key is a repeat
     #[arg(long, value_name = "KEY", conflicts_with = "again")]
     pub(crate) idempotency_key: Option<String>,
@@ -152,8 +155,15 @@ pub(crate) enum InputFormat {
     Csv,
     /// One JSON object a line.
     Ndjson,
+    /// One JSON array of objects.
+    Json,
     /// Apache Parquet.
     Parquet,
+    /// Apache Arrow IPC, file or stream.
+    #[value(alias = "ipc")]
+    Arrow,
+    /// An Avro object container file.
+    Avro,
 }
 
 #[derive(Debug, Args)]

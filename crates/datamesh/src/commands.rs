@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::CommandFactory;
-use datamesh_app::ports::{BoundSource, Context, StageInput};
+use datamesh_app::ports::{BoundDatabase, BoundIceberg, BoundSource, Context, StageInput};
 use datamesh_app::publish::{PublishReport, PublishRequest, PublishStatus, publish};
 use datamesh_app::read::{self, QuarantineRequest, find_product, serving};
 use datamesh_app::{Progress, maintain};
-use datamesh_core::contract::{CsvOptions, DataProduct, SourceFormat, SourceSpec};
+use datamesh_core::contract::{CsvOptions, DataProduct, FileSource, SourceFormat, SourceSpec};
 use datamesh_core::decision::Action;
 use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus};
+use datamesh_core::secret::escape;
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_manifest::{LoadedProduct, load_mesh, load_product, mesh::find};
 use serde_json::{Value, json};
@@ -80,19 +81,14 @@ fn find_manifest(root: &Path, wanted: &str) -> Result<LoadedProduct> {
     }
 }
 
-fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTreeMap<String, BoundSource>> {
+fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTreeMap<String, StageInput>> {
     let folder = product.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut sources = BTreeMap::new();
     if arguments.inputs.is_empty() {
-        for table in &product.contract.tables {
-            if let Some(spec) = &table.source {
-                let bound =
-                    BoundSource { spec: spec.clone(), paths: vec![spec.path.clone()], folder: folder.to_owned() };
-                sources.insert(table.name.to_string(), bound);
-            }
-        }
-        return Ok(sources);
+        let tables = product.contract.tables.iter();
+        let bound = tables.filter_map(|table| Some((table.name.to_string(), bind(table.source.as_ref()?, folder))));
+        return Ok(bound.collect());
     }
+    let mut sources: BTreeMap<String, BoundSource> = BTreeMap::new();
     let working =
         std::env::current_dir().map_err(|error| Error::io(ErrorCode::NotFound, "find", Path::new("."), error))?;
     for input in &arguments.inputs {
@@ -103,31 +99,50 @@ fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTre
         };
         let table = product.contract.table(name);
         let name = table.map_or_else(|| name.to_owned(), |table| table.name.to_string());
-        let own = table.and_then(|table| table.source.as_ref());
-        let named = [".csv", ".csv.gz", ".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz", ".parquet", ".pq"];
+        let own = table.and_then(|table| match &table.source {
+            Some(SourceSpec::Files(files)) => Some(files),
+            _ => None,
+        });
         // A query is no part of a web address's file name; an address that ends in `/` or has a pattern is no file.
         let file = if path.starts_with("http") { path.split(['?', '#']).next().unwrap_or(path) } else { path };
         let remote = path.contains("://") && !file.ends_with('/') && !file.contains(['*', '?', '[']);
         let unnamed = path == "-"
-            || ((remote || Path::new(path).is_file())
-                && !named.iter().any(|ending| file.to_lowercase().ends_with(ending)));
+            || ((remote || Path::new(path).is_file()) && SourceFormat::of_name(file).is_none());
         let format = arguments.input_format.map(|format| match format {
             InputFormat::Csv => SourceFormat::Csv,
             InputFormat::Ndjson => SourceFormat::Ndjson,
+            InputFormat::Json => SourceFormat::Json,
             InputFormat::Parquet => SourceFormat::Parquet,
+            InputFormat::Arrow => SourceFormat::Arrow,
+            InputFormat::Avro => SourceFormat::Avro,
         });
         // The name of a file says its format; where it does not, and for how text is written, the manifest's source counts.
         let format = format.or(own.filter(|_| unnamed).and_then(|own| own.format));
-        let spec = SourceSpec {
-            path: path.to_owned(),
-            format,
-            csv: own.map_or_else(CsvOptions::default, |own| own.csv.clone()),
-        };
-        let bound =
-            sources.entry(name).or_insert_with(|| BoundSource { spec, paths: Vec::new(), folder: working.clone() });
-        bound.paths.push(path.to_owned());
+        // The shell has filled in what it knows: here `${` is a part of the name.
+        let path = escape(path);
+        let spec =
+            FileSource { path: path.clone(), format, csv: own.map_or_else(CsvOptions::default, |own| own.csv.clone()) };
+        let bound = sources.entry(name).or_insert_with(|| BoundSource {
+            spec,
+            paths: Vec::new(),
+            folder: working.clone(),
+            pulled: false,
+        });
+        bound.paths.push(path);
     }
-    Ok(sources)
+    Ok(sources.into_iter().map(|(table, source)| (table, StageInput::Source(source))).collect())
+}
+
+/// A manifest's source with the folder of the manifest.
+fn bind(source: &SourceSpec, folder: &Path) -> StageInput {
+    let folder = folder.to_owned();
+    match source.clone() {
+        SourceSpec::Files(spec) => {
+            StageInput::Source(BoundSource { paths: vec![spec.path.clone()], spec, folder, pulled: true })
+        }
+        SourceSpec::Database(spec) => StageInput::Database(BoundDatabase { spec, folder }),
+        SourceSpec::Iceberg(spec) => StageInput::Iceberg(BoundIceberg { spec, folder }),
+    }
 }
 
 async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: usize) -> Result<u8> {
@@ -135,12 +150,10 @@ async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: u
     let root = home::find(told)?;
     let product = find_manifest(&root, &arguments.product)?;
     let request = PublishRequest {
-        inputs: sources(&arguments, &product)?
-            .into_iter()
-            .map(|(table, source)| (table, StageInput::Source(source)))
-            .collect(),
+        inputs: sources(&arguments, &product)?,
         contract: product.contract,
         again: arguments.again,
+        full: arguments.full,
         idempotency_key: arguments.idempotency_key,
         dry_run: arguments.dry_run,
     };

@@ -141,14 +141,15 @@ fn plain(path: &Path) -> PathBuf {
 
 fn engine_over(warehouse: String, root: &Path, memory_mib: usize) -> Result<DataEngine> {
     let parallelism = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    DataEngine::new(EngineOptions {
+    let engine = DataEngine::new(EngineOptions {
         warehouse,
         storage: Storage::new(storage_settings()),
         scratch: root.join(".datamesh").join("scratch"),
         parallelism,
         memory: memory_mib.max(64) << 20,
         batch_size: BATCH_SIZE,
-    })
+    })?;
+    Ok(engine.with_secrets(Arc::new(crate::secrets::Secrets)))
 }
 
 /// What the environment says of object stores: credentials and settings, by their usual names.

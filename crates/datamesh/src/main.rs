@@ -6,6 +6,7 @@ mod commands;
 mod home;
 mod observer;
 mod output;
+mod secrets;
 
 use std::process::ExitCode;
 

@@ -188,7 +188,11 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
     let mut text = format!("{} {} {}{number}\n", report.product, report.version, paint(word, colour, on));
     for table in &report.tables {
         if let Some(earlier) = table.repeat_of {
-            text.push_str(&format!("  {}: same content as publication {earlier}, carried forward\n", table.table));
+            let why = match table.watermark.as_ref().and_then(|pull| Some((&pull.column, pull.after.as_ref()?))) {
+                Some((column, after)) => format!("no row with {column} after {after}, as of publication {earlier}"),
+                None => format!("same content as publication {earlier}, carried forward"),
+            };
+            text.push_str(&format!("  {}: {why}\n", table.table));
             continue;
         }
         text.push_str(&format!(
@@ -212,6 +216,15 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
                 (None, None) => "was not measured".to_owned(),
             };
             text.push_str(&format!("    {} {}: {found}\n", paint(&severity, "33", on), metric.rule));
+        }
+        if let Some(pull) = &table.watermark {
+            let after = pull.after.as_ref().map_or_else(|| "everything".to_owned(), |after| format!("after {after}"));
+            let last = pull.last.as_ref().map_or_else(String::new, |last| format!(", up to {last}"));
+            let skipped = match pull.skipped {
+                0 => String::new(),
+                skipped => format!("; {} older rows left out", grouped(skipped)),
+            };
+            text.push_str(&format!("    watermark {}: {after}{last}{skipped}\n", pull.column));
         }
         if !table.ignored_columns.is_empty() {
             text.push_str(&format!("    not in the contract, left out: {}\n", table.ignored_columns.join(", ")));
