@@ -19,8 +19,8 @@ pub enum Ink {
     Dim,
 }
 
-/// What a node leads to: the next nodes, each with its ways, direct ones first.
-fn next<'t>(hops: &'t [Hop], direction: Direction) -> BTreeMap<&'t Node, Vec<(bool, &'t Node, BTreeSet<Effect>)>> {
+/// The steps of a walk, by where they start.
+fn next<'t>(hops: &'t [Hop], direction: Direction) -> BTreeMap<&'t Node, BTreeMap<&'t Node, BTreeSet<Effect>>> {
     let mut grouped: BTreeMap<&Node, BTreeMap<&Node, BTreeSet<Effect>>> = BTreeMap::new();
     for hop in hops {
         let (from, to) = match direction {
@@ -29,13 +29,7 @@ fn next<'t>(hops: &'t [Hop], direction: Direction) -> BTreeMap<&'t Node, Vec<(bo
         };
         grouped.entry(from).or_default().entry(to).or_default().insert(hop.edge.how);
     }
-    let sorted = |ways: BTreeMap<&'t Node, BTreeSet<Effect>>| {
-        let mut ways: Vec<_> =
-            ways.into_iter().map(|(to, ways)| (ways.iter().all(|way| is_indirect(*way)), to, ways)).collect();
-        ways.sort();
-        ways
-    };
-    grouped.into_iter().map(|(from, ways)| (from, sorted(ways))).collect()
+    grouped
 }
 
 fn words(ways: &BTreeSet<Effect>) -> String {
@@ -44,77 +38,91 @@ fn words(ways: &BTreeSet<Effect>) -> String {
     if words.is_empty() { "ROWS".to_owned() } else { words.join(", ") }
 }
 
+/// A node that a tree leads to: whether it only influences, what it is, and how it got there.
+type Branch<'t> = (bool, &'t Node, BTreeSet<Effect>);
+
 struct Tree<'t> {
-    next: BTreeMap<&'t Node, Vec<(bool, &'t Node, BTreeSet<Effect>)>>,
+    direction: Direction,
+    next: BTreeMap<&'t Node, BTreeMap<&'t Node, BTreeSet<Effect>>>,
     expanded: BTreeSet<&'t Node>,
     text: String,
 }
 
+/// A line that is still to be written.
+struct Pending<'t> {
+    branch: Branch<'t>,
+    prefix: String,
+    last: bool,
+    dim: bool,
+}
+
 impl<'t> Tree<'t> {
-    fn branches(&mut self, node: &'t Node, skip_rows_of: Option<&Dataset>, ink: &dyn Fn(&str, Ink) -> String) {
-        // A stack instead of recursion: a chain of products may be long.
-        let mut stack: Vec<(&'t Node, String, bool, bool, BTreeSet<Effect>, bool)> = Vec::new();
-        self.push(&mut stack, node, "", false, skip_rows_of);
-        self.expanded.insert(node);
-        while let Some((node, prefix, last, indirect, ways, dim)) = stack.pop() {
-            let dim = dim || indirect;
-            let known = self.expanded.contains(node) && self.next.contains_key(node);
-            let again = if known { " (see above)" } else { "" };
-            let how = if indirect { format!("({})", words(&ways)) } else { words(&ways) };
-            let line = format!("{node}  {how}{again}");
-            let line = ink(&line, if dim { Ink::Dim } else { Ink::Plain });
-            let _ = writeln!(self.text, "{prefix}{} {line}", if last { "└─" } else { "├─" });
-            if !known {
-                self.expanded.insert(node);
-                let prefix = format!("{prefix}{}", if last { "   " } else { "│  " });
-                self.push(&mut stack, node, &prefix, dim, None);
+    /// What a node leads to, direct ones first. What decides a table's rows leads to and from all its columns; for a
+    /// table that was asked for as a whole it is told once.
+    fn branches(&self, node: &Node, whole: bool) -> Vec<Branch<'t>> {
+        let leads = |from: &Node| match (&node.field, &from.field) {
+            (ours, theirs) if ours == theirs => true,
+            (Some(ours), Some(theirs)) => ours.rest_of(theirs).is_some(),
+            (Some(_), None) => self.direction == Direction::Up && !whole,
+            (None, _) => self.direction == Direction::Down && !whole,
+        };
+        let mut all: BTreeMap<&'t Node, BTreeSet<Effect>> = BTreeMap::new();
+        for (_, ways) in self.next.iter().filter(|(from, _)| from.dataset == node.dataset && leads(from)) {
+            for (to, ways) in ways {
+                all.entry(to).or_default().extend(ways);
             }
         }
+        let mut branches: Vec<Branch<'t>> =
+            all.into_iter().map(|(to, ways)| (ways.iter().all(|way| is_indirect(*way)), to, ways)).collect();
+        branches.sort();
+        branches
     }
 
-    fn push(
-        &self,
-        stack: &mut Vec<(&'t Node, String, bool, bool, BTreeSet<Effect>, bool)>,
-        node: &Node,
-        prefix: &str,
-        dim: bool,
-        skip_rows_of: Option<&Dataset>,
-    ) {
-        let Some(all) = self.next.get(node) else { return };
-        let rows = skip_rows_of
-            .and_then(|dataset| self.next.get(&Node { dataset: dataset.clone(), field: None }))
-            .filter(|_| node.field.is_some());
-        // What decides the rows is listed once for the table; it is an input of each of its columns all the same.
-        let own: Vec<_> = all
-            .iter()
-            .filter_map(|(_, to, ways)| {
-                let ways: BTreeSet<Effect> = match rows.and_then(|rows| rows.iter().find(|(_, row, _)| row == to)) {
-                    Some((_, _, shared)) => ways.difference(shared).copied().collect(),
-                    None => ways.clone(),
-                };
-                (!ways.is_empty()).then(|| (ways.iter().all(|way| is_indirect(*way)), *to, ways))
-            })
-            .collect();
-        let count = own.len();
-        for (index, (indirect, to, ways)) in own.into_iter().enumerate().rev() {
-            stack.push((to, prefix.to_owned(), index + 1 == count, indirect, ways, dim));
+    fn write(&mut self, root: &'t Node, whole: bool, ink: &dyn Fn(&str, Ink) -> String) {
+        // A stack instead of recursion: a chain of products may be long.
+        let mut stack = Vec::new();
+        push(&mut stack, self.branches(root, whole), "", false);
+        self.expanded.insert(root);
+        while let Some(Pending { branch: (indirect, node, ways), prefix, last, dim }) = stack.pop() {
+            let dim = dim || indirect;
+            let branches = self.branches(node, false);
+            let known = !branches.is_empty() && !self.expanded.insert(node);
+            let again = if known { " (see above)" } else { "" };
+            let how = if indirect { format!("({})", words(&ways)) } else { words(&ways) };
+            let line = ink(&format!("{node}  {how}{again}"), if dim { Ink::Dim } else { Ink::Plain });
+            let _ = writeln!(self.text, "{prefix}{} {line}", if last { "└─" } else { "├─" });
+            if !known {
+                push(&mut stack, branches, &format!("{prefix}{}", if last { "   " } else { "│  " }), dim);
+            }
         }
     }
 }
 
+fn push<'t>(stack: &mut Vec<Pending<'t>>, branches: Vec<Branch<'t>>, prefix: &str, dim: bool) {
+    let count = branches.len();
+    for (index, branch) in branches.into_iter().enumerate().rev() {
+        stack.push(Pending { branch, prefix: prefix.to_owned(), last: index + 1 == count, dim });
+    }
+}
+
 /// A walk as a tree below each root, in the roots' order. What only influences is in brackets, and dimmed by `ink`.
-pub fn tree(roots: &[Node], direction: Direction, trace: &Trace, ink: &dyn Fn(&str, Ink) -> String) -> String {
-    let mut tree = Tree { next: next(&trace.hops, direction), expanded: BTreeSet::new(), text: String::new() };
+pub fn tree<'t>(
+    roots: &'t [Node],
+    direction: Direction,
+    trace: &'t Trace,
+    ink: &dyn Fn(&str, Ink) -> String,
+) -> String {
+    let next = next(&trace.hops, direction);
+    let mut tree = Tree { direction, next, expanded: BTreeSet::new(), text: String::new() };
     let whole: BTreeSet<&Dataset> =
         roots.iter().filter(|root| root.field.is_none()).map(|root| &root.dataset).collect();
     for root in roots {
-        if root.field.is_none() && !tree.next.contains_key(root) {
+        let whole = whole.contains(&root.dataset);
+        if root.field.is_none() && tree.branches(root, whole).is_empty() {
             continue;
         }
         let _ = writeln!(tree.text, "{}", ink(&root.to_string(), Ink::Strong));
-        let Some(root) = tree.next.keys().find(|known| **known == root).copied() else { continue };
-        let skip = whole.get(&root.dataset).copied().filter(|_| direction == Direction::Up);
-        tree.branches(root, skip, ink);
+        tree.write(root, whole, ink);
     }
     tree.text
 }
