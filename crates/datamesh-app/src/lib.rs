@@ -1,8 +1,9 @@
-//! The use cases of a mesh, over ports: publish, read, look after.
+//! The use cases of a mesh, over ports: publish, read, tell lineage, look after.
 //!
 //! Ports without data live in `datamesh-core`; those that carry data live here and may name Arrow. This crate must not
 //! know SQLite, DataFusion, Iceberg, files or the command line.
 
+pub mod lineage;
 pub mod maintain;
 pub mod ports;
 pub mod publish;

@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use datamesh_core::contract::{DataProduct, DatabaseSource, FileSource, IcebergSource, Table};
 use datamesh_core::decision::{Action, Principal, decide};
 use datamesh_core::ids::{AttemptId, ProductKey};
+use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, Registry, StepObserver, TablePointer};
 use datamesh_core::verdict::TableReport;
 use datamesh_core::{Error, ErrorCode, Result};
@@ -248,6 +249,9 @@ pub trait Engine: Send + Sync {
 
     /// The published tables a query reads, as `domain.product_v1.table`.
     fn tables(query: &Self::Query) -> Vec<String>;
+
+    /// Where each column of a planned query's result comes from.
+    fn query_lineage(query: &Self::Query) -> Result<ColumnLineage>;
 
     /// Runs a planned query.
     async fn run_query(&self, query: Self::Query) -> Result<Rows>;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use datamesh_core::contract::{DataProduct, Table, WriteMode};
 use datamesh_core::decision::Action;
-use datamesh_core::ids::{AttemptId, ProductKey};
+use datamesh_core::ids::{AttemptId, ProductId, ProductKey};
+use datamesh_core::lineage::TableLineage;
 use datamesh_core::ports::{CommitOutcome, CommitRequest, Lease, ProductState, PublishStep, TableCommit, TablePointer};
 use datamesh_core::verdict::{TableReport, Verdict, judge};
 use datamesh_core::watermark::{self, Watermark, WatermarkReport};
@@ -17,6 +18,7 @@ use datamesh_core::{Error, ErrorCode, Name, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::lineage::{newest_major, source_lineage};
 use crate::ports::{CarriedTable, Context, Engine, Progress, Pull, StageInput, StageJob};
 
 /// How long a lease lasts when it is not renewed.
@@ -375,7 +377,32 @@ impl<E: Engine> AuditedPlan<E> {
         }
     }
 
-    fn request(&self, context: &Context, report: &PublishReport, tables: Vec<TableCommit>) -> Result<CommitRequest> {
+    /// Where the columns of the tables that are committed come from.
+    async fn lineage(&self, context: &Context) -> Result<Vec<TableLineage>> {
+        let plan = self.staged.plan();
+        let contract = &plan.request.contract;
+        let catalog = context.registry.catalog().await?;
+        let major = |id: &ProductId| newest_major(&catalog, id);
+        let mut lineage = Vec::new();
+        for settled in &self.settled {
+            let report = E::report(settled);
+            let Some(table) = contract.table(&report.table) else { continue };
+            let Some(input) = plan.request.inputs.get(table.name.as_str()) else { continue };
+            let found = match input {
+                StageInput::Source(source) => source_lineage(table, source, &report.missing_columns, &major),
+            };
+            lineage.push(TableLineage { table: table.name.sql(), lineage: found });
+        }
+        Ok(lineage)
+    }
+
+    fn request(
+        &self,
+        context: &Context,
+        report: &PublishReport,
+        tables: Vec<TableCommit>,
+        lineage: Vec<TableLineage>,
+    ) -> Result<CommitRequest> {
         let authorized = &self.staged.authorized;
         let plan = &authorized.plan;
         Ok(CommitRequest {
@@ -389,6 +416,7 @@ impl<E: Engine> AuditedPlan<E> {
             decision: authorized.decision,
             tables,
             quarantine: self.settled.iter().flat_map(|settled| E::quarantine(settled).to_vec()).collect(),
+            lineage,
             report: serde_json::to_value(report)
                 .map_err(|error| Error::new(ErrorCode::Internal, "the report cannot be written").with_source(error))?,
         })
@@ -412,7 +440,7 @@ impl<E: Engine> AuditedPlan<E> {
                 return Ok((self.report(PublishStatus::WouldReject, None, because.clone()), Commit::DryRun));
             }
             let mut report = self.report(PublishStatus::Rejected, None, because.clone());
-            let request = self.request(context, &report, Vec::new())?;
+            let request = self.request(context, &report, Vec::new(), Vec::new())?;
             recording.store(true, Ordering::SeqCst);
             let publication = context.registry.record_rejection(&request).await?;
             report.publication = Some(publication);
@@ -454,7 +482,7 @@ impl<E: Engine> AuditedPlan<E> {
             });
         }
         let mut report = self.report(PublishStatus::Published, None, Vec::new());
-        let request = self.request(context, &report, commits)?;
+        let request = self.request(context, &report, commits, self.lineage(context).await?)?;
         recording.store(true, Ordering::SeqCst);
         match context.registry.commit(&request, progress.as_ref()).await? {
             CommitOutcome::Committed(publication) => {

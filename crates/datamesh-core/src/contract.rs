@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::datatype::DataType;
 use crate::ids::{Name, ProductId, ProductKey, TableName};
+use crate::lineage::ColumnReference;
 use crate::quality::{MetricRule, RowCondition};
 
 /// Version of the serialised form of [`DataProduct`] that the registry keeps.
@@ -163,6 +164,9 @@ pub struct Column {
     /// How the column is masked for those who may not see it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask: Option<String>,
+    /// Columns of other products that it comes from, where there is no SQL to read that from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<ColumnReference>,
     /// Keys that are declared but not enforced by this version, as written.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub declared: BTreeMap<String, Value>,
@@ -181,6 +185,7 @@ impl Column {
             constraints: Constraints::default(),
             pii: false,
             mask: None,
+            from: Vec::new(),
             declared: BTreeMap::new(),
         }
     }

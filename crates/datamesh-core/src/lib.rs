@@ -9,6 +9,7 @@ pub mod decision;
 pub mod diagnostic;
 pub mod error;
 pub mod ids;
+pub mod lineage;
 pub mod ports;
 pub mod quality;
 pub mod scalar;

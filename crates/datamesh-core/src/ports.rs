@@ -12,6 +12,7 @@ use crate::contract::{DataProduct, WriteMode};
 use crate::decision::DecisionRecord;
 use crate::error::Result;
 use crate::ids::{AttemptId, ProductKey};
+use crate::lineage::{Edge, TableLineage};
 use crate::watermark::Watermark;
 
 /// The steps of a publish, in order. Each is a place where a crash must do no harm: the crash tests walk
@@ -216,6 +217,8 @@ pub struct CommitRequest {
     pub tables: Vec<TableCommit>,
     /// Rows held back.
     pub quarantine: Vec<QuarantineFile>,
+    /// Where the columns of the tables that change come from. Empty for a rejection.
+    pub lineage: Vec<TableLineage>,
     /// The report, as JSON.
     pub report: Value,
 }
@@ -317,6 +320,9 @@ pub trait Registry: Send + Sync {
 
     /// The recorded attempts, newest first.
     async fn publications(&self, product: &ProductKey, limit: u64) -> Result<Vec<Publication>>;
+
+    /// The lineage of every table, as of the publication that last wrote it; with `publication`, of those up to it.
+    async fn lineage(&self, publication: Option<u64>) -> Result<Vec<Edge>>;
 
     /// The quarantine files of one recorded attempt.
     async fn quarantine_files(&self, publication: u64) -> Result<Vec<QuarantineFile>>;

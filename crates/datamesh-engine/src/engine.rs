@@ -25,6 +25,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datamesh_app::ports::{CarriedTable, Engine, PreparedTable, Progress, Rows, StageJob};
 use datamesh_core::contract::DataProduct;
 use datamesh_core::ids::AttemptId;
+use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, TablePointer};
 use datamesh_core::quality::{KeyRule, RowCondition, value_constraints};
 use datamesh_core::secret::{NoSecrets, Redactor, SecretResolver};
@@ -441,6 +442,10 @@ impl Engine for DataEngine {
 
     fn tables(query: &PlannedQuery) -> Vec<String> {
         query.tables.clone()
+    }
+
+    fn query_lineage(query: &PlannedQuery) -> Result<ColumnLineage> {
+        query::lineage(query)
     }
 
     async fn run_query(&self, query: PlannedQuery) -> Result<Rows> {

@@ -9,6 +9,7 @@ mod engine;
 mod error;
 mod files;
 mod keys;
+mod lineage;
 mod quarantine;
 mod query;
 mod scan;

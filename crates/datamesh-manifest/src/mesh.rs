@@ -196,6 +196,7 @@ pub fn load_mesh(root: &Path) -> Result<Mesh> {
             }
         }
     }
+    crate::from::check(&mut mesh)?;
     Ok(mesh)
 }
 

@@ -419,6 +419,7 @@ fn complete_column(document: &mut Document<'_>, node: &Node, name: &str, data_ty
         constraints,
         pii: flag("pii"),
         mask: text(node, "mask"),
+        from: crate::from::read(document, node),
         declared: declared(node, &shape::COLUMN),
         data_type,
     }

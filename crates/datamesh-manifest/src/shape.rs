@@ -226,7 +226,11 @@ pub static COLUMN: Object = Object {
         key("quality", Shape::List(&Shape::Short(&Shape::Text, &QUALITY)), "Metric rules of this column"),
         TAGS,
         declared("classification", Shape::Text, "public, internal, confidential, restricted"),
-        declared("from", TEXTS, "Column lineage where there is no SQL to read"),
+        key(
+            "from",
+            Shape::Either(&Shape::Text, &TEXTS),
+            "Column lineage where there is no SQL to read: columns of other products, `domain/product.table.column`",
+        ),
         declared("renamedFrom", Shape::Text, "The column's former name"),
         declared("default", Shape::Any, "Value of the column in rows written before it was added"),
         declared("references", Shape::Text, "`domain/product.table.column` that must hold each value"),

@@ -4,6 +4,7 @@
 //! paths are texts to it.
 
 mod error;
+mod lineage;
 mod sqlite;
 
 pub use sqlite::SqliteRegistry;

@@ -8,6 +8,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use datamesh_core::contract::DataProduct;
 use datamesh_core::decision::DecisionRecord;
 use datamesh_core::ids::{AttemptId, ProductKey};
+use datamesh_core::lineage::Edge;
 use datamesh_core::ports::{
     CatalogProduct, CommitOutcome, CommitRequest, Lease, ProductState, Publication, PublicationStatus, PublishStep,
     QuarantineFile, Registry, Revision, StepObserver, TablePointer,
@@ -19,7 +20,7 @@ use serde::de::DeserializeOwned;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
 use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
-use crate::error;
+use crate::{error, lineage};
 
 /// How long a writer waits for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -86,17 +87,17 @@ fn from_json<T: DeserializeOwned>(what: &str, text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| error::document(what, error))
 }
 
-fn integer(value: u64) -> Result<i64> {
+pub(crate) fn integer(value: u64) -> Result<i64> {
     i64::try_from(value).map_err(|_| Error::new(ErrorCode::Internal, format!("{value} does not fit the registry")))
 }
 
-fn number(row: &SqliteRow, column: &str) -> Result<u64> {
+pub(crate) fn number(row: &SqliteRow, column: &str) -> Result<u64> {
     let value: i64 = row.try_get(column).map_err(error::query)?;
     u64::try_from(value)
         .map_err(|_| Error::new(ErrorCode::Registry, format!("the registry holds {value} as `{column}`")))
 }
 
-fn text(row: &SqliteRow, column: &str) -> Result<String> {
+pub(crate) fn text(row: &SqliteRow, column: &str) -> Result<String> {
     row.try_get(column).map_err(error::query)
 }
 
@@ -390,6 +391,7 @@ impl Registry for SqliteRegistry {
                 return Ok(CommitOutcome::Conflict);
             }
         }
+        lineage::insert(&mut transaction, &request.product, publication, &request.lineage).await?;
         observer.reached(PublishStep::TransactionWritten);
         transaction.commit().await.map_err(error::query)?;
         Ok(CommitOutcome::Committed(publication))
@@ -439,6 +441,10 @@ impl Registry for SqliteRegistry {
         .await
         .map_err(error::query)?;
         rows.iter().map(read_publication).collect()
+    }
+
+    async fn lineage(&self, publication: Option<u64>) -> Result<Vec<Edge>> {
+        lineage::edges(&self.pool, publication).await
     }
 
     async fn quarantine_files(&self, publication: u64) -> Result<Vec<QuarantineFile>> {

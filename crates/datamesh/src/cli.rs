@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::lineage::{LineageArguments, LineageFormat};
+
 /// A whole data mesh in one binary.
 #[derive(Debug, Parser)]
 #[command(
@@ -37,6 +39,7 @@ impl Cli {
             Command::Maintain(arguments) => arguments.format,
             Command::Query(arguments) => return arguments.format == RowFormat::Json,
             Command::Quarantine(arguments) => return arguments.format == RowFormat::Json,
+            Command::Lineage(arguments) => return arguments.format == LineageFormat::Json,
             Command::Schema | Command::Completions { .. } => return false,
         };
         format == ReportFormat::Json
@@ -76,6 +79,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  datamesh quarantine weather/observations\n  datamesh quarantine observations --table hourly --format csv\n  datamesh quarantine customer-360 --reveal\n\nColumns that are pii or masked are shown as ***; --reveal shows them, and is recorded."
     )]
     Quarantine(QuarantineArguments),
+    /// Show where columns come from and what is made of them, or the lineage of a query
+    #[command(
+        after_help = "Examples:\n  datamesh lineage operations/punctuality\n  datamesh lineage operations/punctuality.flights.delay --up\n  datamesh lineage fleet.registry.aircraft.model --down --direct\n  datamesh lineage weather/observations --format mermaid > lineage.mmd\n  datamesh lineage --sql \"SELECT origin, count(*) FROM weather.observations.hourly GROUP BY origin\"\n\nKinds are OpenLineage's. IDENTITY, TRANSFORMATION and AGGREGATION: the value is made of the input. JOIN, GROUP_BY,\nFILTER, SORT, WINDOW and CONDITIONAL, in brackets: the input decides something. What decides which rows there are\nis listed once a table, as (rows). The lineage is that of the publication that last wrote a table."
+    )]
+    Lineage(LineageArguments),
     /// Remove what crashed publishers left behind, once their leases have expired
     #[command(after_help = "Example:\n  datamesh maintain")]
     Maintain(MaintainArguments),

@@ -25,7 +25,7 @@ use crate::cli::{
 };
 use crate::observer::Observer;
 use crate::output::{self, grouped};
-use crate::{EXIT_REJECTED, check, home};
+use crate::{EXIT_REJECTED, check, home, lineage};
 
 pub(crate) async fn run(cli: Cli) -> Result<u8> {
     let told = cli.mesh.as_deref();
@@ -44,6 +44,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Show(arguments) => run_show(arguments, told).await,
         Command::Publications(arguments) => run_publications(arguments, told).await,
         Command::Quarantine(arguments) => run_quarantine(arguments, told, cli.memory).await,
+        Command::Lineage(arguments) => lineage::run(arguments, told, cli.memory).await,
         Command::Maintain(arguments) => {
             let root = home::find(told)?;
             let report = maintain::maintain(&home::engine(&root, cli.memory)?, &home::context(&root).await?).await?;

@@ -4,6 +4,7 @@ mod check;
 mod cli;
 mod commands;
 mod home;
+mod lineage;
 mod observer;
 mod output;
 mod secrets;

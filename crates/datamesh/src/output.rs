@@ -22,11 +22,11 @@ use crate::cli::RowFormat;
 /// Rows that a table for people shows.
 const MAX_TABLE_ROWS: usize = 1000;
 
-fn colours(terminal: bool) -> bool {
+pub(crate) fn colours(terminal: bool) -> bool {
     terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-fn paint(text: &str, code: &str, on: bool) -> String {
+pub(crate) fn paint(text: &str, code: &str, on: bool) -> String {
     if on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
