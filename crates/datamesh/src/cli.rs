@@ -13,7 +13,7 @@ use crate::lineage::{LineageArguments, LineageFormat};
     name = "datamesh",
     version,
     about = "A whole data mesh in one binary: check, audit, publish and query data products",
-    after_help = "Examples:\n  datamesh check\n  datamesh publish weather/observations\n  datamesh query \"SELECT count(*) FROM weather.observations.hourly\"\n  datamesh quarantine weather/observations\n\nExit codes: 0 done (or a repeat), 1 internal, 2 wrong arguments, 3 rejected by the audit, 4 invalid manifest,\n5 conflict, 6 not found, 7 source unreadable, 8 write failed, 9 invalid query, 10 registry, 11 registry too new,\n12 lease lost, 13 incompatible change, 14 denied, 130 interrupted"
+    after_help = "Examples:\n  datamesh check\n  datamesh publish weather/observations\n  datamesh query \"SELECT count(*) FROM weather.observations.hourly\"\n  datamesh quarantine weather/observations\n\nTables are kept where `warehouse:` in mesh.yaml or DATAMESH_WAREHOUSE says, a folder or s3://bucket/prefix (default: the\nmesh's folder `warehouse`). Object stores take credentials from the usual variables: AWS_ACCESS_KEY_ID,\nAWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, AWS_ALLOW_HTTP; GOOGLE_*; AZURE_*. DATAMESH_TIMEOUT is how long a\nserver may stay silent, in seconds (default: 30).\n\nExit codes: 0 done (or a repeat), 1 internal, 2 wrong arguments, 3 rejected by the audit, 4 invalid manifest,\n5 conflict, 6 not found, 7 source unreadable, 8 write failed, 9 invalid query, 10 registry, 11 registry too new,\n12 lease lost, 13 incompatible change, 14 denied, 130 interrupted"
 )]
 pub(crate) struct Cli {
     /// The mesh directory (default: the nearest folder upwards with a mesh.yaml)

@@ -157,6 +157,7 @@ fn storage_settings() -> impl Iterator<Item = (String, String)> {
     let texts =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     texts.filter(|(name, _)| {
-        ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix)) || name == "DATAMESH_TIMEOUT"
+        ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix))
+            || ["SERVICE_ACCOUNT", "DATAMESH_TIMEOUT"].contains(&name.as_str())
     })
 }

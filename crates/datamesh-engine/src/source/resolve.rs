@@ -7,7 +7,7 @@ use datamesh_app::ports::BoundSource;
 use datamesh_core::contract::SourceFormat;
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_iceberg::Storage;
-use datamesh_iceberg::storage::{StorageReader, shown};
+use datamesh_iceberg::storage::{StorageReader, shown, split};
 
 /// The files of a source, in a stable order.
 #[derive(Clone, Debug)]
@@ -135,6 +135,13 @@ async fn find_remote(storage: &Storage, source: &BoundSource, wanted: &str) -> R
     // A file of a web server is asked for once, when it is read: an address can be good for one request of one kind.
     if wanted.starts_with("http://") || wanted.starts_with("https://") {
         return Ok(vec![(SourcePlace::Remote(wanted.to_owned()), None)]);
+    }
+    let (store, _) = split(wanted)?;
+    if store.contains(['*', '?', '[']) {
+        let message = format!("`{wanted}` has a pattern in its bucket's name");
+        return Err(
+            Error::new(ErrorCode::InvalidArgument, message).with_help("name one bucket; its files may be a pattern")
+        );
     }
     if !wanted.ends_with('/')
         && let Some(size) = storage.size(wanted).await?

@@ -99,6 +99,8 @@ fn each_mistake_has_its_diagnostic() {
         ("type: view\ncolumns: [{name: a, type: int}]", "unsupported-view"),
         ("write: upsert\ncolumns: [{name: a, type: int}]", "unsupported-write"),
         ("columns: []", "no-columns"),
+        ("columns: [{name: a, type: int}]\nsource: https://me:pass@host/a.csv", "literal-secret"),
+        ("columns: [{name: a, type: int}]\nsource: {path: 'https://host/a?sig=b', format: csv}", "literal-secret"),
         ("columns: [{name: a, type: int}, {name: A, type: int}]", "duplicate-column"),
         ("columns: [{name: __a, type: int}]", "invalid-name"),
         ("columns: [{name: a, type: struct}]", "no-columns"),

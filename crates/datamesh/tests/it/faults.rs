@@ -328,6 +328,7 @@ fn a_publish_killed_at_random_moments_commits_once() {
     check(committed + 1);
     expire_leases(&mesh);
     maintain(&mesh);
+    assert!(!mesh.files("").keys().any(|path| path.starts_with(".datamesh/scratch/")), "{:?}", mesh.files(".datamesh"));
     check(committed + 1);
     assert_eq!(mesh.publications(PRODUCT).len() as i64, committed + 1);
 }

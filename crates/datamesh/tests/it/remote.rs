@@ -239,6 +239,7 @@ fn addresses_that_make_no_sense_are_refused() {
     assert!(!outcome.stderr.contains("sesame"), "{outcome}");
     check_unreadable("ftp://example.org/a.csv", &[], 2, &["scheme", "s3://"]);
     check_unreadable("s3://", &[], 2, &["names no bucket"]);
+    check_unreadable("s3://lake-*/a.csv", &[], 2, &["pattern in its bucket's name"]);
 }
 
 /// A server that stumbles is asked again.

@@ -48,13 +48,17 @@ fn noise(id: i64) -> String {
 fn large_files_are_kept_on_an_object_store() {
     on_object_store(|| {
         let mesh = mesh();
-        let ids = (1..=60_000).chain([7, 59_999]);
+        let ids = (1..=120_000).chain([7, 119_999]);
         let report = finish(publish(&mesh, &csv(ids, noise))).expect_code(0).json();
         let table = &report["tables"][0];
-        assert_eq!((table["published"].as_i64(), table["quarantined"].as_i64()), (Some(59_998), Some(4)), "{report:#}");
+        assert_eq!(
+            (table["published"].as_i64(), table["quarantined"].as_i64()),
+            (Some(119_998), Some(4)),
+            "{report:#}"
+        );
         let largest = mesh.warehouse().into_values().max().unwrap();
         assert!(largest > 16 << 20, "{largest} bytes are not in several parts");
-        assert_eq!(mesh.number("SELECT sum(id) AS n FROM sales.orders.orders"), 60_000 * 60_001 / 2 - 7 - 59_999);
+        assert_eq!(mesh.number("SELECT sum(id) AS n FROM sales.orders.orders"), 120_000 * 120_001 / 2 - 7 - 119_999);
         let rows = mesh.run(&["quarantine", ID, "--format", "json"]).expect_code(0).json();
         assert_eq!(rows.as_array().unwrap().len(), 4, "{rows}");
         assert!(
