@@ -4,8 +4,8 @@
 
 mod cli;
 mod faults;
+mod lineage;
 mod remote;
 mod servers;
-mod lineage;
 mod support;
 mod warehouse;
