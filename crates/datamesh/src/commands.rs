@@ -107,8 +107,7 @@ fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTre
         // A query is no part of a web address's file name; an address that ends in `/` or has a pattern is no file.
         let file = if path.starts_with("http") { path.split(['?', '#']).next().unwrap_or(path) } else { path };
         let remote = path.contains("://") && !file.ends_with('/') && !file.contains(['*', '?', '[']);
-        let unnamed = path == "-"
-            || ((remote || Path::new(path).is_file()) && SourceFormat::of_name(file).is_none());
+        let unnamed = path == "-" || ((remote || Path::new(path).is_file()) && SourceFormat::of_name(file).is_none());
         let format = arguments.input_format.map(|format| match format {
             InputFormat::Csv => SourceFormat::Csv,
             InputFormat::Ndjson => SourceFormat::Ndjson,
