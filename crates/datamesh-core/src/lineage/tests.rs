@@ -159,6 +159,8 @@ fn external_datasets_are_named_without_secrets() {
     check("file:///abs/a.csv", "file", "/abs/a.csv");
     check("-", "file", "/dev/stdin");
     check("s3://bucket/a/b.parquet", "s3://bucket", "a/b.parquet");
+    check("s3://bucket/a/?[0-9].csv", "s3://bucket", "a/?[0-9].csv");
+    check("abfss://files@account.dfs.core.windows.net/a.csv", "abfss://files@account.dfs.core.windows.net", "a.csv");
     check("S3://bucket", "s3://bucket", "");
     check("https://me:p@ss@host:8443/a.csv?X-Amz-Signature=secret#part", "https://host:8443", "/a.csv");
     check("postgres://me:secret@db:5432/crm", "postgres://db:5432", "crm");

@@ -4,6 +4,7 @@
 
 mod cli;
 mod faults;
+mod lineage;
 mod remote;
 mod servers;
 mod support;
