@@ -8,5 +8,6 @@ pub mod maintain;
 pub mod ports;
 pub mod publish;
 pub mod read;
+pub mod rollback;
 
 pub use ports::{Clock, Context, Engine, Ids, Progress};

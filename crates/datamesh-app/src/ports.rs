@@ -238,6 +238,31 @@ pub trait Engine: Send + Sync {
     /// `incompatible-change` where it does not.
     fn check_carried(&self, table: &Table, pointer: &TablePointer) -> Result<()>;
 
+    /// Checks that an earlier snapshot's rows have the shape that the contract asks for now. `then` is the table's
+    /// contract at that time.
+    ///
+    /// # Errors
+    /// `incompatible-change` where a required column would be null, `not-found` where the snapshot has expired.
+    async fn check_restore(
+        &self,
+        table: &Table,
+        then: Option<&Table>,
+        pointer: &TablePointer,
+        snapshot: i64,
+    ) -> Result<()>;
+
+    /// Writes the metadata of a commit that brings back an earlier snapshot's files, or leaves the table without any.
+    async fn restore(
+        &self,
+        table: &Table,
+        pointer: &TablePointer,
+        target: Option<i64>,
+        attempt: &AttemptId,
+        now: DateTime<Utc>,
+        snapshot_id: i64,
+        between: &(dyn Fn() + Send + Sync),
+    ) -> Result<PreparedTable>;
+
     /// Every file that any snapshot of a published table references.
     async fn referenced(&self, pointer: &TablePointer) -> Result<HashSet<String>>;
 

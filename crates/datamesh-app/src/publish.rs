@@ -11,7 +11,9 @@ use datamesh_core::contract::{DataProduct, Table, WriteMode};
 use datamesh_core::decision::Action;
 use datamesh_core::ids::{AttemptId, ProductId, ProductKey};
 use datamesh_core::lineage::TableLineage;
-use datamesh_core::ports::{CommitOutcome, CommitRequest, Lease, ProductState, PublishStep, TableCommit, TablePointer};
+use datamesh_core::ports::{
+    CommitOutcome, CommitRequest, Lease, ProductState, PublishStep, QuarantineResolution, TableCommit, TablePointer,
+};
 use datamesh_core::verdict::{TableReport, Verdict, judge};
 use datamesh_core::watermark::{self, Watermark, WatermarkReport};
 use datamesh_core::{Error, ErrorCode, Name, Result};
@@ -22,7 +24,7 @@ use crate::lineage::{newest_major, source_lineage};
 use crate::ports::{CarriedTable, Context, Engine, Progress, Pull, StageInput, StageJob};
 
 /// How long a lease lasts when it is not renewed.
-const LEASE: chrono::Duration = chrono::Duration::hours(1);
+pub(crate) const LEASE: chrono::Duration = chrono::Duration::hours(1);
 /// How often a running publish renews it.
 const RENEWAL: Duration = Duration::from_secs(300);
 /// How often an append is settled anew against a winner before it gives up.
@@ -45,6 +47,8 @@ pub struct PublishRequest {
     pub idempotency_key: Option<String>,
     /// Stop after the verdict and keep nothing.
     pub dry_run: bool,
+    /// Quarantined rows that the inputs are, or take the place of.
+    pub resolves: Vec<QuarantineResolution>,
 }
 
 /// What became of a publish.
@@ -93,6 +97,15 @@ pub struct PublishReport {
     /// How often the audit was repeated because somebody else published in between.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub reaudits: usize,
+    /// The publication whose tables this one brought back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_to: Option<u64>,
+    /// The quarantined rows that were judged again, or replaced by mended ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolves: Vec<QuarantineResolution>,
+    /// What is worth knowing beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 fn is_zero(number: &usize) -> bool {
@@ -329,6 +342,7 @@ fn repeated(table: &Table, repeat_of: Option<u64>, content: String, total_rows: 
         published: 0,
         quarantined: 0,
         total_rows,
+        changes: None,
         bytes_read: 0,
         content,
         limit_percent: table.quarantine.percent,
@@ -374,6 +388,9 @@ impl<E: Engine> AuditedPlan<E> {
             tables: self.tables.clone(),
             carried_forward: plan.carried().into_iter().map(|carried| carried.table).collect(),
             reaudits: self.staged.reaudits,
+            rollback_to: None,
+            resolves: plan.request.resolves.clone(),
+            notes: Vec::new(),
         }
     }
 
@@ -419,6 +436,9 @@ impl<E: Engine> AuditedPlan<E> {
             lineage,
             report: serde_json::to_value(report)
                 .map_err(|error| Error::new(ErrorCode::Internal, "the report cannot be written").with_source(error))?,
+            rollback_to: None,
+            pinned: Vec::new(),
+            resolves: plan.request.resolves.clone(),
         })
     }
 
@@ -553,6 +573,9 @@ async fn repeated_key(authorized: &AuthorizedPlan, context: &Context) -> Result<
         tables: Vec::new(),
         carried_forward: plan.state.tables.iter().map(|pointer| pointer.table.clone()).collect(),
         reaudits: 0,
+        rollback_to: None,
+        resolves: Vec::new(),
+        notes: Vec::new(),
     }))
 }
 
@@ -564,8 +587,17 @@ async fn run<E: Engine>(
     recording: &AtomicBool,
 ) -> Result<(PublishReport, HashSet<String>)> {
     let mut staged = authorized.stage(engine, progress).await?;
+    let mut last: Option<PublishReport> = None;
     loop {
-        let audited = staged.audit(engine, context, progress).await?;
+        let audited = match (staged.audit(engine, context, progress).await, last.take()) {
+            (Ok(audited), _) => audited,
+            // What the winner did does not go together with this attempt: that is an outcome.
+            (Err(error), Some(mut report)) if error.code() == ErrorCode::Conflict => {
+                report.because.push(error.to_string());
+                return Ok((report, HashSet::new()));
+            }
+            (Err(error), _) => return Err(error),
+        };
         let (mut report, commit) = audited.commit(engine, context, progress, recording).await?;
         let mut conflicted = match commit {
             Commit::Committed(keep) | Commit::Rejected(keep) => return Ok((report, keep)),
@@ -623,11 +655,12 @@ async fn run<E: Engine>(
             return Ok((report, HashSet::new()));
         }
         staged = conflicted;
+        last = Some(report);
     }
 }
 
 /// Renews the lease while `work` runs.
-async fn keep_alive<T>(
+pub(crate) async fn keep_alive<T>(
     context: &Context,
     attempt: &AttemptId,
     work: impl Future<Output = Result<T>>,
@@ -654,7 +687,7 @@ async fn keep_alive<T>(
 /// Deletes what the attempt staged and nothing references, then closes the lease.
 ///
 /// Failing here loses nothing: the lease stays, and `maintain` cleans up when it has expired.
-async fn clean<E: Engine>(
+pub(crate) async fn clean<E: Engine>(
     engine: &E,
     context: &Context,
     lease: &Lease,

@@ -5,6 +5,7 @@
 
 mod error;
 mod lineage;
+mod history;
 mod sqlite;
 
 pub use sqlite::SqliteRegistry;

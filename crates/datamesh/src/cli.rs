@@ -36,6 +36,7 @@ impl Cli {
             Command::Publish(arguments) => arguments.format,
             Command::Show(arguments) => arguments.format,
             Command::Publications(arguments) => arguments.format,
+            Command::Rollback(arguments) => arguments.format,
             Command::Maintain(arguments) => arguments.format,
             Command::Query(arguments) => return arguments.format == RowFormat::Json,
             Command::Quarantine(arguments) => return arguments.format == RowFormat::Json,
@@ -74,6 +75,11 @@ pub(crate) enum Command {
     /// List a product's publications and rejected attempts, newest first
     #[command(after_help = "Example:\n  datamesh publications weather/observations")]
     Publications(PublicationsArguments),
+    /// Bring back the tables that an earlier publication served, all at once
+    #[command(
+        after_help = "Examples:\n  datamesh rollback weather/observations --to 12\n  datamesh rollback weather/observations --to 12 --dry-run --format json\n\nA rollback is a publication of its own: it is recorded, and can be rolled back. Only metadata is written. The contract\nstays the newest one; rows that do not fit it (a required column that they do not have) are refused. A table that did not\nexist then is left without rows."
+    )]
+    Rollback(RollbackArguments),
     /// Show quarantined rows with every rule they broke
     #[command(
         after_help = "Examples:\n  datamesh quarantine weather/observations\n  datamesh quarantine observations --table hourly --format csv\n  datamesh quarantine customer-360 --reveal\n\nColumns that are pii or masked are shown as ***; --reveal shows them, and is recorded."
@@ -202,6 +208,21 @@ pub(crate) struct PublicationsArguments {
     /// How many, newest first
     #[arg(long, default_value_t = 20)]
     pub(crate) limit: u64,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArguments {
+    /// domain/product or a product's name
+    pub(crate) product: String,
+    /// The publication whose tables are to serve again
+    #[arg(long, value_name = "PUBLICATION")]
+    pub(crate) to: u64,
+    /// Check and report, but commit nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: ReportFormat,

@@ -42,6 +42,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Publish(arguments) => run_publish(arguments, told, cli.memory).await,
         Command::Query(arguments) => run_query(arguments, told, cli.memory).await,
         Command::Show(arguments) => run_show(arguments, told).await,
+        Command::Rollback(arguments) => crate::rollback::run(arguments, told, cli.memory).await,
         Command::Publications(arguments) => run_publications(arguments, told).await,
         Command::Quarantine(arguments) => run_quarantine(arguments, told, cli.memory).await,
         Command::Lineage(arguments) => lineage::run(arguments, told, cli.memory).await,
@@ -157,6 +158,7 @@ async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: u
         full: arguments.full,
         idempotency_key: arguments.idempotency_key,
         dry_run: arguments.dry_run,
+        resolves: Vec::new(),
     };
     let engine = home::engine(&root, memory)?;
     let context = home::context(&root).await?;
@@ -172,7 +174,7 @@ async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: u
 
 /// Ends at the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once. Listens from the call on, not only
 /// from the first poll.
-fn interrupted() -> Result<impl Future<Output = ()>> {
+pub(crate) fn interrupted() -> Result<impl Future<Output = ()>> {
     let listen = |kind| {
         signal(kind).map_err(|error| Error::new(ErrorCode::Internal, format!("cannot listen for signals: {error}")))
     };
@@ -189,7 +191,7 @@ fn interrupted() -> Result<impl Future<Output = ()>> {
     })
 }
 
-fn exit_code(report: &PublishReport) -> u8 {
+pub(crate) fn exit_code(report: &PublishReport) -> u8 {
     match report.status {
         PublishStatus::Published | PublishStatus::Repeat | PublishStatus::WouldPublish => 0,
         PublishStatus::Rejected | PublishStatus::WouldReject => EXIT_REJECTED,
@@ -378,15 +380,21 @@ async fn run_publications(arguments: PublicationsArguments, told: Option<&Path>)
                     PublicationStatus::Published => "published",
                     PublicationStatus::Rejected => "rejected",
                 };
+                let what = match publication.report["rollbackTo"].as_u64() {
+                    Some(target) => format!("back to publication {target}"),
+                    None => format!(
+                        "in {} = published {} + quarantined {}",
+                        grouped(rows_in),
+                        grouped(published),
+                        grouped(quarantined)
+                    ),
+                };
                 text.push_str(&format!(
-                    "{:>5}  {status:9}  {}  {}  {}  in {} = published {} + quarantined {}\n",
+                    "{:>5}  {status:9}  {}  {}  {}  {what}\n",
                     publication.number,
                     publication.at.format("%Y-%m-%d %H:%M:%S"),
                     publication.version,
                     publication.principal,
-                    grouped(rows_in),
-                    grouped(published),
-                    grouped(quarantined)
                 ));
                 for because in publication.report["because"].as_array().into_iter().flatten().filter_map(Value::as_str)
                 {

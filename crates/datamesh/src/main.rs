@@ -8,6 +8,7 @@ mod lineage;
 mod observer;
 mod output;
 mod secrets;
+mod rollback;
 
 use std::process::ExitCode;
 
