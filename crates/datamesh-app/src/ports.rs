@@ -108,7 +108,7 @@ pub struct BoundIceberg {
 }
 
 /// Where the rows of one table's pass come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StageInput {
     /// Files outside the mesh.
     Source(BoundSource),
@@ -116,6 +116,8 @@ pub enum StageInput {
     Database(BoundDatabase),
     /// An Iceberg table outside the mesh.
     Iceberg(BoundIceberg),
+    /// Rows that were held back before.
+    Quarantine(QuarantineInput),
 }
 
 impl StageInput {
@@ -124,8 +126,16 @@ impl StageInput {
         match self {
             Self::Source(source) => source.pulled,
             Self::Database(_) | Self::Iceberg(_) => true,
+            Self::Quarantine(_) => false,
         }
     }
+}
+
+/// Quarantine files to read, each with the publication that held its rows back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QuarantineInput {
+    /// The files.
+    pub files: Vec<(u64, QuarantineFile)>,
 }
 
 /// An incremental pull.

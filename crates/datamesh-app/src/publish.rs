@@ -181,6 +181,15 @@ impl Plan {
         Ok(Some(Pull { column: column.clone(), after: start.map(|kept| kept.value) }))
     }
 
+    fn is_retry(&self) -> bool {
+        !self.request.resolves.is_empty()
+    }
+
+    /// The table as its rows are judged and written.
+    fn judged(&self, table: &Table) -> Table {
+        if self.is_retry() { crate::retry::retried(table) } else { table.clone() }
+    }
+
     fn carried(&self) -> Vec<CarriedTable> {
         let tables = self.request.contract.tables.iter();
         let untouched = tables.filter(|table| !self.request.inputs.contains_key(table.name.as_str()));
@@ -237,8 +246,8 @@ impl AuthorizedPlan {
         for (table, input) in self.plan.inputs() {
             let job = StageJob {
                 product: self.plan.key.clone(),
-                table: table.clone(),
                 pull: self.plan.pull(table, input)?,
+                table: self.plan.judged(table),
                 input: input.clone(),
                 base: self.plan.state.table(&table.name.sql()).cloned(),
                 attempt: self.attempt.clone(),
@@ -328,7 +337,13 @@ impl<E: Engine> StagedPlan<E> {
             .into_iter()
             .filter_map(|report| report.or_else(|| fresh.next().map(|settled| E::report(settled).clone())))
             .collect();
-        let verdict = judge(&tables);
+        let mut verdict = judge(&tables);
+        if plan.is_retry()
+            && verdict == Verdict::PublishWithQuarantine
+            && tables.iter().all(|table| table.published == 0)
+        {
+            verdict = Verdict::Reject(vec!["not one row passed: each broke a rule again".to_owned()]);
+        }
         progress.reached(PublishStep::Judged);
         Ok(AuditedPlan { staged: self, settled, tables, repeats, verdict })
     }
@@ -405,12 +420,20 @@ impl<E: Engine> AuditedPlan<E> {
             let report = E::report(settled);
             let Some(table) = contract.table(&report.table) else { continue };
             let Some(input) = plan.request.inputs.get(table.name.as_str()) else { continue };
-            let found = match input {
-                StageInput::Source(source) => source_lineage(table, source, &report.missing_columns, &major),
-            };
+            let found = source_lineage(table, input, &report.missing_columns, &major);
             lineage.push(TableLineage { table: table.name.sql(), lineage: found });
         }
         Ok(lineage)
+    }
+
+    /// The content that the table's pointer names. A retry adds to a publication: that one's source stays a repeat.
+    fn content(&self, table: &str, report: &TableReport) -> String {
+        let plan = self.staged.plan();
+        let own = plan.request.contract.table(table).map(|table| table.write);
+        match plan.state.table(table) {
+            Some(pointer) if plan.is_retry() && own != Some(WriteMode::Append) => pointer.content.clone(),
+            _ => report.content.clone(),
+        }
     }
 
     fn request(
@@ -486,11 +509,10 @@ impl<E: Engine> AuditedPlan<E> {
             commits.push(TableCommit {
                 write: report.write,
                 expected: self.staged.plan().state.table(&name).map(|pointer| pointer.metadata_location.clone()),
-                table: name,
                 metadata_location: prepared.metadata_location,
                 metadata: prepared.metadata,
                 snapshot_id: prepared.snapshot_id,
-                content: report.content.clone(),
+                content: self.content(&name, report),
                 rows_in: report.rows_in,
                 published: report.published,
                 quarantined: report.quarantined,
@@ -499,6 +521,7 @@ impl<E: Engine> AuditedPlan<E> {
                     .watermark
                     .as_ref()
                     .and_then(|pull| Some(Watermark { column: pull.column.clone(), value: pull.last.clone()? })),
+                table: name,
             });
         }
         let mut report = self.report(PublishStatus::Published, None, Vec::new());

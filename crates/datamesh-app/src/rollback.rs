@@ -193,6 +193,7 @@ fn report_table(back: &TableBack) -> TableReport {
         missing_columns: Vec::new(),
         missing_required: Vec::new(),
         repeat_of: None,
+        watermark: None,
     }
 }
 
@@ -280,6 +281,7 @@ async fn run<E: Engine>(
             published: 0,
             quarantined: 0,
             total_rows: prepared.total_rows,
+            watermark: None,
         });
     }
     // What stays must still be what it was then, and no table may have come.
@@ -303,6 +305,7 @@ async fn run<E: Engine>(
         decision,
         tables: commits,
         quarantine: Vec::new(),
+        lineage: Vec::new(),
         report: serde_json::to_value(&report)
             .map_err(|error| Error::new(ErrorCode::Internal, "the report cannot be written").with_source(error))?,
         rollback_to: Some(plan.target.number),

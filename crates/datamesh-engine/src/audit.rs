@@ -23,7 +23,7 @@ use datamesh_quality::{MetricPlan, MetricStates, RowCheck};
 use crate::error::arrow;
 use crate::keys::{Area, KeyEntry, KeyReader, KeyRuns, Place};
 use crate::quarantine;
-use crate::source::{Hidden, WatermarkPlan};
+use crate::source::{Hidden, RawFields, WatermarkPlan};
 use crate::writer::{Part, PartWriter};
 
 /// Prefix of the hidden columns that hold transformed partition values.
@@ -44,6 +44,8 @@ pub(crate) struct AuditPlan {
     pub(crate) quarantine_schema: SchemaRef,
     /// Names of the source files, by index.
     pub(crate) files: Vec<String>,
+    /// How the raw texts of the source files are read.
+    pub(crate) raw_fields: Arc<RawFields>,
     pub(crate) checks: Vec<RowCheck>,
     pub(crate) conditions: Vec<(RowCondition, Arc<dyn PhysicalExpr>)>,
     /// Which rows delete published ones, with upsert.
@@ -358,6 +360,8 @@ impl PartitionAudit {
             return Err(Error::new(ErrorCode::Internal, "no quarantine file is open"));
         };
         let (mut files, mut positions, mut reasons, mut indices) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut fields = Vec::new();
+        let raw = batch.column(width);
         for (next, row) in (writer.rows()..).zip(bad.set_indices()) {
             let file = plan.files.get(file_index.value(row) as usize).cloned();
             let why = found.reasons(&plan, columns, row);
@@ -371,6 +375,7 @@ impl PartitionAudit {
                 count(&mut self.result.reasons, reason, sample);
             }
             files.push(file);
+            fields.push(raw.is_valid(row).then(|| plan.raw_fields.get(file_index.value(row))).flatten());
             positions.push(Some(position.value(row)));
             reasons.push(why);
             indices.push(row as u32);
@@ -381,8 +386,15 @@ impl PartitionAudit {
         let indices = datafusion::arrow::array::UInt32Array::from(indices);
         let mut values = take_arrays(columns.columns(), &indices, None).map_err(arrow)?;
         let raw = take_arrays(&batch.columns()[width..=width], &indices, None).map_err(arrow)?.pop();
-        let out =
-            quarantine::batch(&plan.quarantine_schema, std::mem::take(&mut values), raw, &files, &positions, &reasons)?;
+        let out = quarantine::batch(
+            &plan.quarantine_schema,
+            std::mem::take(&mut values),
+            raw,
+            &files,
+            &positions,
+            &fields,
+            &reasons,
+        )?;
         writer.write(&out)
     }
 

@@ -44,7 +44,7 @@ use crate::keys::KeyReader;
 use crate::query::{self, PlannedQuery};
 use crate::scan;
 use crate::settle::{SettledTable, StagedTable, settle};
-use crate::source::{MissingRequired, OpenSource, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan};
+use crate::source::{MissingRequired, OpenSource, RawFields, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan};
 use crate::stores::Stores;
 use crate::{candidate, quarantine, stage};
 
@@ -158,7 +158,13 @@ impl DataEngine {
         compiled.filter_map(|(rule, compiled)| Some((rule.name.clone(), compiled.err()?))).collect()
     }
 
-    fn audit_plan(&self, job: &StageJob, draft: &TableDraft, files: Vec<String>) -> Result<AuditPlan> {
+    fn audit_plan(
+        &self,
+        job: &StageJob,
+        draft: &TableDraft,
+        files: Vec<String>,
+        raw_fields: Arc<RawFields>,
+    ) -> Result<AuditPlan> {
         let broken = |why: String| Error::new(ErrorCode::InvalidManifest, format!("table `{}`: {why}", job.table.name));
         let schema = draft.arrow_schema().clone();
         let context = self.context();
@@ -188,6 +194,7 @@ impl DataEngine {
             quarantine_schema: quarantine::schema(&schema),
             schema,
             files,
+            raw_fields,
             table: job.table.clone(),
             watermark: None,
             next_file: AtomicU32::new(0),
@@ -209,14 +216,14 @@ impl DataEngine {
         let draft = Arc::new(TableDraft::new(&job.table, &location, base)?);
         let context = self.context();
         let source = OpenSource::open(&job, self.secrets.as_ref(), redactor, &self.options.storage, &context).await?;
-        let mut audit = self.audit_plan(&job, &draft, source.names.clone())?;
+        let facts = Arc::new(SourceFacts::new(job.table.name.as_str(), source.total, progress));
+        let mut audit = self.audit_plan(&job, &draft, source.names.clone(), facts.raw_fields().clone())?;
         let watermark = job.pull.as_ref().map(|pull| WatermarkPlan::new(&job.table, draft.arrow_schema(), pull));
         audit.watermark = watermark.transpose()?.map(Arc::new);
         let audit = Arc::new(audit);
         for folder in [&audit.data_folder, &audit.quarantine_folder] {
             self.options.storage.make_folder(folder)?;
         }
-        let facts = Arc::new(SourceFacts::new(job.table.name.as_str(), source.total, progress));
         let layout = Arc::new(TableLayout {
             table: job.table.clone(),
             schema: draft.arrow_schema().clone(),

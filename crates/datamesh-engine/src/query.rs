@@ -66,11 +66,7 @@ impl SchemaProvider for ProductSchema {
 }
 
 /// Registers every product of the catalog: `product_v1`, and the bare name for the newest active major, else the newest draft.
-fn register(
-    context: &SessionContext,
-    storage: &Storage,
-    catalog: &[CatalogProduct],
-) -> Result<Registered> {
+fn register(context: &SessionContext, storage: &Storage, catalog: &[CatalogProduct]) -> Result<Registered> {
     let used: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     let mut names = SchemaNames::new();
     let mut domains: BTreeMap<&str, Arc<MemoryCatalogProvider>> = BTreeMap::new();

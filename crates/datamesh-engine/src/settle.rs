@@ -356,7 +356,7 @@ impl Rewrite<'_> {
         let nowhere = vec![None; reasons.len()];
         let unknown = vec![None; reasons.len()];
         let schema = &self.audit.quarantine_schema;
-        let out = quarantine::batch(schema, moved.columns().to_vec(), None, &nowhere, &unknown, &reasons)?;
+        let out = quarantine::batch(schema, moved.columns().to_vec(), None, &nowhere, &unknown, &nowhere, &reasons)?;
         if self.moved.is_none() {
             let (id, url) = self.audit.new_quarantine_file();
             self.moved = Some((id, self.audit.create(&url, schema)?));

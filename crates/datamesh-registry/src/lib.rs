@@ -4,8 +4,8 @@
 //! paths are texts to it.
 
 mod error;
-mod lineage;
 mod history;
+mod lineage;
 mod sqlite;
 
 pub use sqlite::SqliteRegistry;

@@ -12,7 +12,7 @@ use datamesh_app::read::{self, QuarantineRequest, find_product, serving};
 use datamesh_app::{Progress, maintain};
 use datamesh_core::contract::{CsvOptions, DataProduct, FileSource, SourceFormat, SourceSpec};
 use datamesh_core::decision::Action;
-use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus};
+use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus, QuarantineResolution};
 use datamesh_core::secret::escape;
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_manifest::{LoadedProduct, load_mesh, load_product, mesh::find};
@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{
-    Cli, Command, InputFormat, PublicationsArguments, PublishArguments, QuarantineArguments, QueryArguments,
-    ReportFormat, RowFormat, ShowArguments,
+    Cli, Command, InputFormat, PublicationsArguments, PublishArguments, QuarantineArguments, QuarantineCommand,
+    QueryArguments, ReportFormat, RowFormat, ShowArguments,
 };
 use crate::observer::Observer;
 use crate::output::{self, grouped};
@@ -44,7 +44,10 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Show(arguments) => run_show(arguments, told).await,
         Command::Rollback(arguments) => crate::rollback::run(arguments, told, cli.memory).await,
         Command::Publications(arguments) => run_publications(arguments, told).await,
-        Command::Quarantine(arguments) => run_quarantine(arguments, told, cli.memory).await,
+        Command::Quarantine(arguments) => match arguments.command {
+            Some(QuarantineCommand::Retry(arguments)) => crate::retry::run(arguments, told, cli.memory).await,
+            None => run_quarantine(arguments, told, cli.memory).await,
+        },
         Command::Lineage(arguments) => lineage::run(arguments, told, cli.memory).await,
         Command::Maintain(arguments) => {
             let root = home::find(told)?;
@@ -63,7 +66,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
 }
 
 /// The product that `wanted` means, from the mesh's manifests.
-fn find_manifest(root: &Path, wanted: &str) -> Result<LoadedProduct> {
+pub(crate) fn find_manifest(root: &Path, wanted: &str) -> Result<LoadedProduct> {
     let path = Path::new(wanted);
     let by_path = path.is_file() || path.join("product.yaml").is_file();
     let mesh = if by_path { load_product(path)? } else { load_mesh(root)? };
@@ -108,8 +111,7 @@ fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTre
         // A query is no part of a web address's file name; an address that ends in `/` or has a pattern is no file.
         let file = if path.starts_with("http") { path.split(['?', '#']).next().unwrap_or(path) } else { path };
         let remote = path.contains("://") && !file.ends_with('/') && !file.contains(['*', '?', '[']);
-        let unnamed = path == "-"
-            || ((remote || Path::new(path).is_file()) && SourceFormat::of_name(file).is_none());
+        let unnamed = path == "-" || ((remote || Path::new(path).is_file()) && SourceFormat::of_name(file).is_none());
         let format = arguments.input_format.map(|format| match format {
             InputFormat::Csv => SourceFormat::Csv,
             InputFormat::Ndjson => SourceFormat::Ndjson,
@@ -422,13 +424,14 @@ async fn run_quarantine(arguments: QuarantineArguments, told: Option<&Path>, mem
     let root = home::find(told)?;
     let engine = home::engine(&root, memory)?;
     let context = home::context(&root).await?;
-    let contract = find_product_or_attempt(&context, &root, &arguments.product).await?;
+    let contract = find_product_or_attempt(&context, &root, arguments.product.as_deref().unwrap_or_default()).await?;
     let request = QuarantineRequest {
         publication: arguments.publication,
         table: arguments.table.clone(),
         reveal: arguments.reveal,
     };
     let (publication, tables) = read::quarantine(&engine, &context, &contract, &request).await?;
+    let settled = context.registry.quarantine_resolutions(&contract.key()).await?;
     if tables.is_empty() {
         if arguments.format == RowFormat::Table {
             output::print(&format!("attempt {} of {} has no quarantined rows\n", publication.number, contract.id));
@@ -447,7 +450,14 @@ async fn run_quarantine(arguments: QuarantineArguments, told: Option<&Path>, mem
     }
     for (name, rows) in tables {
         if arguments.format == RowFormat::Table && arguments.out.is_none() {
-            output::print(&format!("{} attempt {}, table {name}\n", contract.id, publication.number));
+            let is_own = |done: &&QuarantineResolution| {
+                done.publication == publication.number
+                    && contract.table(&done.table).is_some_and(|table| table.name.as_str() == name)
+            };
+            let settled = settled.iter().find(is_own).map_or_else(String::new, |done| {
+                format!(", {} by publication {}", done.how.as_str(), done.resolved_by.unwrap_or_default())
+            });
+            output::print(&format!("{} attempt {}, table {name}{settled}\n", contract.id, publication.number));
         }
         output::write_rows(rows, arguments.format, arguments.out.as_deref()).await?;
     }

@@ -7,8 +7,9 @@ mod home;
 mod lineage;
 mod observer;
 mod output;
-mod secrets;
+mod retry;
 mod rollback;
+mod secrets;
 
 use std::process::ExitCode;
 

@@ -191,6 +191,14 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
     if let Some(target) = report.rollback_to {
         text.push_str(&format!("  back to what publication {target} served\n"));
     }
+    for settled in &report.resolves {
+        text.push_str(&format!(
+            "  {}: quarantined rows of publication {}, {}\n",
+            settled.table,
+            settled.publication,
+            settled.how.as_str()
+        ));
+    }
     for table in &report.tables {
         if report.rollback_to.is_some() {
             text.push_str(&format!("  {}: {} rows\n", table.table, grouped(table.total_rows)));
