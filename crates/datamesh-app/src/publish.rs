@@ -640,6 +640,20 @@ async fn run<E: Engine>(
             report.publication = Some(publication);
             return Ok((report, HashSet::new()));
         }
+        if plan.is_retry() {
+            let settled = context.registry.quarantine_resolutions(&plan.key).await?;
+            let own = |done: &QuarantineResolution| {
+                plan.request.resolves.iter().any(|own| own.publication == done.publication && own.table == done.table)
+            };
+            if let Some(done) = settled.into_iter().find(own) {
+                report.because.push(format!(
+                    "table `{}`: publication {} settled the same quarantined rows while this attempt ran",
+                    done.table,
+                    done.resolved_by.unwrap_or_default()
+                ));
+                return Ok((report, HashSet::new()));
+            }
+        }
         let newest = plan.state.revision.as_ref();
         if newest != revision.as_ref() && newest.is_some_and(|newest| newest.contract != plan.request.contract) {
             report.because.push("somebody else published under another contract while this attempt ran".to_owned());

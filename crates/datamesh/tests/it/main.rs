@@ -6,5 +6,6 @@ mod cli;
 mod faults;
 mod remote;
 mod servers;
+mod modes;
 mod support;
 mod warehouse;
