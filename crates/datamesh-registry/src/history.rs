@@ -1,7 +1,10 @@
 //! What publications served, which of them were rolled back, and which quarantined rows were published since.
 
+use std::collections::BTreeMap;
+
 use datamesh_core::ids::ProductKey;
 use datamesh_core::ports::{CommitRequest, QuarantineResolution, ResolutionKind, Rollback, ServedTable};
+use datamesh_core::watermark::Watermark;
 use datamesh_core::{Error, ErrorCode, Result};
 use sqlx::{Row, SqliteConnection};
 
@@ -56,6 +59,34 @@ pub(crate) async fn rollbacks(connection: &mut SqliteConnection, product: &Produ
     rows.iter()
         .map(|row| Ok(Rollback { publication: number(row, "publication")?, target: number(row, "target")? }))
         .collect()
+}
+
+/// How far the pulls of each table have come whose rows no rollback has taken out.
+pub(crate) async fn watermarks(
+    connection: &mut SqliteConnection,
+    product: &ProductKey,
+    rollbacks: &[Rollback],
+) -> Result<BTreeMap<String, Watermark>> {
+    let rows = sqlx::query(
+        "SELECT w.* FROM watermarks w JOIN publications p ON p.number = w.publication
+         WHERE p.domain = ? AND p.product = ? AND p.major = ?",
+    )
+    .bind(&product.domain)
+    .bind(&product.product)
+    .bind(integer(product.major)?)
+    .fetch_all(connection)
+    .await
+    .map_err(error::query)?;
+    let mut by_table: BTreeMap<String, BTreeMap<u64, Watermark>> = BTreeMap::new();
+    for row in &rows {
+        let watermark = Watermark { column: text(row, "column_name")?, value: text(row, "value")? };
+        by_table.entry(text(row, "table_name")?).or_default().insert(number(row, "publication")?, watermark);
+    }
+    let newest = |mut pulls: BTreeMap<u64, Watermark>| {
+        let numbers: Vec<u64> = pulls.keys().copied().collect();
+        pulls.remove(&newest_effective(&numbers, rollbacks)?)
+    };
+    Ok(by_table.into_iter().filter_map(|(table, pulls)| Some((table, newest(pulls)?))).collect())
 }
 
 /// The quarantined rows of a product that were published, or judged again, since.

@@ -501,6 +501,10 @@ async fn watermarks(
     connection: &mut SqliteConnection,
     product: &ProductKey,
 ) -> Result<std::collections::BTreeMap<String, Watermark>> {
+    let rollbacks = history::rollbacks(connection, product).await?;
+    if !rollbacks.is_empty() {
+        return history::watermarks(connection, product, &rollbacks).await;
+    }
     let rows = sqlx::query(
         "SELECT w.table_name, w.column_name, w.value FROM watermarks w JOIN publications p ON p.number = w.publication
          WHERE p.domain = ? AND p.product = ? AND p.major = ? AND w.publication = (SELECT max(n.publication)

@@ -4,8 +4,8 @@
 
 mod cli;
 mod faults;
+mod modes;
 mod remote;
 mod servers;
-mod modes;
 mod support;
 mod warehouse;

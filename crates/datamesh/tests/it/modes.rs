@@ -134,7 +134,7 @@ fn an_upsert_killed_at_any_step_is_applied_once() {
     let round = std::cell::Cell::new(0);
     // Every round updates some rows, deletes one that the round before added, and adds one; one row is bad.
     let rows = |round: i64| {
-        csv(&[(round % 50 + 1, 2000 + round), (1000 + round, 7), (999 + round, 0), (2, -5), (3, 2000 + round)])
+        csv(&[(round % 40 + 10, 2000 + round), (1000 + round, 7), (999 + round, 0), (2, -5), (3, 2000 + round)])
     };
     let steps = check_kills(
         &mesh,
