@@ -8,5 +8,7 @@ pub mod maintain;
 pub mod ports;
 pub mod publish;
 pub mod read;
+pub mod retry;
+pub mod rollback;
 
 pub use ports::{Clock, Context, Engine, Ids, Progress};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use datamesh_core::contract::{DataProduct, Table};
+use datamesh_core::contract::{DataProduct, DatabaseRows, Table};
 use datamesh_core::decision::Action;
 use datamesh_core::ids::{ProductId, ProductKey};
 use datamesh_core::lineage::{
@@ -13,7 +13,7 @@ use datamesh_core::ports::{CatalogProduct, PublicationStatus};
 use datamesh_core::{Column, DataType, Error, ErrorCode, Result};
 use serde_json::json;
 
-use crate::ports::{BoundSource, Context, Engine};
+use crate::ports::{BoundDatabase, Context, Engine, StageInput};
 use crate::read::find_product;
 
 /// The lineage of a table that is read from outside the mesh: each column is the source's column of its name, and comes
@@ -21,11 +21,11 @@ use crate::read::find_product;
 /// a product is meant.
 pub fn source_lineage(
     table: &Table,
-    source: &BoundSource,
+    input: &StageInput,
     missing: &[String],
     major: &dyn Fn(&ProductId) -> u64,
 ) -> ColumnLineage {
-    let datasets: BTreeSet<Dataset> = source.paths.iter().map(|path| external_dataset(path, &source.folder)).collect();
+    let datasets = external_datasets(input);
     let mut lineage = ColumnLineage { reads: datasets.clone(), ..ColumnLineage::default() };
     for column in &table.columns {
         let field = FieldPath::column(&column.name);
@@ -39,6 +39,33 @@ pub fn source_lineage(
         declared(column, &field, major, &mut lineage);
     }
     lineage
+}
+
+/// What an input reads, under names without secrets. A reference to a secret stays a reference.
+fn external_datasets(input: &StageInput) -> BTreeSet<Dataset> {
+    match input {
+        StageInput::Source(source) => source.paths.iter().map(|path| external_dataset(path, &source.folder)).collect(),
+        // The rows were read by an earlier publication, which has their lineage.
+        StageInput::Quarantine(_) => BTreeSet::new(),
+        StageInput::Iceberg(table) => BTreeSet::from([external_dataset(&table.spec.iceberg, &table.folder)]),
+        StageInput::Database(BoundDatabase { spec, folder }) => {
+            let rows = match &spec.rows {
+                DatabaseRows::Table(table) => table.clone(),
+                DatabaseRows::Query(query) => query.clone(),
+            };
+            let location = spec.database.strip_prefix("sqlite:").map(|path| path.trim_start_matches("//"));
+            let (namespace, name) = match location {
+                Some(path) => ("sqlite".to_owned(), external_dataset(path, folder).to_string()),
+                None if spec.database.starts_with("${") => (spec.database.clone(), String::new()),
+                None => match external_dataset(&spec.database, folder) {
+                    Dataset::External { namespace, name } => (namespace, name),
+                    other => (other.to_string(), String::new()),
+                },
+            };
+            let name = if name.is_empty() { rows } else { format!("{name}.{rows}") };
+            BTreeSet::from([Dataset::External { namespace, name }])
+        }
+    }
 }
 
 /// The newest registered major version of a product; the first where none is registered yet.

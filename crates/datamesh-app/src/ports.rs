@@ -108,7 +108,7 @@ pub struct BoundIceberg {
 }
 
 /// Where the rows of one table's pass come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StageInput {
     /// Files outside the mesh.
     Source(BoundSource),
@@ -116,6 +116,8 @@ pub enum StageInput {
     Database(BoundDatabase),
     /// An Iceberg table outside the mesh.
     Iceberg(BoundIceberg),
+    /// Rows that were held back before.
+    Quarantine(QuarantineInput),
 }
 
 impl StageInput {
@@ -124,8 +126,16 @@ impl StageInput {
         match self {
             Self::Source(source) => source.pulled,
             Self::Database(_) | Self::Iceberg(_) => true,
+            Self::Quarantine(_) => false,
         }
     }
+}
+
+/// Quarantine files to read, each with the publication that held its rows back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QuarantineInput {
+    /// The files.
+    pub files: Vec<(u64, QuarantineFile)>,
 }
 
 /// An incremental pull.
@@ -237,6 +247,31 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// `incompatible-change` where it does not.
     fn check_carried(&self, table: &Table, pointer: &TablePointer) -> Result<()>;
+
+    /// Checks that an earlier snapshot's rows have the shape that the contract asks for now. `then` is the table's
+    /// contract at that time.
+    ///
+    /// # Errors
+    /// `incompatible-change` where a required column would be null, `not-found` where the snapshot has expired.
+    async fn check_restore(
+        &self,
+        table: &Table,
+        then: Option<&Table>,
+        pointer: &TablePointer,
+        snapshot: i64,
+    ) -> Result<()>;
+
+    /// Writes the metadata of a commit that brings back an earlier snapshot's files, or leaves the table without any.
+    async fn restore(
+        &self,
+        table: &Table,
+        pointer: &TablePointer,
+        target: Option<i64>,
+        attempt: &AttemptId,
+        now: DateTime<Utc>,
+        snapshot_id: i64,
+        between: &(dyn Fn() + Send + Sync),
+    ) -> Result<PreparedTable>;
 
     /// Every file that any snapshot of a published table references.
     async fn referenced(&self, pointer: &TablePointer) -> Result<HashSet<String>>;

@@ -11,7 +11,9 @@ use datamesh_core::contract::{DataProduct, Table, WriteMode};
 use datamesh_core::decision::Action;
 use datamesh_core::ids::{AttemptId, ProductId, ProductKey};
 use datamesh_core::lineage::TableLineage;
-use datamesh_core::ports::{CommitOutcome, CommitRequest, Lease, ProductState, PublishStep, TableCommit, TablePointer};
+use datamesh_core::ports::{
+    CommitOutcome, CommitRequest, Lease, ProductState, PublishStep, QuarantineResolution, TableCommit, TablePointer,
+};
 use datamesh_core::verdict::{TableReport, Verdict, judge};
 use datamesh_core::watermark::{self, Watermark, WatermarkReport};
 use datamesh_core::{Error, ErrorCode, Name, Result};
@@ -22,7 +24,7 @@ use crate::lineage::{newest_major, source_lineage};
 use crate::ports::{CarriedTable, Context, Engine, Progress, Pull, StageInput, StageJob};
 
 /// How long a lease lasts when it is not renewed.
-const LEASE: chrono::Duration = chrono::Duration::hours(1);
+pub(crate) const LEASE: chrono::Duration = chrono::Duration::hours(1);
 /// How often a running publish renews it.
 const RENEWAL: Duration = Duration::from_secs(300);
 /// How often an append is settled anew against a winner before it gives up.
@@ -45,6 +47,8 @@ pub struct PublishRequest {
     pub idempotency_key: Option<String>,
     /// Stop after the verdict and keep nothing.
     pub dry_run: bool,
+    /// Quarantined rows that the inputs are, or take the place of.
+    pub resolves: Vec<QuarantineResolution>,
 }
 
 /// What became of a publish.
@@ -93,6 +97,15 @@ pub struct PublishReport {
     /// How often the audit was repeated because somebody else published in between.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub reaudits: usize,
+    /// The publication whose tables this one brought back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_to: Option<u64>,
+    /// The quarantined rows that were judged again, or replaced by mended ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolves: Vec<QuarantineResolution>,
+    /// What is worth knowing beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 fn is_zero(number: &usize) -> bool {
@@ -168,6 +181,15 @@ impl Plan {
         Ok(Some(Pull { column: column.clone(), after: start.map(|kept| kept.value) }))
     }
 
+    fn is_retry(&self) -> bool {
+        !self.request.resolves.is_empty()
+    }
+
+    /// The table as its rows are judged and written.
+    fn judged(&self, table: &Table) -> Table {
+        if self.is_retry() { crate::retry::retried(table) } else { table.clone() }
+    }
+
     fn carried(&self) -> Vec<CarriedTable> {
         let tables = self.request.contract.tables.iter();
         let untouched = tables.filter(|table| !self.request.inputs.contains_key(table.name.as_str()));
@@ -224,8 +246,8 @@ impl AuthorizedPlan {
         for (table, input) in self.plan.inputs() {
             let job = StageJob {
                 product: self.plan.key.clone(),
-                table: table.clone(),
                 pull: self.plan.pull(table, input)?,
+                table: self.plan.judged(table),
                 input: input.clone(),
                 base: self.plan.state.table(&table.name.sql()).cloned(),
                 attempt: self.attempt.clone(),
@@ -315,7 +337,13 @@ impl<E: Engine> StagedPlan<E> {
             .into_iter()
             .filter_map(|report| report.or_else(|| fresh.next().map(|settled| E::report(settled).clone())))
             .collect();
-        let verdict = judge(&tables);
+        let mut verdict = judge(&tables);
+        if plan.is_retry()
+            && verdict == Verdict::PublishWithQuarantine
+            && tables.iter().all(|table| table.published == 0)
+        {
+            verdict = Verdict::Reject(vec!["not one row passed: each broke a rule again".to_owned()]);
+        }
         progress.reached(PublishStep::Judged);
         Ok(AuditedPlan { staged: self, settled, tables, repeats, verdict })
     }
@@ -329,6 +357,7 @@ fn repeated(table: &Table, repeat_of: Option<u64>, content: String, total_rows: 
         published: 0,
         quarantined: 0,
         total_rows,
+        changes: None,
         bytes_read: 0,
         content,
         limit_percent: table.quarantine.percent,
@@ -374,6 +403,9 @@ impl<E: Engine> AuditedPlan<E> {
             tables: self.tables.clone(),
             carried_forward: plan.carried().into_iter().map(|carried| carried.table).collect(),
             reaudits: self.staged.reaudits,
+            rollback_to: None,
+            resolves: plan.request.resolves.clone(),
+            notes: Vec::new(),
         }
     }
 
@@ -388,12 +420,20 @@ impl<E: Engine> AuditedPlan<E> {
             let report = E::report(settled);
             let Some(table) = contract.table(&report.table) else { continue };
             let Some(input) = plan.request.inputs.get(table.name.as_str()) else { continue };
-            let found = match input {
-                StageInput::Source(source) => source_lineage(table, source, &report.missing_columns, &major),
-            };
+            let found = source_lineage(table, input, &report.missing_columns, &major);
             lineage.push(TableLineage { table: table.name.sql(), lineage: found });
         }
         Ok(lineage)
+    }
+
+    /// The content that the table's pointer names. A retry adds to a publication: that one's source stays a repeat.
+    fn content(&self, table: &str, report: &TableReport) -> String {
+        let plan = self.staged.plan();
+        let own = plan.request.contract.table(table).map(|table| table.write);
+        match plan.state.table(table) {
+            Some(pointer) if plan.is_retry() && own != Some(WriteMode::Append) => pointer.content.clone(),
+            _ => report.content.clone(),
+        }
     }
 
     fn request(
@@ -419,6 +459,9 @@ impl<E: Engine> AuditedPlan<E> {
             lineage,
             report: serde_json::to_value(report)
                 .map_err(|error| Error::new(ErrorCode::Internal, "the report cannot be written").with_source(error))?,
+            rollback_to: None,
+            pinned: Vec::new(),
+            resolves: plan.request.resolves.clone(),
         })
     }
 
@@ -466,11 +509,10 @@ impl<E: Engine> AuditedPlan<E> {
             commits.push(TableCommit {
                 write: report.write,
                 expected: self.staged.plan().state.table(&name).map(|pointer| pointer.metadata_location.clone()),
-                table: name,
                 metadata_location: prepared.metadata_location,
                 metadata: prepared.metadata,
                 snapshot_id: prepared.snapshot_id,
-                content: report.content.clone(),
+                content: self.content(&name, report),
                 rows_in: report.rows_in,
                 published: report.published,
                 quarantined: report.quarantined,
@@ -479,6 +521,7 @@ impl<E: Engine> AuditedPlan<E> {
                     .watermark
                     .as_ref()
                     .and_then(|pull| Some(Watermark { column: pull.column.clone(), value: pull.last.clone()? })),
+                table: name,
             });
         }
         let mut report = self.report(PublishStatus::Published, None, Vec::new());
@@ -553,6 +596,9 @@ async fn repeated_key(authorized: &AuthorizedPlan, context: &Context) -> Result<
         tables: Vec::new(),
         carried_forward: plan.state.tables.iter().map(|pointer| pointer.table.clone()).collect(),
         reaudits: 0,
+        rollback_to: None,
+        resolves: Vec::new(),
+        notes: Vec::new(),
     }))
 }
 
@@ -564,8 +610,17 @@ async fn run<E: Engine>(
     recording: &AtomicBool,
 ) -> Result<(PublishReport, HashSet<String>)> {
     let mut staged = authorized.stage(engine, progress).await?;
+    let mut last: Option<PublishReport> = None;
     loop {
-        let audited = staged.audit(engine, context, progress).await?;
+        let audited = match (staged.audit(engine, context, progress).await, last.take()) {
+            (Ok(audited), _) => audited,
+            // What the winner did does not go together with this attempt: that is an outcome.
+            (Err(error), Some(mut report)) if error.code() == ErrorCode::Conflict => {
+                report.because.push(error.to_string());
+                return Ok((report, HashSet::new()));
+            }
+            (Err(error), _) => return Err(error),
+        };
         let (mut report, commit) = audited.commit(engine, context, progress, recording).await?;
         let mut conflicted = match commit {
             Commit::Committed(keep) | Commit::Rejected(keep) => return Ok((report, keep)),
@@ -584,6 +639,20 @@ async fn run<E: Engine>(
             report.status = PublishStatus::Repeat;
             report.publication = Some(publication);
             return Ok((report, HashSet::new()));
+        }
+        if plan.is_retry() {
+            let settled = context.registry.quarantine_resolutions(&plan.key).await?;
+            let own = |done: &QuarantineResolution| {
+                plan.request.resolves.iter().any(|own| own.publication == done.publication && own.table == done.table)
+            };
+            if let Some(done) = settled.into_iter().find(own) {
+                report.because.push(format!(
+                    "table `{}`: publication {} settled the same quarantined rows while this attempt ran",
+                    done.table,
+                    done.resolved_by.unwrap_or_default()
+                ));
+                return Ok((report, HashSet::new()));
+            }
         }
         let newest = plan.state.revision.as_ref();
         if newest != revision.as_ref() && newest.is_some_and(|newest| newest.contract != plan.request.contract) {
@@ -623,11 +692,12 @@ async fn run<E: Engine>(
             return Ok((report, HashSet::new()));
         }
         staged = conflicted;
+        last = Some(report);
     }
 }
 
 /// Renews the lease while `work` runs.
-async fn keep_alive<T>(
+pub(crate) async fn keep_alive<T>(
     context: &Context,
     attempt: &AttemptId,
     work: impl Future<Output = Result<T>>,
@@ -654,7 +724,7 @@ async fn keep_alive<T>(
 /// Deletes what the attempt staged and nothing references, then closes the lease.
 ///
 /// Failing here loses nothing: the lease stays, and `maintain` cleans up when it has expired.
-async fn clean<E: Engine>(
+pub(crate) async fn clean<E: Engine>(
     engine: &E,
     context: &Context,
     lease: &Lease,

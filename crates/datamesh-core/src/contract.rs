@@ -57,6 +57,11 @@ pub enum WriteMode {
     Append,
     /// New rows take the place of all the old ones.
     Replace,
+    /// New rows take the place of those with the same primary key; others are added.
+    Upsert,
+    /// New rows take the place of all rows in the partitions they fall into.
+    #[serde(rename = "replacePartitions")]
+    ReplacePartitions,
 }
 
 impl WriteMode {
@@ -65,6 +70,8 @@ impl WriteMode {
         match self {
             Self::Append => "append",
             Self::Replace => "replace",
+            Self::Upsert => "upsert",
+            Self::ReplacePartitions => "replacePartitions",
         }
     }
 }
@@ -81,6 +88,9 @@ pub struct Table {
     /// How a publication changes it.
     #[serde(default)]
     pub write: WriteMode,
+    /// With upsert: an SQL condition over the incoming row; where it is true, the row deletes the published one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete_when: Option<String>,
     /// Where its data comes from, when `publish` is not told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceSpec>,

@@ -42,9 +42,9 @@ use crate::error::unwrap;
 use crate::files::FilesTable;
 use crate::keys::KeyReader;
 use crate::query::{self, PlannedQuery};
-use crate::scan::{self, scan_files};
+use crate::scan;
 use crate::settle::{SettledTable, StagedTable, settle};
-use crate::source::{MissingRequired, OpenSource, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan};
+use crate::source::{MissingRequired, OpenSource, RawFields, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan};
 use crate::stores::Stores;
 use crate::{candidate, quarantine, stage};
 
@@ -153,11 +153,18 @@ impl DataEngine {
         let fields: Vec<_> = table.columns.iter().map(datamesh_quality::arrow_types::arrow_field).collect();
         let schema = Schema::new(fields);
         let context = self.context();
-        let compiled = table.conditions.iter().map(|rule| (rule, compile(&context, rule, &schema)));
+        let deletes = delete_condition(table);
+        let compiled = table.conditions.iter().chain(&deletes).map(|rule| (rule, compile(&context, rule, &schema)));
         compiled.filter_map(|(rule, compiled)| Some((rule.name.clone(), compiled.err()?))).collect()
     }
 
-    fn audit_plan(&self, job: &StageJob, draft: &TableDraft, files: Vec<String>) -> Result<AuditPlan> {
+    fn audit_plan(
+        &self,
+        job: &StageJob,
+        draft: &TableDraft,
+        files: Vec<String>,
+        raw_fields: Arc<RawFields>,
+    ) -> Result<AuditPlan> {
         let broken = |why: String| Error::new(ErrorCode::InvalidManifest, format!("table `{}`: {why}", job.table.name));
         let schema = draft.arrow_schema().clone();
         let context = self.context();
@@ -168,11 +175,15 @@ impl DataEngine {
                 .map_err(|why| broken(format!("condition `{}`: {why}", rule.name)).with_help("see `datamesh check`"))?;
             conditions.push((rule.clone(), compiled));
         }
+        let delete_when = delete_condition(&job.table)
+            .map(|rule| compile(&context, &rule, &schema).map_err(|why| broken(format!("`deleteWhen`: {why}"))))
+            .transpose()?;
         let keys = KeyRule::of(&job.table).iter().map(|rule| KeyReader::new(rule, &schema)).collect::<Result<_>>()?;
         let attempt = job.attempt.as_str();
         Ok(AuditPlan {
             checks: compile_all(&value_constraints(&job.table)).map_err(broken)?,
             conditions,
+            delete_when,
             metrics: MetricPlan::compile(&job.table).map_err(broken)?,
             keys,
             partition_fields: draft.partition_fields(),
@@ -183,6 +194,7 @@ impl DataEngine {
             quarantine_schema: quarantine::schema(&schema),
             schema,
             files,
+            raw_fields,
             table: job.table.clone(),
             watermark: None,
             next_file: AtomicU32::new(0),
@@ -204,14 +216,14 @@ impl DataEngine {
         let draft = Arc::new(TableDraft::new(&job.table, &location, base)?);
         let context = self.context();
         let source = OpenSource::open(&job, self.secrets.as_ref(), redactor, &self.options.storage, &context).await?;
-        let mut audit = self.audit_plan(&job, &draft, source.names.clone())?;
+        let facts = Arc::new(SourceFacts::new(job.table.name.as_str(), source.total, progress));
+        let mut audit = self.audit_plan(&job, &draft, source.names.clone(), facts.raw_fields().clone())?;
         let watermark = job.pull.as_ref().map(|pull| WatermarkPlan::new(&job.table, draft.arrow_schema(), pull));
         audit.watermark = watermark.transpose()?.map(Arc::new);
         let audit = Arc::new(audit);
         for folder in [&audit.data_folder, &audit.quarantine_folder] {
             self.options.storage.make_folder(folder)?;
         }
-        let facts = Arc::new(SourceFacts::new(job.table.name.as_str(), source.total, progress));
         let layout = Arc::new(TableLayout {
             table: job.table.clone(),
             schema: draft.arrow_schema().clone(),
@@ -249,6 +261,12 @@ impl DataEngine {
             missing_required: absent,
         }))
     }
+}
+
+/// `deleteWhen` as the conditions are written, called by its key in the manifest.
+fn delete_condition(table: &Table) -> Option<RowCondition> {
+    let condition = table.delete_when.clone()?;
+    Some(RowCondition { name: "deleteWhen".to_owned(), condition, description: None, dimension: None })
 }
 
 /// An SQL row condition as a predicate over the table's columns.
@@ -337,11 +355,20 @@ impl Engine for DataEngine {
     async fn settle(&self, staged: &Arc<StagedTable>, base: Option<&TablePointer>) -> Result<SettledTable> {
         let base = self.open(base)?;
         let files = match &base {
-            Some(base) => scan_files(base).await?,
+            Some(base) => base.live_files(None).await?,
             None => Vec::new(),
         };
+        let location = |table: &Option<OpenTable>| table.as_ref().map(|table| table.metadata_location().to_owned());
+        let before = staged.draft.base().cloned();
+        let planned = match &before {
+            Some(before) if location(&base) != Some(before.metadata_location().to_owned()) => {
+                Some(before.live_files(None).await?)
+            }
+            None if base.is_some() => Some(Vec::new()),
+            _ => None,
+        };
         let staged = staged.clone();
-        let task = tokio::task::spawn_blocking(move || settle(&staged, base, files));
+        let task = tokio::task::spawn_blocking(move || settle(&staged, base, files, planned.as_deref()));
         task.await.map_err(|error| Error::new(ErrorCode::Internal, "settling stopped").with_source(error))?
     }
 
@@ -385,10 +412,10 @@ impl Engine for DataEngine {
         snapshot_id: i64,
         between: &(dyn Fn() + Send + Sync),
     ) -> Result<PreparedTable> {
-        let mode = settled.audit.table.write;
         let files = settled.new_files();
         let (storage, now) = (&self.options.storage, now.timestamp_millis());
-        let commit = settled.draft.write(storage, mode, &files, attempt.as_str(), now, snapshot_id, between).await?;
+        let (change, attempt) = (settled.change(), attempt.as_str());
+        let commit = settled.draft.write(storage, change, &files, attempt, now, snapshot_id, between).await?;
         Ok(PreparedTable {
             metadata_location: commit.metadata_location,
             metadata: commit.metadata,
@@ -400,13 +427,51 @@ impl Engine for DataEngine {
 
     fn kept(settled: &SettledTable) -> Vec<String> {
         let data = settled.files.iter().map(|file| file.part.url.clone());
-        data.chain(settled.quarantine.iter().map(|file| file.path.clone())).collect()
+        let rewritten = settled.rewritten.iter().map(|file| file.url.clone());
+        data.chain(rewritten).chain(settled.quarantine.iter().map(|file| file.path.clone())).collect()
     }
 
     fn check_carried(&self, table: &Table, pointer: &TablePointer) -> Result<()> {
         let Some(open) = self.open(Some(pointer))? else { return Ok(()) };
         let location = open.table_location().to_owned();
         TableDraft::new(table, &location, Some(open)).map(|_| ())
+    }
+
+    async fn check_restore(
+        &self,
+        table: &Table,
+        then: Option<&Table>,
+        pointer: &TablePointer,
+        snapshot: i64,
+    ) -> Result<()> {
+        match self.open(Some(pointer))? {
+            Some(open) => crate::restore::check(table, then, open, snapshot).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn restore(
+        &self,
+        table: &Table,
+        pointer: &TablePointer,
+        target: Option<i64>,
+        attempt: &AttemptId,
+        now: DateTime<Utc>,
+        snapshot_id: i64,
+        between: &(dyn Fn() + Send + Sync),
+    ) -> Result<PreparedTable> {
+        let open = self.open(Some(pointer))?;
+        let location = open.as_ref().map(|open| open.table_location().to_owned()).unwrap_or_default();
+        let draft = TableDraft::new(table, &location, open)?;
+        let (attempt, now) = (attempt.as_str(), now.timestamp_millis());
+        let commit = draft.restore(target, attempt, now, snapshot_id, between).await?.commit;
+        Ok(PreparedTable {
+            metadata_location: commit.metadata_location,
+            metadata: commit.metadata,
+            snapshot_id: commit.snapshot_id,
+            total_rows: commit.total_rows,
+            files: commit.files,
+        })
     }
 
     async fn referenced(&self, pointer: &TablePointer) -> Result<HashSet<String>> {

@@ -11,6 +11,7 @@ pub mod read;
 pub mod schema;
 pub mod shape;
 pub mod source;
+mod write;
 pub mod yaml;
 
 pub use mesh::{LoadedProduct, Mesh, load_mesh, load_product, load_settings};

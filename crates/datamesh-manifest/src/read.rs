@@ -197,15 +197,8 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
         Some(mode) => match mode.text() {
             Some("append") => WriteMode::Append,
             Some("replace") => WriteMode::Replace,
-            Some(word @ ("upsert" | "replacePartitions")) => {
-                document.error(
-                    "unsupported-write",
-                    mode.span,
-                    format!("`write: {word}` is not supported yet"),
-                    "use `append` or `replace`",
-                );
-                WriteMode::Append
-            }
+            Some("upsert") => WriteMode::Upsert,
+            Some("replacePartitions") => WriteMode::ReplacePartitions,
             _ => WriteMode::Append,
         },
     };
@@ -217,6 +210,7 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
         name: name?,
         description: text(node, "description"),
         write,
+        delete_when: None,
         source: node.get("source").and_then(|node| source::read(document, node)),
         watermark: None,
         columns,
@@ -262,6 +256,7 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
             table.sort_by.push(field);
         }
     }
+    crate::write::check(document, &mut table, node);
     if let Some(limit) = node.get("quarantine") {
         let limit = limit.get("limit").unwrap_or(limit);
         if let Some(percent) = limit.text().and_then(percent) {

@@ -126,6 +126,11 @@ pub static TABLE: Object = Object {
             Shape::Word(&["append", "replace", "upsert", "replacePartitions"]),
             "How a publication changes the table; default append, or replace with a transform",
         ),
+        key(
+            "deleteWhen",
+            Shape::Text,
+            "With `write: upsert`: an SQL condition; an incoming row that meets it deletes the published row with its key",
+        ),
         declared("transform", Shape::Text, "SQL, or the name of a file with it"),
         key(
             "watermark",

@@ -4,6 +4,7 @@
 //! paths are texts to it.
 
 mod error;
+mod history;
 mod lineage;
 mod sqlite;
 

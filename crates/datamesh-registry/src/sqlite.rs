@@ -11,7 +11,7 @@ use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::lineage::Edge;
 use datamesh_core::ports::{
     CatalogProduct, CommitOutcome, CommitRequest, Lease, ProductState, Publication, PublicationStatus, PublishStep,
-    QuarantineFile, Registry, Revision, StepObserver, TablePointer,
+    QuarantineFile, QuarantineResolution, Registry, Revision, Rollback, ServedTable, StepObserver, TablePointer,
 };
 use datamesh_core::watermark::Watermark;
 use datamesh_core::{Error, ErrorCode, Result};
@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
 use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
-use crate::{error, lineage};
+use crate::{error, history, lineage};
 
 /// How long a writer waits for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -392,6 +392,9 @@ impl Registry for SqliteRegistry {
             }
         }
         lineage::insert(&mut transaction, &request.product, publication, &request.lineage).await?;
+        if !history::write(&mut transaction, request, publication).await? {
+            return Ok(CommitOutcome::Conflict);
+        }
         observer.reached(PublishStep::TransactionWritten);
         transaction.commit().await.map_err(error::query)?;
         Ok(CommitOutcome::Committed(publication))
@@ -413,20 +416,38 @@ impl Registry for SqliteRegistry {
     }
 
     async fn find_content(&self, product: &ProductKey, table: &str, content: &str) -> Result<Option<u64>> {
-        let row = sqlx::query(
-            "SELECT max(p.number) AS number FROM publications p JOIN publication_tables t ON t.publication = p.number
+        let mut transaction = self.pool.begin().await.map_err(error::query)?;
+        let rows = sqlx::query(
+            "SELECT p.number AS number FROM publications p JOIN publication_tables t ON t.publication = p.number
              WHERE p.domain = ? AND p.product = ? AND p.major = ? AND p.status = 'published' AND t.table_name = ?
-             AND t.content = ? HAVING max(p.number) IS NOT NULL",
+             AND t.content = ?",
         )
         .bind(&product.domain)
         .bind(&product.product)
         .bind(integer(product.major)?)
         .bind(table)
         .bind(content)
-        .fetch_optional(&self.pool)
+        .fetch_all(&mut *transaction)
         .await
         .map_err(error::query)?;
-        row.as_ref().map(|row| number(row, "number")).transpose()
+        let numbers = rows.iter().map(|row| number(row, "number")).collect::<Result<Vec<_>>>()?;
+        let rollbacks = history::rollbacks(&mut transaction, product).await?;
+        Ok(history::newest_effective(&numbers, &rollbacks))
+    }
+
+    async fn served_tables(&self, product: &ProductKey, publication: u64) -> Result<Vec<ServedTable>> {
+        let mut connection = self.pool.acquire().await.map_err(error::query)?;
+        history::served(&mut connection, product, publication).await
+    }
+
+    async fn rollbacks(&self, product: &ProductKey) -> Result<Vec<Rollback>> {
+        let mut connection = self.pool.acquire().await.map_err(error::query)?;
+        history::rollbacks(&mut connection, product).await
+    }
+
+    async fn quarantine_resolutions(&self, product: &ProductKey) -> Result<Vec<QuarantineResolution>> {
+        let mut connection = self.pool.acquire().await.map_err(error::query)?;
+        history::resolutions(&mut connection, product).await
     }
 
     async fn publications(&self, product: &ProductKey, limit: u64) -> Result<Vec<Publication>> {
@@ -480,6 +501,10 @@ async fn watermarks(
     connection: &mut SqliteConnection,
     product: &ProductKey,
 ) -> Result<std::collections::BTreeMap<String, Watermark>> {
+    let rollbacks = history::rollbacks(connection, product).await?;
+    if !rollbacks.is_empty() {
+        return history::watermarks(connection, product, &rollbacks).await;
+    }
     let rows = sqlx::query(
         "SELECT w.table_name, w.column_name, w.value FROM watermarks w JOIN publications p ON p.number = w.publication
          WHERE p.domain = ? AND p.product = ? AND p.major = ? AND w.publication = (SELECT max(n.publication)

@@ -44,8 +44,11 @@ fn relative(root: &Path) -> PathBuf {
 
 /// Adds what only the engine can tell: conditions that are no SQL, or name columns that are not there.
 fn check_sql(mesh: &mut Mesh) -> Result<()> {
-    let any =
-        mesh.products.iter().any(|product| product.contract.tables.iter().any(|table| !table.conditions.is_empty()));
+    let any = mesh
+        .products
+        .iter()
+        .flat_map(|product| &product.contract.tables)
+        .any(|table| !table.conditions.is_empty() || table.delete_when.is_some());
     if !any {
         return Ok(());
     }
@@ -58,7 +61,8 @@ fn check_sql(mesh: &mut Mesh) -> Result<()> {
                     .conditions
                     .iter()
                     .find(|condition| condition.name == rule)
-                    .map(|condition| condition.condition.clone());
+                    .map(|condition| condition.condition.clone())
+                    .or_else(|| table.delete_when.clone().filter(|_| rule == "deleteWhen"));
                 let (location, source) = locate(&product.path, &text.unwrap_or_default())?;
                 let message = format!("condition `{rule}` of table `{}`: {why}", table.name);
                 let help = "write an SQL condition over the table's columns; names with capitals need double quotes"

@@ -36,8 +36,12 @@ impl Cli {
             Command::Publish(arguments) => arguments.format,
             Command::Show(arguments) => arguments.format,
             Command::Publications(arguments) => arguments.format,
+            Command::Rollback(arguments) => arguments.format,
             Command::Maintain(arguments) => arguments.format,
             Command::Query(arguments) => return arguments.format == RowFormat::Json,
+            Command::Quarantine(QuarantineArguments { command: Some(QuarantineCommand::Retry(retry)), .. }) => {
+                retry.format
+            }
             Command::Quarantine(arguments) => return arguments.format == RowFormat::Json,
             Command::Lineage(arguments) => return arguments.format == LineageFormat::Json,
             Command::Schema | Command::Completions { .. } => return false,
@@ -74,9 +78,14 @@ pub(crate) enum Command {
     /// List a product's publications and rejected attempts, newest first
     #[command(after_help = "Example:\n  datamesh publications weather/observations")]
     Publications(PublicationsArguments),
+    /// Bring back the tables that an earlier publication served, all at once
+    #[command(
+        after_help = "Examples:\n  datamesh rollback weather/observations --to 12\n  datamesh rollback weather/observations --to 12 --dry-run --format json\n\nA rollback is a publication of its own: it is recorded, and can be rolled back. Only metadata is written. The contract\nstays the newest one; rows that do not fit it (a required column that they do not have) are refused. A table that did not\nexist then is left without rows."
+    )]
+    Rollback(RollbackArguments),
     /// Show quarantined rows with every rule they broke
     #[command(
-        after_help = "Examples:\n  datamesh quarantine weather/observations\n  datamesh quarantine observations --table hourly --format csv\n  datamesh quarantine customer-360 --reveal\n\nColumns that are pii or masked are shown as ***; --reveal shows them, and is recorded."
+        after_help = "Examples:\n  datamesh quarantine weather/observations\n  datamesh quarantine observations --table hourly --format csv\n  datamesh quarantine customer-360 --reveal\n  datamesh quarantine retry weather/observations\n\nColumns that are pii or masked are shown as ***; --reveal shows them, and is recorded."
     )]
     Quarantine(QuarantineArguments),
     /// Show where columns come from and what is made of them, or the lineage of a query
@@ -208,9 +217,58 @@ pub(crate) struct PublicationsArguments {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct QuarantineArguments {
+pub(crate) struct RollbackArguments {
     /// domain/product or a product's name
     pub(crate) product: String,
+    /// The publication whose tables are to serve again
+    #[arg(long, value_name = "PUBLICATION")]
+    pub(crate) to: u64,
+    /// Check and report, but commit nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineCommand {
+    /// Publish quarantined rows again, after the contract or the rows were mended
+    #[command(
+        after_help = "Examples:\n  datamesh quarantine retry weather/observations\n  datamesh quarantine retry observations --publication 12 --table hourly --dry-run\n  datamesh quarantine observations --table hourly --format csv --reveal --out mended.csv\n  datamesh quarantine retry observations --table hourly --from mended.csv\n\nRows go through the same audit, by the manifest of now, and are added by the table's write mode; rows that fail again\nstay in quarantine, under the new publication. Rows are published once: a second retry finds nothing to do. Raw texts\nare read again as the table's source is described now. What a replaced table held back can be retried while that\npublication still serves. With --from the rows of the file take the place of the quarantined ones.\nA product called `retry` is written `domain/retry`."
+    )]
+    Retry(RetryArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetryArguments {
+    /// domain/product, a product's name, or the folder of its manifest
+    pub(crate) product: String,
+    /// The publication whose quarantine it is (default: every one with rows that are not settled)
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) publication: Option<u64>,
+    /// Only this table
+    #[arg(long)]
+    pub(crate) table: Option<String>,
+    /// Publish the mended rows in this file instead, and settle the quarantined ones
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: Option<String>,
+    /// Audit and report, but commit nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct QuarantineArguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<QuarantineCommand>,
+    /// domain/product or a product's name
+    #[arg(required = true)]
+    pub(crate) product: Option<String>,
     /// Only this table
     #[arg(long)]
     pub(crate) table: Option<String>,

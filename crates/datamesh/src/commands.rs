@@ -12,7 +12,7 @@ use datamesh_app::read::{self, QuarantineRequest, find_product, serving};
 use datamesh_app::{Progress, maintain};
 use datamesh_core::contract::{CsvOptions, DataProduct, FileSource, SourceFormat, SourceSpec};
 use datamesh_core::decision::Action;
-use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus};
+use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus, QuarantineResolution};
 use datamesh_core::secret::escape;
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_manifest::{LoadedProduct, load_mesh, load_product, mesh::find};
@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{
-    Cli, Command, InputFormat, PublicationsArguments, PublishArguments, QuarantineArguments, QueryArguments,
-    ReportFormat, RowFormat, ShowArguments,
+    Cli, Command, InputFormat, PublicationsArguments, PublishArguments, QuarantineArguments, QuarantineCommand,
+    QueryArguments, ReportFormat, RowFormat, ShowArguments,
 };
 use crate::observer::Observer;
 use crate::output::{self, grouped};
@@ -42,8 +42,12 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Publish(arguments) => run_publish(arguments, told, cli.memory).await,
         Command::Query(arguments) => run_query(arguments, told, cli.memory).await,
         Command::Show(arguments) => run_show(arguments, told).await,
+        Command::Rollback(arguments) => crate::rollback::run(arguments, told, cli.memory).await,
         Command::Publications(arguments) => run_publications(arguments, told).await,
-        Command::Quarantine(arguments) => run_quarantine(arguments, told, cli.memory).await,
+        Command::Quarantine(arguments) => match arguments.command {
+            Some(QuarantineCommand::Retry(arguments)) => crate::retry::run(arguments, told, cli.memory).await,
+            None => run_quarantine(arguments, told, cli.memory).await,
+        },
         Command::Lineage(arguments) => lineage::run(arguments, told, cli.memory).await,
         Command::Maintain(arguments) => {
             let root = home::find(told)?;
@@ -62,7 +66,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
 }
 
 /// The product that `wanted` means, from the mesh's manifests.
-fn find_manifest(root: &Path, wanted: &str) -> Result<LoadedProduct> {
+pub(crate) fn find_manifest(root: &Path, wanted: &str) -> Result<LoadedProduct> {
     let path = Path::new(wanted);
     let by_path = path.is_file() || path.join("product.yaml").is_file();
     let mesh = if by_path { load_product(path)? } else { load_mesh(root)? };
@@ -156,6 +160,7 @@ async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: u
         full: arguments.full,
         idempotency_key: arguments.idempotency_key,
         dry_run: arguments.dry_run,
+        resolves: Vec::new(),
     };
     let engine = home::engine(&root, memory)?;
     let context = home::context(&root).await?;
@@ -171,7 +176,7 @@ async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: u
 
 /// Ends at the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once. Listens from the call on, not only
 /// from the first poll.
-fn interrupted() -> Result<impl Future<Output = ()>> {
+pub(crate) fn interrupted() -> Result<impl Future<Output = ()>> {
     let listen = |kind| {
         signal(kind).map_err(|error| Error::new(ErrorCode::Internal, format!("cannot listen for signals: {error}")))
     };
@@ -188,7 +193,7 @@ fn interrupted() -> Result<impl Future<Output = ()>> {
     })
 }
 
-fn exit_code(report: &PublishReport) -> u8 {
+pub(crate) fn exit_code(report: &PublishReport) -> u8 {
     match report.status {
         PublishStatus::Published | PublishStatus::Repeat | PublishStatus::WouldPublish => 0,
         PublishStatus::Rejected | PublishStatus::WouldReject => EXIT_REJECTED,
@@ -377,15 +382,21 @@ async fn run_publications(arguments: PublicationsArguments, told: Option<&Path>)
                     PublicationStatus::Published => "published",
                     PublicationStatus::Rejected => "rejected",
                 };
+                let what = match publication.report["rollbackTo"].as_u64() {
+                    Some(target) => format!("back to publication {target}"),
+                    None => format!(
+                        "in {} = published {} + quarantined {}",
+                        grouped(rows_in),
+                        grouped(published),
+                        grouped(quarantined)
+                    ),
+                };
                 text.push_str(&format!(
-                    "{:>5}  {status:9}  {}  {}  {}  in {} = published {} + quarantined {}\n",
+                    "{:>5}  {status:9}  {}  {}  {}  {what}\n",
                     publication.number,
                     publication.at.format("%Y-%m-%d %H:%M:%S"),
                     publication.version,
                     publication.principal,
-                    grouped(rows_in),
-                    grouped(published),
-                    grouped(quarantined)
                 ));
                 for because in publication.report["because"].as_array().into_iter().flatten().filter_map(Value::as_str)
                 {
@@ -413,13 +424,14 @@ async fn run_quarantine(arguments: QuarantineArguments, told: Option<&Path>, mem
     let root = home::find(told)?;
     let engine = home::engine(&root, memory)?;
     let context = home::context(&root).await?;
-    let contract = find_product_or_attempt(&context, &root, &arguments.product).await?;
+    let contract = find_product_or_attempt(&context, &root, arguments.product.as_deref().unwrap_or_default()).await?;
     let request = QuarantineRequest {
         publication: arguments.publication,
         table: arguments.table.clone(),
         reveal: arguments.reveal,
     };
     let (publication, tables) = read::quarantine(&engine, &context, &contract, &request).await?;
+    let settled = context.registry.quarantine_resolutions(&contract.key()).await?;
     if tables.is_empty() {
         if arguments.format == RowFormat::Table {
             output::print(&format!("attempt {} of {} has no quarantined rows\n", publication.number, contract.id));
@@ -438,7 +450,14 @@ async fn run_quarantine(arguments: QuarantineArguments, told: Option<&Path>, mem
     }
     for (name, rows) in tables {
         if arguments.format == RowFormat::Table && arguments.out.is_none() {
-            output::print(&format!("{} attempt {}, table {name}\n", contract.id, publication.number));
+            let is_own = |done: &&QuarantineResolution| {
+                done.publication == publication.number
+                    && contract.table(&done.table).is_some_and(|table| table.name.as_str() == name)
+            };
+            let settled = settled.iter().find(is_own).map_or_else(String::new, |done| {
+                format!(", {} by publication {}", done.how.as_str(), done.resolved_by.unwrap_or_default())
+            });
+            output::print(&format!("{} attempt {}, table {name}{settled}\n", contract.id, publication.number));
         }
         output::write_rows(rows, arguments.format, arguments.out.as_deref()).await?;
     }

@@ -7,6 +7,8 @@ mod home;
 mod lineage;
 mod observer;
 mod output;
+mod retry;
+mod rollback;
 mod secrets;
 
 use std::process::ExitCode;

@@ -11,6 +11,8 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 use arrow::util::pretty::pretty_format_batches;
 use datamesh_app::ports::Rows;
 use datamesh_app::publish::{PublishReport, PublishStatus};
+use datamesh_core::contract::WriteMode;
+use datamesh_core::verdict::RowChanges;
 use datamesh_core::{Diagnostic, Error, ErrorCode, Level, Result};
 use futures::TryStreamExt;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
@@ -186,7 +188,22 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
     };
     let number = report.publication.map_or_else(String::new, |number| format!(" as publication {number}"));
     let mut text = format!("{} {} {}{number}\n", report.product, report.version, paint(word, colour, on));
+    if let Some(target) = report.rollback_to {
+        text.push_str(&format!("  back to what publication {target} served\n"));
+    }
+    for settled in &report.resolves {
+        text.push_str(&format!(
+            "  {}: quarantined rows of publication {}, {}\n",
+            settled.table,
+            settled.publication,
+            settled.how.as_str()
+        ));
+    }
     for table in &report.tables {
+        if report.rollback_to.is_some() {
+            text.push_str(&format!("  {}: {} rows\n", table.table, grouped(table.total_rows)));
+            continue;
+        }
         if let Some(earlier) = table.repeat_of {
             let why = match table.watermark.as_ref().and_then(|pull| Some((&pull.column, pull.after.as_ref()?))) {
                 Some((column, after)) => format!("no row with {column} after {after}, as of publication {earlier}"),
@@ -202,6 +219,9 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
             grouped(table.published),
             grouped(table.quarantined)
         ));
+        if let Some(changes) = &table.changes {
+            text.push_str(&changes_text(table.write, changes));
+        }
         for (rule, count) in &table.reasons {
             let samples: Vec<&str> =
                 count.samples.iter().filter_map(|sample| sample.value.as_deref()).take(3).collect();
@@ -236,10 +256,30 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
     if !report.carried_forward.is_empty() {
         text.push_str(&format!("  carried forward: {}\n", report.carried_forward.join(", ")));
     }
+    for note in &report.notes {
+        text.push_str(&format!("  {} {note}\n", paint("note", "36", on)));
+    }
     for because in &report.because {
         text.push_str(&format!("  {} {because}\n", paint("because", "1", on)));
     }
     text
+}
+
+/// What the published rows changed, for people.
+fn changes_text(write: WriteMode, changes: &RowChanges) -> String {
+    if write != WriteMode::Upsert {
+        return format!("    {} rows of the same partitions made room\n", grouped(changes.removed));
+    }
+    let absent = match changes.absent {
+        0 => String::new(),
+        absent => format!(", {} deletions of keys that are not there", grouped(absent)),
+    };
+    format!(
+        "    {} inserted, {} updated, {} deleted{absent}\n",
+        grouped(changes.inserted),
+        grouped(changes.updated),
+        grouped(changes.deleted)
+    )
 }
 
 fn round(value: f64) -> f64 {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use datamesh_app::ports::{StageInput, StageJob};
-use datamesh_core::Result;
-use datamesh_core::contract::CsvOptions;
+use datamesh_core::contract::{CsvOptions, SourceSpec};
 use datamesh_core::secret::{Redactor, SecretResolver};
+use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_iceberg::Storage;
 
 use super::database::{Database, DatabaseExec};
 use super::iceberg::{self, IcebergExec};
+use super::quarantined::{QuarantineExec, Quarantined};
 use super::{SourceExec, SourceFile, TableLayout, resolve};
 
 /// A source that was found, not read yet.
@@ -30,6 +31,7 @@ enum Kind {
     Database(Database),
     /// The scan, and the names of the columns that it leaves out.
     Iceberg(Arc<dyn ExecutionPlan>, Vec<String>),
+    Quarantine(Arc<Quarantined>),
 }
 
 impl OpenSource {
@@ -64,6 +66,19 @@ impl OpenSource {
                     kind: Kind::Database(database),
                 })
             }
+            StageInput::Quarantine(input) => {
+                let (storage, input) = (storage.clone(), input.clone());
+                let task = tokio::task::spawn_blocking(move || Quarantined::open(&storage, &input));
+                let source = task
+                    .await
+                    .map_err(|error| Error::new(ErrorCode::Internal, "reading stopped").with_source(error))??;
+                // Raw texts are read as the table's own source is described now.
+                let csv = match &table.source {
+                    Some(SourceSpec::Files(files)) => files.csv.clone(),
+                    _ => CsvOptions::default(),
+                };
+                Ok(Self { names: source.names(), total: None, csv, kind: Kind::Quarantine(Arc::new(source)) })
+            }
             StageInput::Iceberg(bound) => {
                 let location = redactor.resolve(&bound.spec.iceberg, secrets)?;
                 let (plan, ignored) = iceberg::plan(storage, &location, bound, table, pull, context).await?;
@@ -83,6 +98,10 @@ impl OpenSource {
         match self.kind {
             Kind::Files(files) => Arc::new(SourceExec::new(layout, &files, parallelism)),
             Kind::Database(database) => Arc::new(DatabaseExec::new(layout, database)),
+            Kind::Quarantine(source) => {
+                source.tell_fields(layout.facts.raw_fields());
+                Arc::new(QuarantineExec::new(layout, source))
+            }
             Kind::Iceberg(input, ignored) => {
                 layout.facts.add_columns(ignored, Vec::new());
                 Arc::new(IcebergExec::new(layout, input))

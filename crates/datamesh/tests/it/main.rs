@@ -5,6 +5,7 @@
 mod cli;
 mod faults;
 mod lineage;
+mod modes;
 mod remote;
 mod servers;
 mod support;
