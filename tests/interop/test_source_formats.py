@@ -59,18 +59,18 @@ def test_bad_elements_are_quarantined_with_their_text(mesh):
     define(mesh, "rows.json", COLUMNS, more="quarantine: {limit: 100%}")
     assert counts(mesh.publish(PRODUCT)) == (9, 2, 7)
     assert [row["id"] for row in rows(mesh)] == [1, 4]
-    raw = [row["__raw"] for row in quarantined(mesh)] if "__raw" in quarantined(mesh)[0] else None
-    positions = sorted(row.get("__position", row.get("position")) for row in quarantined(mesh))
-    assert positions == [2, 3, 4, 5, 6, 7, 8], (positions, raw)
+    held = sorted(quarantined(mesh), key=lambda row: row["position"])
+    assert [row["position"] for row in held] == [2, 3, 4, 5, 6, 7, 8]
+    assert [row["raw"] for row in held] == ["5", "null", '[{"id":9}]', '{"id":"x","name":"b"}', '{"id":2,"id":3}', '{"id":,}', ""]
 
 
 def test_nested_values_are_exact(mesh):
-    text = '[{"id":1,"name":"x","tags":["a",null],"price":0.10000000000000000555,"when":"2024-01-01T00:00:00Z"}, {"id":2,"price":12345678901234567890.12}]'
+    text = '[{"id":1,"name":"x","tags":["a",null],"price":0.10000000000000000555,"when":"2024-01-01T00:00:00Z"}, {"id":2,"price":123456789012345678.12}]'
     put(mesh, "rows.json", text.encode())
     define(mesh, "rows.json", COLUMNS + "{name: tags, type: array<string>}\n{name: price, type: 'decimal(38,20)'}\n{name: when, type: timestamp}")
     assert counts(mesh.publish(PRODUCT)) == (2, 2, 0)
     found = mesh.query("SELECT price, tags FROM lab.pull.rows ORDER BY id").to_pydict()
-    assert found["price"] == [Decimal("0.10000000000000000555"), Decimal("12345678901234567890.12")]
+    assert found["price"] == [Decimal("0.10000000000000000555"), Decimal("123456789012345678.12")]
     assert found["tags"] == [["a", None], None]
 
 

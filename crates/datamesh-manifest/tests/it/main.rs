@@ -6,6 +6,7 @@ mod check;
 mod fuzz;
 mod mesh;
 mod schema;
+mod source;
 
 use datamesh_core::contract::DataProduct;
 use datamesh_core::{Diagnostic, Name};
