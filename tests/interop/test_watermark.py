@@ -261,6 +261,27 @@ def test_every_ordered_type(mesh, kind, type_, values, expected):
     assert mesh.publish(PRODUCT)["status"] == "repeat"
 
 
+def test_changed_rows_are_upserted(mesh, feed):
+    define(mesh, feed.source, COLUMNS, PULL, write="upsert")
+    feed.add((1, 10, 1), (2, 20, 2))
+    mesh.publish(PRODUCT)
+    feed.add((1, 30, 11), (3, 40, 3))
+    assert counts(mesh.publish(PRODUCT)) == (2, 2, 0)
+    assert [(row["id"], row["value"]) for row in rows(mesh, "id, value")] == [(1, 11), (2, 2), (3, 3)]
+
+
+def test_after_a_rollback_the_rows_are_pulled_again(mesh, feed):
+    feed.add((1, 10, 1))
+    first = mesh.publish(PRODUCT)["publication"]
+    feed.add((2, 20, 2))
+    mesh.publish(PRODUCT)
+    mesh.json("rollback", PRODUCT, "--to", str(first))
+    assert [row["id"] for row in rows(mesh, "id")] == [1]
+    feed.add((3, 30, 3))
+    report = mesh.publish(PRODUCT)
+    assert counts(report) == (2, 2, 0) and watermark(report) == (kept(10), kept(30))
+
+
 def test_data_named_by_hand_is_read_whole(mesh):
     feed = Csv(mesh)
     define(mesh, feed.source, COLUMNS, PULL)
@@ -302,6 +323,7 @@ def test_the_report_is_kept_and_shown(mesh):
     ("watermark: value", COLUMNS.replace("value, type: long, maximum: 1000", "value, type: double"), "append", "invalid-watermark"),
     ("watermark: changed", COLUMNS.replace("required: true", "required: true, pii: true"), "append", "invalid-watermark"),
     ("watermark: changed", COLUMNS, "replace", "invalid-watermark"),
+    ("watermark: changed\npartitionBy: [day(changed)]", COLUMNS, "replacePartitions", "invalid-watermark"),
 ])
 def test_check_refuses_a_watermark_that_cannot_work(mesh, more, columns, write, problem):
     define(mesh, "rows.csv", columns, more, write=write)

@@ -85,6 +85,7 @@ fn each_mistake_in_a_source_has_its_diagnostic() {
         ("source: a.csv\nwatermark: who", "invalid-watermark"),
         ("watermark: at", "invalid-watermark"),
         ("source: a.csv\nwatermark: at\nwrite: replace", "invalid-watermark"),
+        ("source: a.csv\nwatermark: at\nwrite: replacePartitions\npartitionBy: [day(at)]", "invalid-watermark"),
     ] {
         let (product, diagnostics) = read_manifest(manifest(lines).as_bytes());
         let found = diagnostics.iter().find(|diagnostic| diagnostic.id == id);
