@@ -4,7 +4,6 @@
 //! also makes the JSON Schema ([`schema`]), and is then read into the types of `datamesh-core` ([`read`]).
 //! This crate must not know Arrow, SQL, tokio or the registry.
 
-mod address;
 mod from;
 pub mod mesh;
 pub mod read;
