@@ -420,6 +420,10 @@ impl<E: Engine> AuditedPlan<E> {
             let report = E::report(settled);
             let Some(table) = contract.table(&report.table) else { continue };
             let Some(input) = plan.request.inputs.get(table.name.as_str()) else { continue };
+            if matches!(input, StageInput::Quarantine(_)) {
+                // Its rows had been read before, so the lineage that the table has stays.
+                continue;
+            }
             let found = source_lineage(table, input, &report.missing_columns, &major);
             lineage.push(TableLineage { table: table.name.sql(), lineage: found });
         }
