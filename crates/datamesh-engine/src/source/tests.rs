@@ -54,6 +54,7 @@ impl TestSource {
         let table = Table {
             name: Name::new("rows").expect("a name"),
             description: None,
+            delete_when: None,
             write: WriteMode::Append,
             source: None,
             watermark: None,
