@@ -461,6 +461,9 @@ impl Engine for DataEngine {
         between: &(dyn Fn() + Send + Sync),
     ) -> Result<PreparedTable> {
         let open = self.open(Some(pointer))?;
+        if let Some(open) = &open {
+            self.check_inside(table, open)?;
+        }
         let location = open.as_ref().map(|open| open.table_location().to_owned()).unwrap_or_default();
         let draft = TableDraft::new(table, &location, open)?;
         let (attempt, now) = (attempt.as_str(), now.timestamp_millis());
