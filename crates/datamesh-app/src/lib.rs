@@ -10,5 +10,6 @@ pub mod publish;
 pub mod read;
 pub mod retry;
 pub mod rollback;
+pub mod run;
 
 pub use ports::{Clock, Context, Engine, Ids, Progress};

@@ -47,6 +47,8 @@ fn external_datasets(input: &StageInput) -> BTreeSet<Dataset> {
         StageInput::Source(source) => source.paths.iter().map(|path| external_dataset(path, &source.folder)).collect(),
         // The rows were read by an earlier publication, which has their lineage.
         StageInput::Quarantine(_) => BTreeSet::new(),
+        // Its columns' lineage is that of the query, which reads tables of the mesh.
+        StageInput::Query(_) => BTreeSet::new(),
         StageInput::Iceberg(source) => BTreeSet::from([iceberg_dataset(&source.spec.iceberg, &source.folder)]),
         StageInput::Database(BoundDatabase { spec, folder }) => {
             let table = match &spec.rows {

@@ -139,6 +139,7 @@ impl RollbackPlan {
             because: Vec::new(),
             tables: self.moving().map(report_table).collect(),
             carried_forward: carried.cloned().collect(),
+            transforms: Vec::new(),
             reaudits: 0,
             rollback_to: Some(self.target.number),
             resolves: Vec::new(),
@@ -307,6 +308,7 @@ async fn run<E: Engine>(
         lineage: lineage_as_of(context, plan.contract(), plan.target.number, &commits).await?,
         tables: commits,
         quarantine: Vec::new(),
+        transforms: Vec::new(),
         report: serde_json::to_value(&report)
             .map_err(|error| Error::new(ErrorCode::Internal, "the report cannot be written").with_source(error))?,
         rollback_to: Some(plan.target.number),

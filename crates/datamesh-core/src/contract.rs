@@ -10,6 +10,7 @@ use crate::datatype::DataType;
 use crate::ids::{Name, ProductId, ProductKey, TableName};
 use crate::lineage::ColumnReference;
 use crate::quality::{MetricRule, RowCondition};
+pub use crate::transform::{ProductInput, TransformSpec};
 
 /// Version of the serialised form of [`DataProduct`] that the registry keeps.
 pub const CONTRACT_FORMAT: u32 = 1;
@@ -29,6 +30,9 @@ pub struct DataProduct {
     /// What the product is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// The products it reads, in manifest order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<ProductInput>,
     /// The tables, in manifest order.
     pub tables: Vec<Table>,
     /// Keys that are declared but not enforced by this version, as written (ports, access, sla, …).
@@ -40,6 +44,14 @@ impl DataProduct {
     /// The major version's key in registry and warehouse.
     pub fn key(&self) -> ProductKey {
         self.id.key(self.version.major)
+    }
+
+    /// Whether nobody should rely on it yet: by its status, else by a version below 1.0.0.
+    pub fn is_draft(&self) -> bool {
+        match self.declared.get("status").and_then(Value::as_str) {
+            Some(status) => status != "active",
+            None => self.version.major == 0,
+        }
     }
 
     /// The table called `name`, compared as SQL would.
@@ -97,6 +109,9 @@ pub struct Table {
     /// The column by which the source is pulled incrementally.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watermark: Option<String>,
+    /// The query that makes its rows, where it is made of other products.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<TransformSpec>,
     /// Its columns, in order.
     pub columns: Vec<Column>,
     /// Further unique keys, each a list of columns.

@@ -14,6 +14,7 @@ pub mod ports;
 pub mod quality;
 pub mod scalar;
 pub mod secret;
+pub mod transform;
 pub mod verdict;
 pub mod watermark;
 

@@ -22,8 +22,10 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datamesh_app::ports::{CarriedTable, Engine, PreparedTable, Progress, Rows, StageJob};
-use datamesh_core::contract::DataProduct;
+use datamesh_app::ports::{
+    CarriedTable, Engine, PreparedTable, Progress, Rows, StageInput, StageJob, TransformInput, TransformReads,
+};
+use datamesh_core::contract::{DataProduct, TransformSpec};
 use datamesh_core::ids::AttemptId;
 use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, TablePointer};
@@ -46,7 +48,7 @@ use crate::scan;
 use crate::settle::{SettledTable, StagedTable, settle};
 use crate::source::{MissingRequired, OpenSource, RawFields, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan};
 use crate::stores::Stores;
-use crate::{candidate, quarantine, stage};
+use crate::{candidate, quarantine, stage, transform};
 
 /// How the engine uses the machine.
 #[derive(Clone, Debug)]
@@ -98,7 +100,15 @@ impl DataEngine {
         self
     }
 
-    fn context(&self) -> SessionContext {
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.options.storage
+    }
+
+    pub(crate) fn batch_size(&self) -> usize {
+        self.options.batch_size
+    }
+
+    pub(crate) fn context(&self) -> SessionContext {
         let mut config = SessionConfig::new()
             .with_target_partitions(self.options.parallelism)
             .with_batch_size(self.options.batch_size)
@@ -127,7 +137,7 @@ impl DataEngine {
         self.options.scratch.join(attempt.as_str())
     }
 
-    fn open(&self, pointer: Option<&TablePointer>) -> Result<Option<OpenTable>> {
+    pub(crate) fn open(&self, pointer: Option<&TablePointer>) -> Result<Option<OpenTable>> {
         let parse = |pointer: &TablePointer| {
             OpenTable::parse(&self.options.storage, &pointer.metadata, &pointer.metadata_location)
         };
@@ -215,7 +225,8 @@ impl DataEngine {
         }
         let draft = Arc::new(TableDraft::new(&job.table, &location, base)?);
         let context = self.context();
-        let source = OpenSource::open(&job, self.secrets.as_ref(), redactor, &self.options.storage, &context).await?;
+        let secrets = self.secrets.as_ref();
+        let source = OpenSource::open(&job, secrets, redactor, &self.options.storage, &context).await?;
         let facts = Arc::new(SourceFacts::new(job.table.name.as_str(), source.total, progress));
         let mut audit = self.audit_plan(&job, &draft, source.names.clone(), facts.raw_fields().clone())?;
         let watermark = job.pull.as_ref().map(|pull| WatermarkPlan::new(&job.table, draft.arrow_schema(), pull));
@@ -231,24 +242,35 @@ impl DataEngine {
             facts: facts.clone(),
             batch_size: self.options.batch_size,
         });
-        let fail = |error| unwrap(ErrorCode::SourceUnreadable, "the source cannot be read", error);
-        let mut reader = source.plan(layout, self.options.parallelism);
-        if let Some(watermark) = &audit.watermark {
-            reader = Arc::new(WatermarkExec::new(reader, watermark.clone()));
+        let fail = |error| match &job.input {
+            StageInput::Query(_) => {
+                unwrap(ErrorCode::InvalidQuery, &format!("the transform of table `{}` failed", job.table.name), error)
+            }
+            _ => unwrap(ErrorCode::SourceUnreadable, "the source cannot be read", error),
+        };
+        let reader = match &job.input {
+            StageInput::Query(query) => transform::source(self, query, layout).await?,
+            _ => Ok(source.plan(layout, self.options.parallelism)),
+        };
+        let absent;
+        let mut result = PartitionResult::default();
+        match reader {
+            Err(missing) => absent = missing.0,
+            Ok(mut reader) => {
+                if let Some(watermark) = &audit.watermark {
+                    reader = Arc::new(WatermarkExec::new(reader, watermark.clone()));
+                }
+                let parallelism = self.options.parallelism;
+                let pass = stage::pass(reader, &draft, &job.table, audit.clone(), parallelism).map_err(fail)?;
+                match run(&pass, &self.context()).await {
+                    Ok(()) => absent = facts.never_seen(&job.table),
+                    Err(error) => absent = missing_required(&error).ok_or_else(|| fail(error))?,
+                }
+                if absent.is_empty() {
+                    result = pass.take();
+                }
+            }
         }
-        let pass = stage::pass(reader, &draft, &job.table, audit.clone(), self.options.parallelism).map_err(fail)?;
-        let mut absent = Vec::new();
-        match run(&pass, &self.context()).await {
-            Ok(()) => {}
-            Err(error) => match missing_required(&error) {
-                Some(columns) => absent = columns,
-                None => return Err(fail(error)),
-            },
-        }
-        if absent.is_empty() {
-            absent = facts.never_seen(&job.table);
-        }
-        let result = if absent.is_empty() { pass.take() } else { PartitionResult::default() };
         let (ignored_columns, missing_columns) = facts.columns();
         Ok(Arc::new(StagedTable {
             audit,
@@ -502,6 +524,18 @@ impl Engine for DataEngine {
             deleted += reclaim(storage, &join(&location, "metadata"), keep, attempt).await?;
         }
         Ok(deleted)
+    }
+
+    fn transform_reads(&self, transform: &TransformSpec) -> Result<TransformReads> {
+        transform::reads(&self.context(), transform)
+    }
+
+    async fn transform_lineage(&self, table: &Table, input: &TransformInput) -> Result<ColumnLineage> {
+        transform::lineage(self, table, input).await
+    }
+
+    fn snapshot(&self, pointer: &TablePointer) -> Result<Option<i64>> {
+        Ok(self.open(Some(pointer))?.and_then(|table| table.snapshot_id()))
     }
 
     async fn plan_query(&self, sql: &str, catalog: &[CatalogProduct]) -> Result<PlannedQuery> {

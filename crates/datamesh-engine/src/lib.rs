@@ -19,6 +19,10 @@ mod settle;
 mod source;
 mod stage;
 mod stores;
+mod transform;
+mod transform_test;
 mod writer;
 
 pub use engine::{DataEngine, EngineOptions};
+pub use transform::{ProblemPlace, TransformProblem};
+pub use transform_test::{GivenRows, GivenTable};

@@ -17,6 +17,7 @@ mod open;
 mod parquet;
 mod postgres;
 mod quarantined;
+mod query;
 mod resolve;
 mod sqlite;
 mod text;
@@ -38,8 +39,11 @@ use datamesh_core::verdict::Reason;
 use twox_hash::XxHash3_128;
 
 use exec::SourceExec;
+pub(crate) use json::rows as json_rows;
 pub(crate) use open::OpenSource;
+pub(crate) use query::{QueryExec, fits};
 use resolve::{SourceFile, resolve};
+pub(crate) use typed::convert;
 pub(crate) use watermark::{WatermarkExec, WatermarkPlan};
 
 /// Names of the hidden columns. Contract columns cannot start with `__`.

@@ -5,11 +5,13 @@
 //! This crate must not know Arrow, SQL, tokio or the registry.
 
 mod from;
+pub mod inputs;
 pub mod mesh;
 pub mod read;
 pub mod schema;
 pub mod shape;
 pub mod source;
+pub mod transform_tests;
 mod write;
 pub mod yaml;
 

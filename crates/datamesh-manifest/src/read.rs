@@ -12,6 +12,7 @@ use datamesh_core::datatype::SCALAR_TYPES;
 use datamesh_core::{Column, DataType, Name, ProductId, scalar};
 use semver::Version;
 
+use crate::inputs;
 use crate::shape::{self, closest, percent};
 use crate::source;
 use crate::yaml::{Document, Node};
@@ -36,6 +37,7 @@ pub fn product(document: &mut Document<'_>, root: &Node, domain: Option<&Name>) 
             "leave `domain` out, or move the product",
         );
     }
+    let inputs = inputs::read_inputs(document, node);
     let domain = declared_domain.or_else(|| domain.cloned()).or_else(|| domain_of_owner(document, node));
 
     let mut tables: Vec<Table> = Vec::new();
@@ -69,6 +71,7 @@ pub fn product(document: &mut Document<'_>, root: &Node, domain: Option<&Name>) 
         version: version?,
         owner: owner?,
         description: text(node, "description"),
+        inputs,
         tables,
         declared: declared(node, &shape::DATA_PRODUCT),
     })
@@ -213,6 +216,7 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
         delete_when: None,
         source: node.get("source").and_then(|node| source::read(document, node)),
         watermark: None,
+        transform: inputs::read_transform(document, node),
         columns,
         unique: Vec::new(),
         partition_by: Vec::new(),

@@ -38,13 +38,15 @@ impl Cli {
             Command::Publications(arguments) => arguments.format,
             Command::Rollback(arguments) => arguments.format,
             Command::Maintain(arguments) => arguments.format,
+            Command::Run(arguments) => arguments.format,
+            Command::Test(arguments) => arguments.format,
             Command::Query(arguments) => return arguments.format == RowFormat::Json,
             Command::Quarantine(QuarantineArguments { command: Some(QuarantineCommand::Retry(retry)), .. }) => {
                 retry.format
             }
             Command::Quarantine(arguments) => return arguments.format == RowFormat::Json,
             Command::Lineage(arguments) => return arguments.format == LineageFormat::Json,
-            Command::Schema | Command::Completions { .. } => return false,
+            Command::Schema { .. } | Command::Completions { .. } => return false,
         };
         format == ReportFormat::Json
     }
@@ -58,13 +60,29 @@ pub(crate) enum Command {
     )]
     Check(CheckArguments),
     /// Print the JSON Schema of a manifest, for editors
-    #[command(after_help = "Example:\n  datamesh schema > .vscode/product.schema.json")]
-    Schema,
+    #[command(
+        after_help = "Examples:\n  datamesh schema > .vscode/product.schema.json\n  datamesh schema --tests > .vscode/product.tests.schema.json"
+    )]
+    Schema {
+        /// The schema of a `product.tests.yaml` instead
+        #[arg(long)]
+        tests: bool,
+    },
     /// Audit every row of a product's data and publish the good ones atomically
     #[command(
         after_help = "Examples:\n  datamesh publish weather/observations\n  datamesh publish observations hourly=new/*.csv\n  datamesh publish observations hourly=s3://bucket/new/ hourly=https://example.org/late.csv.gz\n  cat rows.csv | datamesh publish observations hourly=-\n  datamesh publish observations --dry-run --format json\n  datamesh publish sales/crm --full\n\nWithout TABLE=PATH every table with a `source:` in the manifest is read; with a `watermark:` only its newer rows.\nContent that was published before is a repeat: nothing changes and the exit code is 0."
     )]
     Publish(PublishArguments),
+    /// Run a product's transforms over its inputs and publish what they make, audited like any data
+    #[command(
+        after_help = "Examples:\n  datamesh run punctuality/punctuality\n  datamesh run punctuality --upstream\n  datamesh run --all --format json\n  datamesh run events --full-refresh\n\nAll inputs are pinned in one read. Inputs that were read before, with the same contract, are a repeat: nothing is run\nand the exit code is 0. With --upstream or --all the exit code is that of the worst product."
+    )]
+    Run(RunArguments),
+    /// Test transforms: fixture rows in, expected rows out, without a registry or a warehouse
+    #[command(
+        after_help = "Examples:\n  datamesh test\n  datamesh test punctuality\n  datamesh test punctuality --format json\n\nTests are in product.tests.yaml beside the manifest, or in files below tests/. The exit code is 3 where one fails."
+    )]
+    Test(TestArguments),
     /// Answer a SQL query over published tables, named domain.product.table
     #[command(
         after_help = "Examples:\n  datamesh query \"SELECT * FROM fleet.registry.airlines LIMIT 5\"\n  datamesh query --format csv \"SELECT origin, count(*) FROM weather.observations.hourly GROUP BY origin\"\n  datamesh query --format parquet --out hourly.parquet \"SELECT * FROM weather.observations.hourly\"\n  datamesh query - < question.sql"
@@ -181,6 +199,43 @@ pub(crate) enum InputFormat {
     Arrow,
     /// An Avro object container file.
     Avro,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// domain/product, a product's name, or the folder of its manifest
+    #[arg(required_unless_present = "all")]
+    pub(crate) product: Option<String>,
+    /// Run everything it rests on first, in the order of dependencies; independent products side by side
+    #[arg(long, conflicts_with = "all")]
+    pub(crate) upstream: bool,
+    /// Run every product of the mesh that has sources or transforms
+    #[arg(long, conflicts_with = "product")]
+    pub(crate) all: bool,
+    /// Run even if the same inputs were read before
+    #[arg(long)]
+    pub(crate) again: bool,
+    /// Read the whole of every input, and replace what incremental tables hold
+    #[arg(long)]
+    pub(crate) full_refresh: bool,
+    /// Run, audit and report, but commit nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Name this publication; another one with the same key is a repeat
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["again", "upstream", "all"])]
+    pub(crate) idempotency_key: Option<String>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArguments {
+    /// domain/product, a product's name, or the folder of its manifest (default: every product)
+    pub(crate) product: Option<String>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
 }
 
 #[derive(Debug, Args)]

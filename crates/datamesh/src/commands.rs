@@ -15,7 +15,7 @@ use datamesh_core::decision::Action;
 use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus, QuarantineResolution};
 use datamesh_core::secret::escape;
 use datamesh_core::{Error, ErrorCode, Result};
-use datamesh_manifest::{LoadedProduct, load_mesh, load_product, mesh::find};
+use datamesh_manifest::{LoadedProduct, load_mesh, load_product, mesh::find, schema};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,20 +25,23 @@ use crate::cli::{
 };
 use crate::observer::Observer;
 use crate::output::{self, grouped};
-use crate::{EXIT_REJECTED, check, home, lineage};
+use crate::{EXIT_REJECTED, check, home, lineage, run, test};
 
 pub(crate) async fn run(cli: Cli) -> Result<u8> {
     let told = cli.mesh.as_deref();
     match cli.command {
-        Command::Check(arguments) => check::run(&arguments, told),
-        Command::Schema => {
-            output::print_json(&datamesh_manifest::schema::manifest_schema())?;
+        Command::Check(arguments) => check::run(&arguments, told).await,
+        Command::Schema { tests } => {
+            let schema = if tests { schema::tests_schema() } else { schema::manifest_schema() };
+            output::print_json(&schema)?;
             Ok(0)
         }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "datamesh", &mut std::io::stdout());
             Ok(0)
         }
+        Command::Run(arguments) => run::run(arguments, told, cli.memory).await,
+        Command::Test(arguments) => test::run(&arguments, told, cli.memory).await,
         Command::Publish(arguments) => run_publish(arguments, told, cli.memory).await,
         Command::Query(arguments) => run_query(arguments, told, cli.memory).await,
         Command::Show(arguments) => run_show(arguments, told).await,
@@ -86,12 +89,16 @@ pub(crate) fn find_manifest(root: &Path, wanted: &str) -> Result<LoadedProduct> 
     }
 }
 
-fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTreeMap<String, StageInput>> {
+/// The sources that the manifest names.
+pub(crate) fn manifest_sources(product: &LoadedProduct) -> BTreeMap<String, StageInput> {
     let folder = product.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let tables = product.contract.tables.iter();
+    tables.filter_map(|table| Some((table.name.to_string(), bind(table.source.as_ref()?, folder)))).collect()
+}
+
+fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTreeMap<String, StageInput>> {
     if arguments.inputs.is_empty() {
-        let tables = product.contract.tables.iter();
-        let bound = tables.filter_map(|table| Some((table.name.to_string(), bind(table.source.as_ref()?, folder))));
-        return Ok(bound.collect());
+        return Ok(manifest_sources(product));
     }
     let mut sources: BTreeMap<String, BoundSource> = BTreeMap::new();
     let working =

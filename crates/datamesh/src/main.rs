@@ -9,7 +9,9 @@ mod observer;
 mod output;
 mod retry;
 mod rollback;
+mod run;
 mod secrets;
+mod test;
 
 use std::process::ExitCode;
 

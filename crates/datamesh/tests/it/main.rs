@@ -9,4 +9,5 @@ mod modes;
 mod remote;
 mod servers;
 mod support;
+mod transform;
 mod warehouse;
