@@ -5,6 +5,7 @@
 //! This crate must not know Arrow, SQL, tokio or the registry.
 
 mod address;
+pub mod draft;
 mod from;
 pub mod mesh;
 pub mod read;

@@ -25,12 +25,16 @@ use crate::cli::{
 };
 use crate::observer::Observer;
 use crate::output::{self, grouped};
-use crate::{EXIT_REJECTED, check, home, lineage};
+use crate::{EXIT_REJECTED, check, explain, home, init, lineage, new, profile};
 
 pub(crate) async fn run(cli: Cli) -> Result<u8> {
     let told = cli.mesh.as_deref();
     match cli.command {
         Command::Check(arguments) => check::run(&arguments, told),
+        Command::Init(arguments) => init::run(&arguments),
+        Command::New(arguments) => new::run(arguments, told, cli.memory, interrupted()?).await,
+        Command::Explain(arguments) => explain::run(arguments, told, cli.memory, interrupted()?).await,
+        Command::Profile(arguments) => profile::run(arguments, told, cli.memory, interrupted()?).await,
         Command::Schema => {
             output::print_json(&datamesh_manifest::schema::manifest_schema())?;
             Ok(0)
@@ -86,7 +90,19 @@ pub(crate) fn find_manifest(root: &Path, wanted: &str) -> Result<LoadedProduct> 
     }
 }
 
-fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTreeMap<String, StageInput>> {
+/// The format that a word on the command line means.
+pub(crate) fn source_format(format: InputFormat) -> SourceFormat {
+    match format {
+        InputFormat::Csv => SourceFormat::Csv,
+        InputFormat::Ndjson => SourceFormat::Ndjson,
+        InputFormat::Json => SourceFormat::Json,
+        InputFormat::Parquet => SourceFormat::Parquet,
+        InputFormat::Arrow => SourceFormat::Arrow,
+        InputFormat::Avro => SourceFormat::Avro,
+    }
+}
+
+pub(crate) fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTreeMap<String, StageInput>> {
     let folder = product.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if arguments.inputs.is_empty() {
         let tables = product.contract.tables.iter();
@@ -112,14 +128,7 @@ fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTre
         let file = if path.starts_with("http") { path.split(['?', '#']).next().unwrap_or(path) } else { path };
         let remote = path.contains("://") && !file.ends_with('/') && !file.contains(['*', '?', '[']);
         let unnamed = path == "-" || ((remote || Path::new(path).is_file()) && SourceFormat::of_name(file).is_none());
-        let format = arguments.input_format.map(|format| match format {
-            InputFormat::Csv => SourceFormat::Csv,
-            InputFormat::Ndjson => SourceFormat::Ndjson,
-            InputFormat::Json => SourceFormat::Json,
-            InputFormat::Parquet => SourceFormat::Parquet,
-            InputFormat::Arrow => SourceFormat::Arrow,
-            InputFormat::Avro => SourceFormat::Avro,
-        });
+        let format = arguments.input_format.map(source_format);
         // The name of a file says its format; where it does not, and for how text is written, the manifest's source counts.
         let format = format.or(own.filter(|_| unnamed).and_then(|own| own.format));
         // The shell has filled in what it knows: here `${` is a part of the name.
