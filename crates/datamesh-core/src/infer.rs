@@ -478,7 +478,7 @@ fn draft_column(value: &ValueProfile, decided: Decided, null_texts: &[String], r
             let rarest = all.iter().map(|(_, count)| *count).min().unwrap_or(0);
             if rarest > 1 && words.iter().all(|word| word.trim() == word) {
                 draft_evidence
-                    .insert("enum", format!("{} values, the rarest stands {} times", words.len(), grouped(rarest)));
+                    .insert("enum", format!("{} different, the rarest stands {} times", words.len(), grouped(rarest)));
                 column.constraints.allowed = Some(words);
                 enumerated = true;
             } else {

@@ -232,7 +232,8 @@ fn table_text(table: &TableReport, contract: &DataProduct, state: &ProductState,
     let held = if table.quarantined == 0 {
         "would be quarantined".to_owned()
     } else {
-        format!("would be quarantined: {share:.2}%, the limit is {}%", table.limit_percent)
+        let share = if share < 0.01 { "less than 0.01".to_owned() } else { format!("{share:.2}") };
+        format!("would be quarantined: {share}% of the rows, the limit is {}%", table.limit_percent)
     };
     text.push_str(&row(table.quarantined, &held));
     let mut reasons: Vec<(&String, &RuleCount)> = table.reasons.iter().collect();

@@ -8,5 +8,6 @@ mod lineage;
 mod modes;
 mod remote;
 mod servers;
+mod start;
 mod support;
 mod warehouse;
