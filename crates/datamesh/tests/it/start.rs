@@ -370,7 +370,11 @@ fn same(cell: &str, value: &Value) -> bool {
     match value {
         Value::Null => cell.is_empty() || ["-", "NULL"].contains(&cell),
         Value::Bool(value) => cell.eq_ignore_ascii_case(&value.to_string()),
-        Value::Number(number) => cell.parse::<f64>().ok() == number.as_f64(),
+        // Reading JSON rounds, by a few units in the last place.
+        Value::Number(number) => {
+            let (Ok(cell), Some(number)) = (cell.parse::<f64>(), number.as_f64()) else { return false };
+            (cell - number).abs() <= cell.abs() * 1e-15
+        }
         Value::String(text) => {
             text == cell || time(text) == time(cell) || text.parse::<f64>().is_ok_and(|value| cell.parse() == Ok(value))
         }
