@@ -109,7 +109,10 @@ async fn draft(arguments: NewArguments, told: Option<&Path>, memory: usize) -> R
         return Err(Error::new(ErrorCode::InvalidArgument, "there are more `--name`s than `--from`s")
             .with_help("give one `--name` for each `--from`, in the same order"));
     }
-    let engine = home::engine(root.as_deref().unwrap_or(Path::new(".")), memory)?;
+    let engine = match &root {
+        Some(root) => home::engine(root, memory)?,
+        None => home::engine_without_tables()?,
+    };
     let mut tables: Vec<SourceDraft> = Vec::new();
     let mut inputs = Vec::new();
     for (at, from) in arguments.from.iter().enumerate() {

@@ -48,7 +48,7 @@ pub(crate) async fn run(
 async fn profile(arguments: ProfileArguments, told: Option<&Path>, memory: usize) -> Result<u8> {
     let (profile, contract) = match meant(&arguments.data, arguments.input_format)? {
         Meant::Source(source) => {
-            let engine = home::engine(Path::new("."), memory)?;
+            let engine = home::engine_without_tables()?;
             (examine(&engine, *source, false).await?, None)
         }
         Meant::Table(name) => {
