@@ -13,6 +13,7 @@ use datamesh_core::decision::{Action, Principal, decide};
 use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, Registry, StepObserver, TablePointer};
+use datamesh_core::profile::TableProfile;
 use datamesh_core::transform::{InputPin, TableRead, TransformRun, TransformSpec};
 use datamesh_core::verdict::TableReport;
 use datamesh_core::{Error, ErrorCode, Result};
@@ -200,6 +201,8 @@ pub struct StageJob {
     pub base: Option<TablePointer>,
     /// The attempt.
     pub attempt: AttemptId,
+    /// Where staged files go that shall not be published, in place of the table's folder.
+    pub scratch: Option<PathBuf>,
 }
 
 /// A metadata document that waits for its pointer.
@@ -340,6 +343,12 @@ pub trait Engine: Send + Sync {
 
     /// Where each column of a planned query's result comes from.
     fn query_lineage(query: &Self::Query) -> Result<ColumnLineage>;
+
+    /// Looks at a source without a contract, in one pass. `told`: how its text is written is known; else it is detected.
+    async fn examine(&self, source: BoundSource, told: bool, progress: Arc<dyn Progress>) -> Result<TableProfile>;
+
+    /// Looks at the rows of a query.
+    async fn examine_rows(&self, rows: Rows) -> Result<TableProfile>;
 
     /// Runs a planned query.
     async fn run_query(&self, query: Self::Query) -> Result<Rows>;

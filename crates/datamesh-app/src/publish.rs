@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -238,7 +239,7 @@ impl Plan {
             "dryRun": self.request.dry_run,
         });
         let decision = context.authorize(Action::Publish, &self.request.contract.id.to_string(), details).await?;
-        Ok(AuthorizedPlan { plan: self, attempt, decision })
+        Ok(AuthorizedPlan { plan: self, attempt, decision, scratch: None })
     }
 }
 
@@ -253,6 +254,7 @@ pub struct AuthorizedPlan {
     plan: Plan,
     attempt: AttemptId,
     decision: u64,
+    scratch: Option<PathBuf>,
 }
 
 impl AuthorizedPlan {
@@ -286,6 +288,7 @@ impl AuthorizedPlan {
                 base: self.plan.state.table(&table.name.sql()).cloned(),
                 attempt: self.attempt.clone(),
                 table: judged,
+                scratch: self.scratch.clone(),
             };
             staged.push(engine.stage(job, progress.clone()).await?);
             progress.reached(PublishStep::Staged);
@@ -624,6 +627,34 @@ pub async fn publish<E: Engine>(
     clean(engine, context, &lease, keep, failure, recorded).await;
     progress.reached(PublishStep::Cleaned);
     outcome.map(|(report, _)| report)
+}
+
+/// Says what [`publish`] would do, and touches nothing but the log of decisions: what must be staged to know it goes
+/// below `scratch`, which is the caller's to remove.
+///
+/// # Errors
+/// Those of [`publish`].
+pub async fn rehearse<E: Engine>(
+    request: PublishRequest,
+    scratch: PathBuf,
+    engine: &E,
+    context: &Context,
+    progress: Arc<dyn Progress>,
+    stop: impl Future<Output = ()>,
+) -> Result<(PublishReport, ProductState)> {
+    let state = context.registry.product_state(&request.contract.key()).await?;
+    let plan = Plan::new(PublishRequest { dry_run: true, ..request }, state.clone())?;
+    let mut authorized = plan.authorize(context).await?;
+    if let Some(report) = repeated_key(&authorized, context).await? {
+        return Ok((report, state));
+    }
+    authorized.scratch = Some(scratch);
+    let recording = AtomicBool::new(false);
+    tokio::select! {
+        biased;
+        outcome = run(authorized, engine, context, &progress, &recording) => outcome.map(|(report, _)| (report, state)),
+        () = stop => Err(Error::new(ErrorCode::Interrupted, "stopped; nothing was changed")),
+    }
 }
 
 /// A publication with a key set by hand repeats an earlier one with that key, whatever its content.

@@ -228,6 +228,21 @@ impl Column {
     }
 }
 
+/// Why a column cannot have this name; `None` where it can.
+pub fn bad_column_name(name: &str) -> Option<String> {
+    if name.is_empty() {
+        Some("a column's name must not be empty".into())
+    } else if name.len() > 255 {
+        Some(format!("a column's name has at most 255 bytes, this one has {}", name.len()))
+    } else if name.starts_with("__") {
+        Some(format!("`{name}`: names that start with `__` are reserved"))
+    } else {
+        let bad =
+            name.chars().find(|c| c.is_control() || matches!(c, '.' | '[' | ']' | '{' | '}' | '+' | '"' | '`'))?;
+        Some(format!("`{}` has `{}`, which a column's name cannot have", name.escape_default(), bad.escape_default()))
+    }
+}
+
 /// What each value of a column must satisfy. Bounds are kept as text and read by the column's type.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

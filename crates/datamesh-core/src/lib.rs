@@ -3,14 +3,17 @@
 //! Everything here is data and functions over data. This crate must not know tokio, Arrow, SQL, a clock,
 //! the environment or any IO: time, randomness and configuration are passed in.
 
+pub mod change;
 pub mod contract;
 pub mod datatype;
 pub mod decision;
 pub mod diagnostic;
 pub mod error;
 pub mod ids;
+pub mod infer;
 pub mod lineage;
 pub mod ports;
+pub mod profile;
 pub mod quality;
 pub mod scalar;
 pub mod secret;

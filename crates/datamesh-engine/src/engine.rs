@@ -23,12 +23,14 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datamesh_app::ports::{
-    CarriedTable, Engine, PreparedTable, Progress, Rows, StageInput, StageJob, TransformInput, TransformReads,
+    BoundSource, CarriedTable, Engine, PreparedTable, Progress, Rows, StageInput, StageJob, TransformInput,
+    TransformReads,
 };
 use datamesh_core::contract::{DataProduct, TransformSpec};
 use datamesh_core::ids::AttemptId;
 use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, TablePointer};
+use datamesh_core::profile::TableProfile;
 use datamesh_core::quality::{KeyRule, RowCondition, value_constraints};
 use datamesh_core::secret::{NoSecrets, Redactor, SecretResolver};
 use datamesh_core::verdict::TableReport;
@@ -41,6 +43,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::audit::{AuditPlan, PartitionResult};
 use crate::error::unwrap;
+use crate::examine::{examine_rows, examine_source};
 use crate::files::FilesTable;
 use crate::keys::KeyReader;
 use crate::query::{self, PlannedQuery};
@@ -190,6 +193,10 @@ impl DataEngine {
             .transpose()?;
         let keys = KeyRule::of(&job.table).iter().map(|rule| KeyReader::new(rule, &schema)).collect::<Result<_>>()?;
         let attempt = job.attempt.as_str();
+        let location = match &job.scratch {
+            Some(scratch) => join(&datamesh_iceberg::local::to_url(scratch), &job.table.name.sql()),
+            None => draft.location().to_owned(),
+        };
         Ok(AuditPlan {
             checks: compile_all(&value_constraints(&job.table)).map_err(broken)?,
             conditions,
@@ -198,9 +205,12 @@ impl DataEngine {
             keys,
             partition_fields: draft.partition_fields(),
             storage: self.options.storage.clone(),
-            data_folder: join(&join(draft.location(), "data"), attempt),
-            quarantine_folder: join(&join(draft.location(), "quarantine"), attempt),
-            scratch: self.scratch(&job.attempt).join(job.table.name.sql()),
+            data_folder: join(&join(&location, "data"), attempt),
+            quarantine_folder: join(&join(&location, "quarantine"), attempt),
+            scratch: match &job.scratch {
+                Some(scratch) => scratch.join("work").join(job.table.name.sql()),
+                None => self.scratch(&job.attempt).join(job.table.name.sql()),
+            },
             quarantine_schema: quarantine::schema(&schema),
             schema,
             files,
@@ -548,6 +558,14 @@ impl Engine for DataEngine {
 
     fn query_lineage(query: &PlannedQuery) -> Result<ColumnLineage> {
         query::lineage(query)
+    }
+
+    async fn examine(&self, source: BoundSource, told: bool, progress: Arc<dyn Progress>) -> Result<TableProfile> {
+        examine_source(source, told, &self.options.storage, self.options.batch_size, progress).await
+    }
+
+    async fn examine_rows(&self, rows: Rows) -> Result<TableProfile> {
+        examine_rows(rows).await
     }
 
     async fn run_query(&self, query: PlannedQuery) -> Result<Rows> {

@@ -7,6 +7,7 @@ mod audit;
 mod candidate;
 mod engine;
 mod error;
+mod examine;
 mod files;
 mod keys;
 mod lineage;

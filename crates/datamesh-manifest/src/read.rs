@@ -5,8 +5,8 @@ mod quality;
 use std::collections::{BTreeMap, HashMap};
 
 use datamesh_core::contract::{
-    CONTRACT_FORMAT, Constraints, DataProduct, Domain, PartitionField, QuarantineLimit, SortField, Table, TextFormat,
-    Transform, WriteMode,
+    self, CONTRACT_FORMAT, Constraints, DataProduct, Domain, PartitionField, QuarantineLimit, SortField, Table,
+    TextFormat, Transform, WriteMode,
 };
 use datamesh_core::datatype::SCALAR_TYPES;
 use datamesh_core::{Column, DataType, Name, ProductId, scalar};
@@ -25,7 +25,7 @@ pub fn product(document: &mut Document<'_>, root: &Node, domain: Option<&Name>) 
     let node = root.get("dataProduct")?;
     let name = read_name(document, node, "name");
     let version = node.get("version").and_then(|node| read_version(document, node));
-    let owner = text(node, "owner");
+    let owner = read_owner(document, node);
     let declared_domain = node.get("domain").and_then(|node| read_name_at(document, node));
     if let (Some(declared), Some(domain), Some(at)) = (&declared_domain, domain, node.get("domain"))
         && declared.sql() != domain.sql()
@@ -81,7 +81,7 @@ pub fn product(document: &mut Document<'_>, root: &Node, domain: Option<&Name>) 
 pub fn domain(document: &mut Document<'_>, root: &Node) -> Option<Domain> {
     shape::check(document, root, &shape::DOMAIN, "domain");
     let name = read_name(document, root, "name");
-    let owner = text(root, "owner");
+    let owner = read_owner(document, root);
     if document.has_errors() {
         return None;
     }
@@ -116,6 +116,23 @@ pub fn mesh(document: &mut Document<'_>, root: &Node) -> Option<MeshSettings> {
 
 pub(crate) fn text(node: &Node, key: &str) -> Option<String> {
     node.get(key).filter(|node| !node.is_null()).and_then(Node::text).map(|text| text.trim().to_owned())
+}
+
+/// The accountable team. A placeholder is nobody, so nobody would answer for what is published.
+fn read_owner(document: &mut Document<'_>, node: &Node) -> Option<String> {
+    let owner = text(node, "owner")?;
+    let placeholder = owner.is_empty()
+        || ["todo", "tbd", "fixme"].iter().any(|word| owner.to_ascii_lowercase().split(' ').next() == Some(*word));
+    if placeholder && let Some(at) = node.get("owner") {
+        document.error(
+            "owner-missing",
+            at.span,
+            "nobody is named as owner yet",
+            "write the team that answers for it, such as `weather-team`, in place of the placeholder",
+        );
+        return None;
+    }
+    Some(owner)
 }
 
 pub(crate) fn texts(node: Option<&Node>) -> Vec<String> {
@@ -331,7 +348,7 @@ fn read_columns(document: &mut Document<'_>, node: &Node) -> Vec<Column> {
     for entry in node.get("columns").and_then(Node::items).unwrap_or_default() {
         let Some(name) = entry.get("name") else { continue };
         let Some(column) = read_column(document, entry, text(entry, "name").as_deref()) else { continue };
-        if let Some(why) = bad_column_name(&column.name) {
+        if let Some(why) = contract::bad_column_name(&column.name) {
             document.error(
                 "invalid-name",
                 name.span,
@@ -350,20 +367,6 @@ fn read_columns(document: &mut Document<'_>, node: &Node) -> Vec<Column> {
         }
     }
     columns
-}
-
-fn bad_column_name(name: &str) -> Option<String> {
-    if name.is_empty() {
-        Some("a column's name must not be empty".into())
-    } else if name.len() > 255 {
-        Some(format!("a column's name has at most 255 bytes, this one has {}", name.len()))
-    } else if name.starts_with("__") {
-        Some(format!("`{name}`: names that start with `__` are reserved"))
-    } else {
-        let bad =
-            name.chars().find(|c| c.is_control() || matches!(c, '.' | '[' | ']' | '{' | '}' | '+' | '"' | '`'))?;
-        Some(format!("`{}` has `{}`, which a column's name cannot have", name.escape_default(), bad.escape_default()))
-    }
 }
 
 fn read_column(document: &mut Document<'_>, node: &Node, name: Option<&str>) -> Option<Column> {

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::explain::ExplainArguments;
+use crate::init::InitArguments;
 use crate::lineage::{LineageArguments, LineageFormat};
+use crate::new::NewArguments;
+use crate::profile::ProfileArguments;
 
 /// A whole data mesh in one binary.
 #[derive(Debug, Parser)]
@@ -13,7 +17,7 @@ use crate::lineage::{LineageArguments, LineageFormat};
     name = "datamesh",
     version,
     about = "A whole data mesh in one binary: check, audit, publish and query data products",
-    after_help = "Examples:\n  datamesh check\n  datamesh publish weather/observations\n  datamesh query \"SELECT count(*) FROM weather.observations.hourly\"\n  datamesh quarantine weather/observations\n\nTables are kept where `warehouse:` in mesh.yaml or DATAMESH_WAREHOUSE says, a folder or s3://bucket/prefix (default: the\nmesh's folder `warehouse`). Object stores take credentials from the usual variables: AWS_ACCESS_KEY_ID,\nAWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, AWS_ALLOW_HTTP; GOOGLE_*; AZURE_*. DATAMESH_TIMEOUT is how long a\nserver may stay silent, in seconds (default: 30).\n\nExit codes: 0 done (or a repeat), 1 internal, 2 wrong arguments, 3 rejected by the audit, 4 invalid manifest,\n5 conflict, 6 not found, 7 source unreadable, 8 write failed, 9 invalid query, 10 registry, 11 registry too new,\n12 lease lost, 13 incompatible change, 14 denied, 130 interrupted"
+    after_help = "Examples:\n  datamesh init\n  datamesh new weather/observations --from hourly.csv\n  datamesh check\n  datamesh publish weather/observations\n  datamesh query \"SELECT count(*) FROM weather.observations.hourly\"\n  datamesh quarantine weather/observations\n\nTables are kept where `warehouse:` in mesh.yaml or DATAMESH_WAREHOUSE says, a folder or s3://bucket/prefix (default: the\nmesh's folder `warehouse`). Object stores take credentials from the usual variables: AWS_ACCESS_KEY_ID,\nAWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, AWS_ALLOW_HTTP; GOOGLE_*; AZURE_*. DATAMESH_TIMEOUT is how long a\nserver may stay silent, in seconds (default: 30).\n\nExit codes: 0 done (or a repeat), 1 internal, 2 wrong arguments, 3 rejected by the audit, 4 invalid manifest,\n5 conflict, 6 not found, 7 source unreadable, 8 write failed, 9 invalid query, 10 registry, 11 registry too new,\n12 lease lost, 13 incompatible change, 14 denied, 130 interrupted"
 )]
 pub(crate) struct Cli {
     /// The mesh directory (default: the nearest folder upwards with a mesh.yaml)
@@ -40,6 +44,10 @@ impl Cli {
             Command::Maintain(arguments) => arguments.format,
             Command::Run(arguments) => arguments.format,
             Command::Test(arguments) => arguments.format,
+            Command::Init(arguments) => arguments.format,
+            Command::New(arguments) => arguments.format,
+            Command::Explain(arguments) => arguments.format,
+            Command::Profile(arguments) => arguments.format,
             Command::Query(arguments) => return arguments.format == RowFormat::Json,
             Command::Quarantine(QuarantineArguments { command: Some(QuarantineCommand::Retry(retry)), .. }) => {
                 retry.format
@@ -54,6 +62,24 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Start a mesh: mesh.yaml, a first domain, .gitignore and a short README; nothing is overwritten
+    #[command(after_help = "Examples:\n  datamesh init\n  datamesh init my-mesh --domain weather --owner weather-team")]
+    Init(InitArguments),
+    /// Draft a product's contract from data: types, keys, enums, ranges, formats and personal data, with the evidence
+    #[command(
+        after_help = "Examples:\n  datamesh new weather/observations --from data/hourly.csv\n  datamesh new fleet/registry --from planes.parquet --name aircraft --from airlines.csv\n  datamesh new marketing/customers --from customer.customer_360.customer_profile\n  datamesh new sales/orders --from orders.csv --print\n\nThe whole data is read, in one pass. The draft is for review: comments name the evidence, and `owner: TODO` is refused\nby `datamesh check` until a team is named."
+    )]
+    New(NewArguments),
+    /// Say what would be published, quarantined and refused, and why; nothing is changed
+    #[command(
+        after_help = "Examples:\n  datamesh explain weather/observations\n  datamesh explain observations hourly=new/*.csv\n  datamesh explain observations --format json\n\nAll rows are judged as `publish` judges them, in a temporary folder. Only the decision that allowed it is recorded.\nThe exit code is 0 where it would be published, 3 where it would be refused."
+    )]
+    Explain(ExplainArguments),
+    /// Show what a file or published table holds: types, nulls, distinct values, distribution, personal data
+    #[command(
+        after_help = "Examples:\n  datamesh profile data/hourly.csv\n  datamesh profile weather.observations.hourly\n  datamesh profile orders.csv --format json\n\nValues of a published table's protected columns are not shown; reading it is decided and recorded as any other read."
+    )]
+    Profile(ProfileArguments),
     /// Check manifests: every problem at once, each with its place and how to mend it
     #[command(
         after_help = "Examples:\n  datamesh check\n  datamesh check domains/weather/products/observations\n  datamesh check --format json"

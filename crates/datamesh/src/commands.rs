@@ -25,12 +25,16 @@ use crate::cli::{
 };
 use crate::observer::Observer;
 use crate::output::{self, grouped};
-use crate::{EXIT_REJECTED, check, home, lineage, run, test};
+use crate::{EXIT_REJECTED, check, explain, home, init, lineage, new, profile, run, test};
 
 pub(crate) async fn run(cli: Cli) -> Result<u8> {
     let told = cli.mesh.as_deref();
     match cli.command {
         Command::Check(arguments) => check::run(&arguments, told).await,
+        Command::Init(arguments) => init::run(&arguments),
+        Command::New(arguments) => new::run(arguments, told, cli.memory, interrupted()?).await,
+        Command::Explain(arguments) => explain::run(arguments, told, cli.memory, interrupted()?).await,
+        Command::Profile(arguments) => profile::run(arguments, told, cli.memory, interrupted()?).await,
         Command::Schema { tests } => {
             let schema = if tests { schema::tests_schema() } else { schema::manifest_schema() };
             output::print_json(&schema)?;
@@ -89,6 +93,18 @@ pub(crate) fn find_manifest(root: &Path, wanted: &str) -> Result<LoadedProduct> 
     }
 }
 
+/// The format that a word on the command line means.
+pub(crate) fn source_format(format: InputFormat) -> SourceFormat {
+    match format {
+        InputFormat::Csv => SourceFormat::Csv,
+        InputFormat::Ndjson => SourceFormat::Ndjson,
+        InputFormat::Json => SourceFormat::Json,
+        InputFormat::Parquet => SourceFormat::Parquet,
+        InputFormat::Arrow => SourceFormat::Arrow,
+        InputFormat::Avro => SourceFormat::Avro,
+    }
+}
+
 /// The sources that the manifest names.
 pub(crate) fn manifest_sources(product: &LoadedProduct) -> BTreeMap<String, StageInput> {
     let folder = product.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -96,7 +112,7 @@ pub(crate) fn manifest_sources(product: &LoadedProduct) -> BTreeMap<String, Stag
     tables.filter_map(|table| Some((table.name.to_string(), bind(table.source.as_ref()?, folder)))).collect()
 }
 
-fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTreeMap<String, StageInput>> {
+pub(crate) fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTreeMap<String, StageInput>> {
     if arguments.inputs.is_empty() {
         return Ok(manifest_sources(product));
     }
@@ -119,14 +135,7 @@ fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTre
         let file = if path.starts_with("http") { path.split(['?', '#']).next().unwrap_or(path) } else { path };
         let remote = path.contains("://") && !file.ends_with('/') && !file.contains(['*', '?', '[']);
         let unnamed = path == "-" || ((remote || Path::new(path).is_file()) && SourceFormat::of_name(file).is_none());
-        let format = arguments.input_format.map(|format| match format {
-            InputFormat::Csv => SourceFormat::Csv,
-            InputFormat::Ndjson => SourceFormat::Ndjson,
-            InputFormat::Json => SourceFormat::Json,
-            InputFormat::Parquet => SourceFormat::Parquet,
-            InputFormat::Arrow => SourceFormat::Arrow,
-            InputFormat::Avro => SourceFormat::Avro,
-        });
+        let format = arguments.input_format.map(source_format);
         // The name of a file says its format; where it does not, and for how text is written, the manifest's source counts.
         let format = format.or(own.filter(|_| unnamed).and_then(|own| own.format));
         // The shell has filled in what it knows: here `${` is a part of the name.

@@ -3,10 +3,14 @@
 mod check;
 mod cli;
 mod commands;
+mod explain;
 mod home;
+mod init;
 mod lineage;
+mod new;
 mod observer;
 mod output;
+mod profile;
 mod retry;
 mod rollback;
 mod run;

@@ -52,6 +52,15 @@ impl Observer {
     }
 }
 
+impl Observer {
+    /// Takes the bars off the terminal.
+    pub(crate) fn finish(&self) {
+        if let Some((_, bars)) = &self.bars {
+            bars.lock().unwrap_or_else(PoisonError::into_inner).drain().for_each(|(_, bar)| bar.finish_and_clear());
+        }
+    }
+}
+
 impl StepObserver for Observer {
     fn reached(&self, step: PublishStep) {
         let count = {
@@ -60,10 +69,8 @@ impl StepObserver for Observer {
             *count += 1;
             *count
         };
-        if let Some((_, bars)) = &self.bars
-            && step == PublishStep::Judged
-        {
-            bars.lock().unwrap_or_else(PoisonError::into_inner).drain().for_each(|(_, bar)| bar.finish_and_clear());
+        if step == PublishStep::Judged {
+            self.finish();
         }
         match &self.fault {
             Some(Fault::Kill(at, nth)) if *at == step && *nth == count => {

@@ -204,6 +204,9 @@ pub(super) fn read(
             match std::str::from_utf8(raw) {
                 Err(_) => batch.append_broken(position, raw, "the record is not UTF-8"),
                 Ok("") => batch.append_broken(position, raw, "there is no value between two commas"),
+                Ok(record) if layout.facts.tap().is_some() => {
+                    layout.facts.tap().map_or(Ok(()), |tap| tap.record(record, position)).map_err(wrap)?;
+                }
                 Ok(record) => match keys.read(record) {
                     Err(why) => batch.append_broken(position, raw, &why),
                     Ok(object) => {
