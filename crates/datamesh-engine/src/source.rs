@@ -38,11 +38,11 @@ use datamesh_core::contract::CsvOptions;
 use datamesh_core::verdict::Reason;
 use twox_hash::XxHash3_128;
 
-use exec::SourceExec;
+pub(crate) use exec::SourceExec;
 pub(crate) use json::rows as json_rows;
 pub(crate) use open::OpenSource;
 pub(crate) use query::{QueryExec, fits};
-use resolve::{SourceFile, resolve};
+pub(crate) use resolve::{SourceFile, resolve};
 pub(crate) use typed::convert;
 pub(crate) use watermark::{WatermarkExec, WatermarkPlan};
 
