@@ -22,7 +22,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datamesh_app::ports::{CarriedTable, Engine, PreparedTable, Progress, Rows, StageJob};
+use datamesh_app::ports::{CarriedTable, Engine, PreparedTable, Progress, RestoreJob, Rows, StageJob};
 use datamesh_core::contract::DataProduct;
 use datamesh_core::ids::AttemptId;
 use datamesh_core::lineage::ColumnLineage;
@@ -452,19 +452,17 @@ impl Engine for DataEngine {
 
     async fn restore(
         &self,
-        table: &Table,
-        pointer: &TablePointer,
-        target: Option<i64>,
+        job: RestoreJob<'_>,
         attempt: &AttemptId,
         now: DateTime<Utc>,
         snapshot_id: i64,
         between: &(dyn Fn() + Send + Sync),
     ) -> Result<PreparedTable> {
-        let open = self.open(Some(pointer))?;
+        let open = self.open(Some(job.pointer))?;
         let location = open.as_ref().map(|open| open.table_location().to_owned()).unwrap_or_default();
-        let draft = TableDraft::new(table, &location, open)?;
+        let draft = TableDraft::new(job.table, &location, open)?;
         let (attempt, now) = (attempt.as_str(), now.timestamp_millis());
-        let commit = draft.restore(target, attempt, now, snapshot_id, between).await?.commit;
+        let commit = draft.restore(job.snapshot, attempt, now, snapshot_id, between).await?.commit;
         Ok(PreparedTable {
             metadata_location: commit.metadata_location,
             metadata: commit.metadata,
