@@ -231,6 +231,17 @@ pub struct CarriedTable {
     pub protected: bool,
 }
 
+/// A published table that goes back to an earlier snapshot.
+#[derive(Clone, Copy, Debug)]
+pub struct RestoreJob<'a> {
+    /// The table's contract.
+    pub table: &'a Table,
+    /// Where it is now.
+    pub pointer: &'a TablePointer,
+    /// The snapshot; `None` leaves the table without rows.
+    pub snapshot: Option<i64>,
+}
+
 /// Batches with their schema.
 pub struct Rows {
     /// The schema of every batch.
@@ -305,9 +316,7 @@ pub trait Engine: Send + Sync {
     /// Writes the metadata of a commit that brings back an earlier snapshot's files, or leaves the table without any.
     async fn restore(
         &self,
-        table: &Table,
-        pointer: &TablePointer,
-        target: Option<i64>,
+        job: RestoreJob<'_>,
         attempt: &AttemptId,
         now: DateTime<Utc>,
         snapshot_id: i64,

@@ -242,6 +242,24 @@ pub struct Rollback {
     pub target: u64,
 }
 
+/// Of `numbers`, the newest publication whose rows no rollback has taken out; `rollbacks` come newest first. What a rollback brought back counts again.
+pub fn newest_effective(numbers: &[u64], rollbacks: &[Rollback]) -> Option<u64> {
+    let mut upper = u64::MAX;
+    let mut best = None;
+    let mut lower_bounds = rollbacks.iter();
+    loop {
+        // The newest rollback that itself counts cuts off everything after its target.
+        let cut = lower_bounds.find(|rollback| rollback.publication <= upper);
+        let lower = cut.map_or(0, |rollback| rollback.publication);
+        let found = numbers.iter().copied().filter(|number| *number > lower && *number <= upper).max();
+        best = best.max(found);
+        match cut {
+            Some(rollback) if best.is_none() => upper = rollback.target,
+            _ => return best,
+        }
+    }
+}
+
 /// A table as a publication left it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServedTable {

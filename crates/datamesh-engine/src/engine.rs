@@ -23,7 +23,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datamesh_app::ports::{
-    BoundSource, CarriedTable, Engine, PreparedTable, Progress, Rows, StageInput, StageJob, TransformInput,
+    BoundSource, CarriedTable, Engine, PreparedTable, Progress, RestoreJob, Rows, StageInput, StageJob, TransformInput,
     TransformReads,
 };
 use datamesh_core::contract::{DataProduct, TransformSpec};
@@ -484,22 +484,20 @@ impl Engine for DataEngine {
 
     async fn restore(
         &self,
-        table: &Table,
-        pointer: &TablePointer,
-        target: Option<i64>,
+        job: RestoreJob<'_>,
         attempt: &AttemptId,
         now: DateTime<Utc>,
         snapshot_id: i64,
         between: &(dyn Fn() + Send + Sync),
     ) -> Result<PreparedTable> {
-        let open = self.open(Some(pointer))?;
+        let open = self.open(Some(job.pointer))?;
         if let Some(open) = &open {
-            self.check_inside(table, open)?;
+            self.check_inside(job.table, open)?;
         }
         let location = open.as_ref().map(|open| open.table_location().to_owned()).unwrap_or_default();
-        let draft = TableDraft::new(table, &location, open)?;
+        let draft = TableDraft::new(job.table, &location, open)?;
         let (attempt, now) = (attempt.as_str(), now.timestamp_millis());
-        let commit = draft.restore(target, attempt, now, snapshot_id, between).await?.commit;
+        let commit = draft.restore(job.snapshot, attempt, now, snapshot_id, between).await?.commit;
         Ok(PreparedTable {
             metadata_location: commit.metadata_location,
             metadata: commit.metadata,

@@ -12,6 +12,7 @@ use datamesh_core::lineage::Edge;
 use datamesh_core::ports::{
     CatalogProduct, CommitOutcome, CommitRequest, Lease, ProductState, Publication, PublicationStatus, PublishStep,
     QuarantineFile, QuarantineResolution, Registry, Revision, Rollback, ServedTable, StepObserver, TablePointer,
+    newest_effective,
 };
 use datamesh_core::transform::{InputPin, TransformRun};
 use datamesh_core::watermark::Watermark;
@@ -487,7 +488,7 @@ impl Registry for SqliteRegistry {
         .map_err(error::query)?;
         let numbers = rows.iter().map(|row| number(row, "number")).collect::<Result<Vec<_>>>()?;
         let rollbacks = history::rollbacks(&mut transaction, product).await?;
-        Ok(history::newest_effective(&numbers, &rollbacks))
+        Ok(newest_effective(&numbers, &rollbacks))
     }
 
     async fn served_tables(&self, product: &ProductKey, publication: u64) -> Result<Vec<ServedTable>> {
