@@ -8,6 +8,7 @@ pub mod datatype;
 pub mod decision;
 pub mod diagnostic;
 pub mod error;
+pub mod history;
 pub mod ids;
 pub mod lineage;
 pub mod ports;
