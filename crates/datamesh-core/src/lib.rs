@@ -9,6 +9,7 @@ pub mod datatype;
 pub mod decision;
 pub mod diagnostic;
 pub mod error;
+pub mod history;
 pub mod ids;
 pub mod infer;
 pub mod lineage;

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::contract::{DataProduct, WriteMode};
 use crate::decision::DecisionRecord;
 use crate::error::Result;
+use crate::history::History;
 use crate::ids::{AttemptId, ProductKey};
 use crate::lineage::{Edge, TableLineage};
 use crate::transform::TransformRun;
@@ -428,6 +429,9 @@ pub trait Registry: Send + Sync {
 
     /// The lineage of every table, as of the publication that last wrote it; with `publication`, of those up to it.
     async fn lineage(&self, publication: Option<u64>) -> Result<Vec<Edge>>;
+
+    /// What was published when, of products named `(domain, product)`, every major version, in one read.
+    async fn history(&self, products: &[(String, String)]) -> Result<History>;
 
     /// The quarantine files of one recorded attempt.
     async fn quarantine_files(&self, publication: u64) -> Result<Vec<QuarantineFile>>;

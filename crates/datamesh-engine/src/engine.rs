@@ -23,10 +23,12 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datamesh_app::ports::{
-    BoundSource, CarriedTable, Engine, PreparedTable, Progress, RestoreJob, Rows, StageInput, StageJob, TransformInput,
+    BoundSource, CarriedTable, Engine, PreparedTable, Progress, QueryRequest, RestoreJob, Rows, StageInput, StageJob,
+    TransformInput,
     TransformReads,
 };
 use datamesh_core::contract::{DataProduct, TransformSpec};
+use datamesh_core::history::History;
 use datamesh_core::ids::AttemptId;
 use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, TablePointer};
@@ -36,7 +38,7 @@ use datamesh_core::secret::{NoSecrets, Redactor, SecretResolver};
 use datamesh_core::verdict::TableReport;
 use datamesh_core::{Error, ErrorCode, Name, ProductKey, Result, Table};
 use datamesh_iceberg::storage::join;
-use datamesh_iceberg::{OpenTable, Storage, TableDraft};
+use datamesh_iceberg::{OpenTable, Storage, TableCache, TableDraft};
 use datamesh_quality::MetricPlan;
 use datamesh_quality::rows::compile_all;
 use futures::{StreamExt, TryStreamExt};
@@ -51,7 +53,10 @@ use crate::scan;
 use crate::settle::{SettledTable, StagedTable, settle};
 use crate::source::{MissingRequired, OpenSource, RawFields, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan};
 use crate::stores::Stores;
-use crate::{candidate, quarantine, stage, transform};
+use crate::{candidate, quarantine, stage, times, transform};
+
+/// Bytes of manifests that are kept in memory.
+const TABLE_CACHE: usize = 64 << 20;
 
 /// How the engine uses the machine.
 #[derive(Clone, Debug)]
@@ -75,6 +80,7 @@ pub struct DataEngine {
     options: EngineOptions,
     runtime: Arc<RuntimeEnv>,
     secrets: Arc<dyn SecretResolver>,
+    tables: Arc<TableCache>,
 }
 
 impl std::fmt::Debug for DataEngine {
@@ -93,7 +99,8 @@ impl DataEngine {
             .with_object_store_registry(Arc::new(Stores::new(options.storage.clone())))
             .build_arc()
             .map_err(|error| unwrap(ErrorCode::Internal, "cannot start the engine", error))?;
-        Ok(Self { options, runtime, secrets: Arc::new(NoSecrets) })
+        let tables = Arc::new(TableCache::new(TABLE_CACHE));
+        Ok(Self { options, runtime, secrets: Arc::new(NoSecrets), tables })
     }
 
     /// The same engine, which looks the secrets of sources up with `secrets`.
@@ -118,15 +125,22 @@ impl DataEngine {
             .with_create_default_catalog_and_schema(true)
             .with_information_schema(true);
         let options = config.options_mut();
-        options.execution.time_zone = Some("+00:00".into());
+        options.execution.time_zone = Some(times::UTC.into());
         options.execution.parquet.schema_force_view_types = false;
         options.sql_parser.map_string_types_to_utf8view = false;
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(self.runtime.clone())
             .with_default_features()
+            .with_type_planner(Arc::new(times::Microseconds))
+            .with_analyzer_rules(times::analyzer_rules())
             .build();
         SessionContext::new_with_state(state)
+    }
+
+    /// What is kept of tables that were read.
+    pub(crate) fn table_cache(&self) -> &Arc<TableCache> {
+        &self.tables
     }
 
     fn table_location(&self, product: &ProductKey, table: &str) -> String {
@@ -333,8 +347,8 @@ fn compile(context: &SessionContext, rule: &RowCondition, schema: &Schema) -> Re
         .with_query_execution_start_time(state.execution_props().query_execution_start_time)
         .build();
     let simplifier = ExprSimplifier::new(simplify);
-    let expression = simplifier
-        .coerce(expression, &df_schema)
+    let expression = times::keep_microseconds(expression, &df_schema)
+        .and_then(|kept| simplifier.coerce(kept.data, &df_schema))
         .and_then(|expression| simplifier.simplify(expression))
         .map_err(describe)?;
     let physical = state.create_physical_expr(expression, &df_schema).map_err(describe)?;
@@ -415,7 +429,7 @@ impl Engine for DataEngine {
             for table in carried {
                 if let Some(open) = self.open(Some(&table.pointer))? {
                     let name = Name::new(&table.table).map_or_else(|_| table.table.clone(), |name| name.sql());
-                    candidate::register(&context, &name, scan::open_table(&open, None).await?)?;
+                    candidate::register(&context, &name, scan::open_table(&self.tables, &open, None).await?)?;
                 }
             }
         }
@@ -546,8 +560,18 @@ impl Engine for DataEngine {
         Ok(self.open(Some(pointer))?.and_then(|table| table.snapshot_id()))
     }
 
-    async fn plan_query(&self, sql: &str, catalog: &[CatalogProduct]) -> Result<PlannedQuery> {
-        query::plan(&self.context(), &self.options.storage, sql, catalog).await
+    fn travels(&self, request: &QueryRequest) -> Result<Vec<(String, String)>> {
+        query::travels(&self.context(), request)
+    }
+
+    async fn plan_request(
+        &self,
+        request: &QueryRequest,
+        catalog: &[CatalogProduct],
+        history: &History,
+    ) -> Result<PlannedQuery> {
+        let mesh = query::Mesh { storage: &self.options.storage, cache: &self.tables, catalog, history };
+        query::plan(&self.context(), &mesh, request).await
     }
 
     fn tables(query: &PlannedQuery) -> Vec<String> {

@@ -20,6 +20,7 @@ mod settle;
 mod source;
 mod stage;
 mod stores;
+mod times;
 mod transform;
 mod transform_test;
 mod writer;
