@@ -24,8 +24,7 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datamesh_app::ports::{
     BoundSource, CarriedTable, Engine, PreparedTable, Progress, QueryRequest, RestoreJob, Rows, StageInput, StageJob,
-    TransformInput,
-    TransformReads,
+    TransformInput, TransformReads,
 };
 use datamesh_core::contract::{DataProduct, TransformSpec};
 use datamesh_core::history::History;

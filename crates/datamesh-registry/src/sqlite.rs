@@ -531,7 +531,7 @@ impl Registry for SqliteRegistry {
             let (publication, table) = (number(row, "publication")?, text(row, "table_name")?);
             // What a rollback took back has not been run.
             let numbers = recorded.get(&table).map_or(&[][..], Vec::as_slice);
-            if history::newest_effective(numbers, &rollbacks) != Some(publication) {
+            if datamesh_core::ports::newest_effective(numbers, &rollbacks) != Some(publication) {
                 continue;
             }
             let pins = sqlx::query("SELECT * FROM publication_inputs WHERE publication = ? AND table_name = ?")
