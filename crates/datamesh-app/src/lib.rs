@@ -7,5 +7,6 @@ pub mod maintain;
 pub mod ports;
 pub mod publish;
 pub mod read;
+mod references;
 
 pub use ports::{Clock, Context, Engine, Ids, Progress};

@@ -12,6 +12,7 @@ use datamesh_core::contract::{DataProduct, SourceSpec, Table};
 use datamesh_core::decision::{Action, Principal, decide};
 use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, Registry, StepObserver, TablePointer};
+use datamesh_core::reference::TableReference;
 use datamesh_core::verdict::TableReport;
 use datamesh_core::{Error, ErrorCode, Result};
 use futures::stream::BoxStream;
@@ -104,6 +105,8 @@ pub struct StageJob {
     pub input: StageInput,
     /// The published table, where there is one.
     pub base: Option<TablePointer>,
+    /// Published tables that its references and comparisons read, as they are now.
+    pub pinned: Vec<PinnedInput>,
     /// The attempt.
     pub attempt: AttemptId,
 }
@@ -134,6 +137,19 @@ pub struct CarriedTable {
     pub protected: bool,
 }
 
+/// A published table that rules of another table read, in the state that one registry read saw.
+#[derive(Clone, Debug)]
+pub struct PinnedInput {
+    /// As the contract names it.
+    pub reference: TableReference,
+    /// Version of its product's contract.
+    pub version: String,
+    /// Its pointer.
+    pub pointer: TablePointer,
+    /// Whether it has columns that must not be shown in clear.
+    pub protected: bool,
+}
+
 /// Batches with their schema.
 pub struct Rows {
     /// The schema of every batch.
@@ -158,11 +174,26 @@ pub trait Engine: Send + Sync {
     /// The content identity of a staged table; `None` where its pass was not whole.
     fn content(staged: &Self::Staged) -> Option<String>;
 
-    /// Takes doubled keys out, within the staged rows and against `base`, and counts the metrics of the candidate.
-    async fn settle(&self, staged: &Self::Staged, base: Option<&TablePointer>) -> Result<Self::Settled>;
+    /// Takes doubled keys out, within the staged rows and against `base`, and rows that refer to what the tables of the
+    /// attempt do not have; counts the metrics of the candidate. A table that others refer to is settled before them:
+    /// `settled` are those so far, `carried` the ones that stay as they are.
+    async fn settle(
+        &self,
+        staged: &Self::Staged,
+        base: Option<&TablePointer>,
+        settled: &[Self::Settled],
+        carried: &[CarriedTable],
+    ) -> Result<Self::Settled>;
 
-    /// Measures the rules that need the candidate tables themselves, and judges every metric rule.
-    async fn measure(&self, settled: &mut [Self::Settled], carried: &[CarriedTable]) -> Result<()>;
+    /// Measures the rules that need the candidate tables themselves, or tables beside them, and judges every metric
+    /// rule. `now` is what freshness is measured against.
+    async fn measure(
+        &self,
+        settled: &mut [Self::Settled],
+        carried: &[CarriedTable],
+        pinned: &[PinnedInput],
+        now: DateTime<Utc>,
+    ) -> Result<()>;
 
     /// The facts about a settled table.
     fn report(settled: &Self::Settled) -> &TableReport;

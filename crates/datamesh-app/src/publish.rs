@@ -16,7 +16,8 @@ use datamesh_core::{Error, ErrorCode, Name, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::ports::{CarriedTable, Context, Engine, Progress, StageInput, StageJob};
+use crate::ports::{CarriedTable, Context, Engine, PinnedInput, Progress, StageInput, StageJob};
+use crate::references;
 
 /// How long a lease lasts when it is not renewed.
 const LEASE: chrono::Duration = chrono::Duration::hours(1);
@@ -196,7 +197,14 @@ impl AuthorizedPlan {
     }
 
     /// One pass over every table's source. The staged files are audited, but not yet judged against a base.
-    async fn stage<E: Engine>(self, engine: &E, progress: &Arc<dyn Progress>) -> Result<StagedPlan<E>> {
+    async fn stage<E: Engine>(
+        self,
+        engine: &E,
+        context: &Context,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<StagedPlan<E>> {
+        let fresh: Vec<&Table> = self.plan.inputs().into_iter().map(|(table, _)| table).collect();
+        let pinned = references::pin(context, &self.plan.request.contract, &self.plan.state, &fresh).await?;
         for table in &self.plan.request.contract.tables {
             // The new contract binds the tables that stay as they are too.
             if let Some(pointer) = self.plan.state.table(&table.name.sql()) {
@@ -210,12 +218,13 @@ impl AuthorizedPlan {
                 table: table.clone(),
                 input: input.clone(),
                 base: self.plan.state.table(&table.name.sql()).cloned(),
+                pinned: pinned.clone(),
                 attempt: self.attempt.clone(),
             };
             staged.push(engine.stage(job, progress.clone()).await?);
             progress.reached(PublishStep::Staged);
         }
-        Ok(StagedPlan { authorized: self, staged, reaudits: 0 })
+        Ok(StagedPlan { authorized: self, staged, pinned, reaudits: 0 })
     }
 }
 
@@ -223,6 +232,7 @@ impl AuthorizedPlan {
 struct StagedPlan<E: Engine> {
     authorized: AuthorizedPlan,
     staged: Vec<E::Staged>,
+    pinned: Vec<PinnedInput>,
     reaudits: usize,
 }
 
@@ -259,26 +269,30 @@ impl<E: Engine> StagedPlan<E> {
     async fn audit(self, engine: &E, context: &Context, progress: &Arc<dyn Progress>) -> Result<AuditedPlan<E>> {
         let repeats = self.repeats(context).await?;
         let plan = self.plan();
-        let mut settled = Vec::new();
-        let mut reports: Vec<Option<TableReport>> = Vec::new();
         let mut carried = plan.carried();
-        for (((table, _), staged), repeat) in plan.inputs().into_iter().zip(&self.staged).zip(&repeats) {
+        let inputs = plan.inputs();
+        let mut reports: Vec<Option<TableReport>> = Vec::new();
+        for (((table, _), staged), repeat) in inputs.iter().zip(&self.staged).zip(&repeats) {
             let base = plan.state.table(&table.name.sql());
-            if repeat.is_some() {
+            reports.push(repeat.map(|_| {
                 carried.extend(base.map(|pointer| self::carried(table, pointer)));
-                reports.push(Some(repeated(
-                    table,
-                    *repeat,
-                    E::content(staged).unwrap_or_default(),
-                    base.map_or(0, |pointer| pointer.rows),
-                )));
-                continue;
-            }
-            settled.push(engine.settle(staged, base).await?);
-            reports.push(None);
+                let content = E::content(staged).unwrap_or_default();
+                repeated(table, *repeat, content, base.map_or(0, |pointer| pointer.rows))
+            }));
+        }
+        let tables: Vec<&Table> = inputs.iter().map(|(table, _)| *table).collect();
+        let mut settled: Vec<E::Settled> = Vec::new();
+        let mut places = Vec::new();
+        for at in references::settling_order(&tables).into_iter().filter(|at| repeats[*at].is_none()) {
+            let base = plan.state.table(&tables[at].name.sql());
+            settled.push(engine.settle(&self.staged[at], base, &settled, &carried).await?);
+            places.push(at);
             progress.reached(PublishStep::Settled);
         }
-        engine.measure(&mut settled, &carried).await?;
+        let mut in_order: Vec<(usize, E::Settled)> = places.into_iter().zip(settled).collect();
+        in_order.sort_by_key(|(at, _)| *at);
+        let mut settled: Vec<E::Settled> = in_order.into_iter().map(|(_, settled)| settled).collect();
+        engine.measure(&mut settled, &carried, &self.pinned, context.clock.now()).await?;
         let mut fresh = settled.iter();
         let tables: Vec<TableReport> = reports
             .into_iter()
@@ -303,6 +317,7 @@ fn repeated(table: &Table, repeat_of: Option<u64>, content: String, total_rows: 
         limit_percent: table.quarantine.percent,
         reasons: BTreeMap::new(),
         metrics: Vec::new(),
+        pinned: Vec::new(),
         ignored_columns: Vec::new(),
         missing_columns: Vec::new(),
         missing_required: Vec::new(),
@@ -501,7 +516,7 @@ async fn run<E: Engine>(
     progress: &Arc<dyn Progress>,
     recording: &AtomicBool,
 ) -> Result<(PublishReport, HashSet<String>)> {
-    let mut staged = authorized.stage(engine, progress).await?;
+    let mut staged = authorized.stage(engine, context, progress).await?;
     loop {
         let audited = staged.audit(engine, context, progress).await?;
         let (mut report, commit) = audited.commit(engine, context, progress, recording).await?;

@@ -5,12 +5,14 @@
 
 pub mod contract;
 pub mod datatype;
+pub mod dates;
 pub mod decision;
 pub mod diagnostic;
 pub mod error;
 pub mod ids;
 pub mod ports;
 pub mod quality;
+pub mod reference;
 pub mod scalar;
 pub mod verdict;
 

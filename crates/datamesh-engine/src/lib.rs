@@ -5,12 +5,14 @@
 
 mod audit;
 mod candidate;
+mod conditions;
 mod engine;
 mod error;
 mod files;
 mod keys;
 mod quarantine;
 mod query;
+mod references;
 mod scan;
 mod settle;
 mod source;
@@ -18,4 +20,5 @@ mod stage;
 mod stores;
 mod writer;
 
+pub use conditions::SqlProblem;
 pub use engine::{DataEngine, EngineOptions};

@@ -1,15 +1,15 @@
-//! Settling: doubled keys leave the staged files, against the rows that are published already where the table appends.
+//! Settling: doubled keys, and references to what another table of the attempt does not have, leave the staged files, against the rows that are published already where the table appends.
 //!
 //! A staged table can be settled again against another base: nothing that was staged is changed, files that hold a
 //! doubled key are written anew.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{BooleanArray, RecordBatch, new_null_array};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
 use datamesh_core::contract::WriteMode;
@@ -26,6 +26,7 @@ use crate::error::{arrow, parquet_read};
 use crate::files::ScanFile;
 use crate::keys::{Area, KeyEntry, KeyReader, KeyRuns, Place, for_each_hit};
 use crate::quarantine;
+use crate::references::{KeySet, ReferenceReader};
 use crate::writer::PartWriter;
 
 /// Hash hits confirmed by value at a time.
@@ -55,6 +56,8 @@ pub struct SettledTable {
     pub(crate) quarantine: Vec<QuarantineFile>,
     pub(crate) published: Vec<ScanFile>,
     pub(crate) states: MetricStates,
+    /// For each reference of the table, the rows read that find nothing.
+    pub(crate) unmatched: Vec<u64>,
     pub(crate) report: TableReport,
 }
 
@@ -85,7 +88,12 @@ impl SettledTable {
 type Doubled = BTreeMap<(Area, u32), Vec<(u64, usize)>>;
 
 /// Settles a staged table against `base`. Blocking: reads and writes files.
-pub(crate) fn settle(staged: &StagedTable, base: Option<OpenTable>, base_files: Vec<ScanFile>) -> Result<SettledTable> {
+pub(crate) fn settle(
+    staged: &StagedTable,
+    base: Option<OpenTable>,
+    base_files: Vec<ScanFile>,
+    late: Vec<LateReference>,
+) -> Result<SettledTable> {
     let audit = &staged.audit;
     let append = audit.table.write == WriteMode::Append;
     let published = if append { base_files } else { Vec::new() };
@@ -99,7 +107,12 @@ pub(crate) fn settle(staged: &StagedTable, base: Option<OpenTable>, base_files: 
         )
         .with_help("run the same command again"));
     }
-    let doubled = find_doubled(staged, &published)?;
+    let mut doubled = find_doubled(staged, &published)?;
+    let mut unmatched = staged.result.unmatched.clone();
+    unmatched.resize(audit.table.references.len(), 0);
+    for reference in &late {
+        unmatched[reference.index] += find_unmatched(staged, &published, reference, &mut doubled)?;
+    }
     let mut work = Rewrite {
         audit,
         reasons: staged.result.reasons.clone(),
@@ -147,13 +160,86 @@ pub(crate) fn settle(staged: &StagedTable, base: Option<OpenTable>, base_files: 
         limit_percent: audit.table.quarantine.percent,
         reasons: work.reasons,
         metrics: Vec::new(),
+        pinned: Vec::new(),
         ignored_columns: staged.ignored_columns.clone(),
         missing_columns: staged.missing_columns.clone(),
         missing_required: staged.missing_required.clone(),
         repeat_of: None,
     };
     let quarantine = quarantine.collect();
-    Ok(SettledTable { audit: audit.clone(), draft, files: work.files, quarantine, published, states, report })
+    let files = work.files;
+    Ok(SettledTable { audit: audit.clone(), draft, files, quarantine, published, states, unmatched, report })
+}
+
+/// A reference to a table of the same attempt, whose keys are known only once that table is settled.
+pub(crate) struct LateReference {
+    /// Index among the table's references.
+    pub(crate) index: usize,
+    /// The files of the other table's candidate with its schema; `None` where a table refers to itself.
+    pub(crate) there: Option<(SchemaRef, Vec<ScanFile>)>,
+}
+
+/// Finds the incoming rows that refer to nothing, marks them in `doubled` where they are to be held back, and returns
+/// how many there are.
+fn find_unmatched(
+    staged: &StagedTable,
+    published: &[ScanFile],
+    late: &LateReference,
+    doubled: &mut Doubled,
+) -> Result<u64> {
+    let audit = &staged.audit;
+    let reference = &audit.table.references[late.index];
+    let rule = audit.keys.len() + late.index;
+    let there = late.there.as_ref().map_or(&audit.schema, |(schema, _)| schema);
+    let reader = ReferenceReader::new(reference, &audit.schema, there)?;
+    let incoming = staged.result.data.iter().map(|file| ((Area::Staged, file.id), file.part.url.as_str()));
+    let held_back = staged.result.quarantine.iter().map(|part| ((Area::Quarantined, part.id), part.part.url.as_str()));
+    let files: Vec<((Area, u32), &str)> = incoming.chain(held_back).collect();
+    let mut count = 0;
+    let mut found: BTreeSet<((Area, u32), u64)> = BTreeSet::new();
+    loop {
+        let mut keys = KeySet::new(audit.key_memory);
+        for file in late.there.as_ref().map_or(published, |(_, files)| files) {
+            for batch in read_columns(&audit.storage, &file.url, &reference.at, None)? {
+                reader.collect(&mut keys, &batch?, None)?;
+            }
+        }
+        if late.there.is_none() {
+            for (place, url) in files.iter().filter(|((area, _), _)| *area == Area::Staged) {
+                let gone = doubled.get(place).map_or(&[][..], Vec::as_slice);
+                let mut first = 0;
+                for batch in read_columns(&audit.storage, url, &reference.at, None)? {
+                    let batch = batch?;
+                    let rows = keys_by_row(gone, first, batch.num_rows());
+                    first += batch.num_rows() as u64;
+                    let left = BooleanBuffer::collect_bool(batch.num_rows(), |row| !rows.contains_key(&row));
+                    reader.collect(&mut keys, &batch, Some(&left))?;
+                }
+            }
+        }
+        let before = found.len();
+        for (place, url) in &files {
+            let mut first = 0;
+            for batch in read_columns(&audit.storage, url, &reference.columns, None)? {
+                let batch = batch?;
+                for row in reader.unmatched(&keys, &batch)?.set_indices() {
+                    let row = first + row as u64;
+                    if found.insert((*place, row)) {
+                        count += 1;
+                        if reference.quarantines() {
+                            doubled.entry(*place).or_default().push((row, rule));
+                        }
+                    }
+                }
+                first += batch.num_rows() as u64;
+            }
+        }
+        doubled.values_mut().for_each(|rows| rows.sort_unstable());
+        // A row of the same table that is held back is there no more for those that refer to it.
+        if late.there.is_some() || !reference.quarantines() || found.len() == before {
+            return Ok(count);
+        }
+    }
 }
 
 /// Finds every incoming row whose key another incoming or a published row has.
@@ -300,15 +386,15 @@ struct Rewrite<'a> {
 
 impl Rewrite<'_> {
     fn reason(&self, key: usize) -> Reason {
-        let rule = &self.audit.keys[key].rule;
-        Reason { rule: rule.rule.clone(), column: rule.path(), value: None }
+        let (rule, column, _) = self.audit.late_rule(key);
+        Reason { rule: rule.to_owned(), column, value: None }
     }
 
     /// Counts the doubled keys of a batch's rows, with the key's value as sample where it may be shown.
     fn count(&mut self, batch: &RecordBatch, row: usize, keys: &[usize]) {
         for key in keys {
             let reason = self.reason(*key);
-            let columns = &self.audit.keys[*key].rule.columns;
+            let (_, _, columns) = self.audit.late_rule(*key);
             let value = if self.audit.table.protects(&reason.column) {
                 None
             } else {

@@ -4,10 +4,11 @@
 //! tokio: a batch comes in, a mask or a count goes out.
 
 pub mod arrow_types;
+pub mod exact;
 pub mod format;
 pub mod metrics;
 pub mod rows;
 pub mod values;
 
-pub use metrics::{MetricPlan, MetricStates};
+pub use metrics::{GroupJudge, Measured, MetricPlan, MetricStates, RowFilter};
 pub use rows::RowCheck;

@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 use arrow::util::pretty::pretty_format_batches;
 use datamesh_app::ports::Rows;
 use datamesh_app::publish::{PublishReport, PublishStatus};
+use datamesh_core::verdict::{MetricResult, failure};
 use datamesh_core::{Diagnostic, Error, ErrorCode, Level, Result};
 use futures::TryStreamExt;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
@@ -204,14 +205,17 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
             let samples = if samples.is_empty() { String::new() } else { format!("  e.g. {}", samples.join(" | ")) };
             text.push_str(&format!("    {:>8} × {rule}{samples}\n", grouped(count.rows)));
         }
-        for metric in table.metrics.iter().filter(|metric| !metric.passed) {
-            let severity = format!("{:?}", metric.severity).to_lowercase();
-            let found = match (&metric.error, metric.value) {
-                (Some(error), _) => error.clone(),
-                (None, Some(value)) => format!("{} is {}, expected {}", metric.metric, round(value), metric.expected),
-                (None, None) => "was not measured".to_owned(),
+        for metric in table.metrics.iter().filter(|metric| !metric.passed || metric.warned) {
+            let severity = match metric.passed {
+                true => "warning".to_owned(),
+                false => format!("{:?}", metric.severity).to_lowercase(),
             };
-            text.push_str(&format!("    {} {}: {found}\n", paint(&severity, "33", on), metric.rule));
+            let found = match (metric.passed, metric.value, &metric.warn) {
+                (true, Some(value), Some(warn)) => format!(": {} is {}, expected {warn}", metric.metric, round(value)),
+                (true, ..) => format!(": {} is not as expected", metric.metric),
+                (false, ..) => failure(&MetricResult { value: metric.value.map(round), ..metric.clone() }),
+            };
+            text.push_str(&format!("    {} {}{found}\n", paint(&severity, "33", on), metric.rule));
         }
         if !table.ignored_columns.is_empty() {
             text.push_str(&format!("    not in the contract, left out: {}\n", table.ignored_columns.join(", ")));
