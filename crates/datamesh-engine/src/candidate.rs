@@ -279,9 +279,7 @@ impl Candidates<'_> {
                     _ => format!("coalesce(sum({}), 0)", double(column)),
                 },
                 Statistic::StandardDeviation => format!("stddev({})", double(column)),
-                Statistic::Quantile(share) => {
-                    guarded(column, format!("percentile_cont({share:?}) WITHIN GROUP (ORDER BY {})", double(column)))
-                }
+                Statistic::Quantile(_) => return Err("it is no aggregate".to_owned()),
                 Statistic::CountDistinct => format!("count(DISTINCT {})", quote(column)),
             },
             Metric::Freshness { column } => format!("max({})", quote(column)),
@@ -320,9 +318,9 @@ fn fail(entry: &mut Measured, rule: &MetricRule, why: Result<f64, String>) {
 fn is_aggregate(rule: &MetricRule) -> bool {
     let whole = rule.group_by.is_empty();
     match &rule.metric {
-        Metric::OutOfOrderValues { .. } => false,
+        Metric::OutOfOrderValues { .. } | Metric::Statistic { statistic: Statistic::Quantile(_), .. } => false,
         Metric::DuplicateValues { .. } | Metric::SequenceGaps { .. } => !whole,
-        Metric::Statistic { statistic: Statistic::CountDistinct | Statistic::Quantile(_), .. } => !whole,
+        Metric::Statistic { statistic: Statistic::CountDistinct, .. } => !whole,
         _ => true,
     }
 }
@@ -380,10 +378,24 @@ fn alone(rule: &MetricRule, view: &str, groups: &[String], schema: &Schema) -> R
         }
         Metric::Statistic { column, statistic: Statistic::Quantile(share) } => {
             // Rank by rank over a sort, which can spill; the two neighbours of the rank are interpolated.
-            let value = format!("CAST({} AS DOUBLE)", quote(column));
+            let name = quote(column);
+            let value = format!("CAST({name} AS DOUBLE)");
+            let named: String = groups.iter().enumerate().map(|(at, name)| format!("{name} AS g{at}, ")).collect();
+            let outer: String = (0..groups.len()).map(|at| format!("g{at}, ")).collect();
+            let ranked = if groups.is_empty() {
+                format!(
+                    "SELECT v, row_number() OVER (ORDER BY v) AS r, n, nan FROM (SELECT {value} AS v FROM {view} WHERE {name} IS NOT NULL) CROSS JOIN (SELECT CAST(count({name}) AS DOUBLE) AS n, count(CASE WHEN isnan({value}) THEN 1 END) AS nan FROM {view})"
+                )
+            } else {
+                let by = format!("PARTITION BY {}", groups.join(", "));
+                format!(
+                    "SELECT {named}{value} AS v, row_number() OVER ({by} ORDER BY {value}) AS r, CAST(count({name}) OVER ({by}) AS DOUBLE) AS n, count(CASE WHEN isnan({value}) THEN 1 END) OVER ({by}) AS nan FROM {view} WHERE {name} IS NOT NULL"
+                )
+            };
+            let group = outer.trim_end_matches(", ");
+            let group = if group.is_empty() { String::new() } else { format!(" GROUP BY {group}") };
             format!(
-                "SELECT max(n) AS n, CASE WHEN max(nan) > 0 THEN CAST('NaN' AS DOUBLE) ELSE min(v) + (max(v) - min(v)) * max({share:?} * (n - 1) - floor({share:?} * (n - 1))) END AS m FROM (SELECT v, row_number() OVER (ORDER BY v) AS r, n, nan FROM (SELECT {value} AS v FROM {view} WHERE {name} IS NOT NULL) CROSS JOIN (SELECT CAST(count({name}) AS DOUBLE) AS n, count(CASE WHEN isnan({value}) THEN 1 END) AS nan FROM {view})) WHERE r = floor({share:?} * (n - 1)) + 1 OR r = ceil({share:?} * (n - 1)) + 1",
-                name = quote(column)
+                "SELECT {outer}max(n) AS n, CASE WHEN max(nan) > 0 THEN CAST('NaN' AS DOUBLE) ELSE min(v) + (max(v) - min(v)) * max({share:?} * (n - 1) - floor({share:?} * (n - 1))) END AS m FROM ({ranked}) WHERE r = floor({share:?} * (n - 1)) + 1 OR r = ceil({share:?} * (n - 1)) + 1{group}"
             )
         }
         _ => return Err("it is an aggregate".to_owned()),

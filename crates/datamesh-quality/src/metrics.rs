@@ -519,7 +519,7 @@ impl MetricPlan {
             }
             let own = match measured.own {
                 Some(own) => own,
-                None => planned.value(state, now),
+                None => planned.value(state, states.rows, now),
             };
             let value = match (own, measured.other) {
                 (Ok(own), Some(Ok(other))) => {
@@ -544,11 +544,12 @@ impl MetricPlan {
 }
 
 impl PlannedRule {
-    fn value(&self, state: &RuleState, now: i64) -> Result<f64, String> {
+    fn value(&self, state: &RuleState, rows: i64, now: i64) -> Result<f64, String> {
         if let Some(error) = &state.error {
             return Err(error.clone());
         }
         match (&self.measure, &self.rule.metric) {
+            (Measure::Rows, _) if self.filter.is_none() => Ok(rows as f64),
             (Measure::Rows, _) => Ok(state.rows as f64),
             (Measure::Hits(_), _) if self.rule.unit == Unit::Percent && self.rule.compare_to.is_none() => {
                 Ok(percent(state.hits as f64, state.rows as f64))

@@ -104,7 +104,7 @@ fn mistakes_are_told_with_a_way_out() {
         ("quality: [mean(price) between 5]", "has no `and`", "such as"),
         ("quality: [rowCount > 5 apples]", "`apples` is not a unit", "such as"),
         ("quality: [quantile(price) < 5]", "`quantile` needs the share", "quantile(price, 0.95)"),
-        ("quality: ['quantile(price, 95) < 5']", "`quantile` needs the share", "0 to 1"),
+        ("quality: ['quantile(price, 95) < 5']", "needs the share of values below it, 0 to 1", "0.95"),
         ("quality: [outOfOrderValues(id)]", "needs to know which row comes before", "orderBy"),
         (
             "quality: [{metric: mean, column: price, groupBy: segmnt, mustBe: 1}]",
