@@ -14,7 +14,9 @@ demo: build
 
 test: test-rust test-interop
 
-test-rust:
+# The tests on an object store run a server from the Python packages; without them they would be skipped.
+test-rust: export DATAMESH_TEST_PYTHON = $(abspath .venv)/bin/python
+test-rust: .venv/ready
 ifeq ($(NEXTEST),yes)
 	$(CARGO) nextest run --locked --workspace --no-fail-fast
 else

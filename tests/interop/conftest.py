@@ -17,6 +17,7 @@ SPECS = PROJECT.parent / "shared" / "specs"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "postgres: reads from a real PostgreSQL, which the test starts")
     config.addinivalue_line("markers", "conformance: reads a standard's own files, which are not part of this project")
     binary = os.environ.get("DATAMESH_BIN")
     if not binary:
@@ -30,6 +31,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if skipped:
         terminalreporter.write_sep("!", f"{len(skipped)} CONFORMANCE TESTS SKIPPED", red=True, bold=True)
         terminalreporter.write_line("the standards' files (../shared/specs) are not on this machine; CI has them")
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "postgres" in report.keywords]
+    if skipped:
+        terminalreporter.write_sep("!", f"{len(skipped)} POSTGRESQL TESTS SKIPPED", red=True, bold=True)
+        terminalreporter.write_line("PostgreSQL (initdb, pg_ctl, psql) is not on this machine: install `postgresql`")
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +64,19 @@ def mesh(binary: Path, tmp_path: Path) -> Mesh:
     mesh.write("mesh.yaml", "name: interop\n")
     mesh.write("domains/lab/domain.yaml", "name: lab\nowner: lab-team\n")
     return mesh
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A running PostgreSQL."""
+    from postgres import Postgres, programs
+
+    found = programs()
+    if found is None:
+        pytest.skip("PostgreSQL is not on this machine")
+    server = Postgres.start(found)
+    yield server
+    server.stop()
 
 
 @dataclass(frozen=True)

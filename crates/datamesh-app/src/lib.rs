@@ -1,12 +1,15 @@
-//! The use cases of a mesh, over ports: publish, read, look after.
+//! The use cases of a mesh, over ports: publish, read, tell lineage, look after.
 //!
 //! Ports without data live in `datamesh-core`; those that carry data live here and may name Arrow. This crate must not
 //! know SQLite, DataFusion, Iceberg, files or the command line.
 
+pub mod lineage;
 pub mod maintain;
 pub mod ports;
 pub mod publish;
 pub mod read;
 mod references;
+pub mod retry;
+pub mod rollback;
 
 pub use ports::{Clock, Context, Engine, Ids, Progress};

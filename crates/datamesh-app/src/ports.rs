@@ -8,9 +8,10 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use datamesh_core::contract::{DataProduct, SourceSpec, Table};
+use datamesh_core::contract::{DataProduct, DatabaseSource, FileSource, IcebergSource, Table};
 use datamesh_core::decision::{Action, Principal, decide};
 use datamesh_core::ids::{AttemptId, ProductKey};
+use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, Registry, StepObserver, TablePointer};
 use datamesh_core::reference::TableReference;
 use datamesh_core::verdict::TableReport;
@@ -76,22 +77,75 @@ impl Context {
     }
 }
 
-/// A source with the folder that its relative path starts from.
+/// Files with the folder that their relative path starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoundSource {
     /// How to read.
-    pub spec: SourceSpec,
-    /// What to read: files, folders, globs, or `-` alone for standard input.
+    pub spec: FileSource,
+    /// What to read: files, folders, globs, or `-` alone for standard input. Secrets are references still.
     pub paths: Vec<String>,
+    /// Where a relative path starts.
+    pub folder: PathBuf,
+    /// Whether this is the manifest's source, of which a watermark tells what is new.
+    pub pulled: bool,
+}
+
+/// A database with the folder that a relative path to it starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundDatabase {
+    /// What to read. Secrets are references still.
+    pub spec: DatabaseSource,
+    /// Where a relative path starts.
+    pub folder: PathBuf,
+}
+
+/// An Iceberg table with the folder that a relative path to it starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundIceberg {
+    /// What to read. Secrets are references still.
+    pub spec: IcebergSource,
     /// Where a relative path starts.
     pub folder: PathBuf,
 }
 
 /// Where the rows of one table's pass come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StageInput {
-    /// Data outside the mesh.
+    /// Files outside the mesh.
     Source(BoundSource),
+    /// A table or query of a database.
+    Database(BoundDatabase),
+    /// An Iceberg table outside the mesh.
+    Iceberg(BoundIceberg),
+    /// Rows that were held back before.
+    Quarantine(QuarantineInput),
+}
+
+impl StageInput {
+    /// Whether a watermark tells which of its rows are new. Data named by hand is read whole.
+    pub fn is_pulled(&self) -> bool {
+        match self {
+            Self::Source(source) => source.pulled,
+            Self::Database(_) | Self::Iceberg(_) => true,
+            Self::Quarantine(_) => false,
+        }
+    }
+}
+
+/// Quarantine files to read, each with the publication that held its rows back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QuarantineInput {
+    /// The files.
+    pub files: Vec<(u64, QuarantineFile)>,
+}
+
+/// An incremental pull.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pull {
+    /// The watermark column.
+    pub column: String,
+    /// Only greater values are read; `None`: everything is.
+    pub after: Option<String>,
 }
 
 /// One table's pass: what to read, audit and stage.
@@ -103,6 +157,8 @@ pub struct StageJob {
     pub table: Table,
     /// Its data.
     pub input: StageInput,
+    /// Where the table has a watermark and the data is pulled: how far the last pull came.
+    pub pull: Option<Pull>,
     /// The published table, where there is one.
     pub base: Option<TablePointer>,
     /// Published tables that its references and comparisons read, as they are now.
@@ -174,6 +230,9 @@ pub trait Engine: Send + Sync {
     /// The content identity of a staged table; `None` where its pass was not whole.
     fn content(staged: &Self::Staged) -> Option<String>;
 
+    /// Rows that a staged table's pass read.
+    fn rows_read(staged: &Self::Staged) -> u64;
+
     /// Takes doubled keys out, within the staged rows and against `base`, and rows that refer to what the tables of the
     /// attempt do not have; counts the metrics of the candidate. A table that others refer to is settled before them:
     /// `settled` are those so far, `carried` the ones that stay as they are.
@@ -220,6 +279,31 @@ pub trait Engine: Send + Sync {
     /// `incompatible-change` where it does not.
     fn check_carried(&self, table: &Table, pointer: &TablePointer) -> Result<()>;
 
+    /// Checks that an earlier snapshot's rows have the shape that the contract asks for now. `then` is the table's
+    /// contract at that time.
+    ///
+    /// # Errors
+    /// `incompatible-change` where a required column would be null, `not-found` where the snapshot has expired.
+    async fn check_restore(
+        &self,
+        table: &Table,
+        then: Option<&Table>,
+        pointer: &TablePointer,
+        snapshot: i64,
+    ) -> Result<()>;
+
+    /// Writes the metadata of a commit that brings back an earlier snapshot's files, or leaves the table without any.
+    async fn restore(
+        &self,
+        table: &Table,
+        pointer: &TablePointer,
+        target: Option<i64>,
+        attempt: &AttemptId,
+        now: DateTime<Utc>,
+        snapshot_id: i64,
+        between: &(dyn Fn() + Send + Sync),
+    ) -> Result<PreparedTable>;
+
     /// Every file that any snapshot of a published table references.
     async fn referenced(&self, pointer: &TablePointer) -> Result<HashSet<String>>;
 
@@ -231,6 +315,9 @@ pub trait Engine: Send + Sync {
 
     /// The published tables a query reads, as `domain.product_v1.table`.
     fn tables(query: &Self::Query) -> Vec<String>;
+
+    /// Where each column of a planned query's result comes from.
+    fn query_lineage(query: &Self::Query) -> Result<ColumnLineage>;
 
     /// Runs a planned query.
     async fn run_query(&self, query: Self::Query) -> Result<Rows>;

@@ -9,18 +9,23 @@ use std::time::Duration;
 
 use datamesh_core::contract::{DataProduct, Table, WriteMode};
 use datamesh_core::decision::Action;
-use datamesh_core::ids::{AttemptId, ProductKey};
-use datamesh_core::ports::{CommitOutcome, CommitRequest, Lease, ProductState, PublishStep, TableCommit, TablePointer};
+use datamesh_core::ids::{AttemptId, ProductId, ProductKey};
+use datamesh_core::lineage::TableLineage;
+use datamesh_core::ports::{
+    CommitOutcome, CommitRequest, Lease, ProductState, PublishStep, QuarantineResolution, TableCommit, TablePointer,
+};
 use datamesh_core::verdict::{TableReport, Verdict, judge};
+use datamesh_core::watermark::{self, Watermark, WatermarkReport};
 use datamesh_core::{Error, ErrorCode, Name, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::ports::{CarriedTable, Context, Engine, PinnedInput, Progress, StageInput, StageJob};
+use crate::lineage::{newest_major, source_lineage};
+use crate::ports::{CarriedTable, Context, Engine, PinnedInput, Progress, Pull, StageInput, StageJob};
 use crate::references;
 
 /// How long a lease lasts when it is not renewed.
-const LEASE: chrono::Duration = chrono::Duration::hours(1);
+pub(crate) const LEASE: chrono::Duration = chrono::Duration::hours(1);
 /// How often a running publish renews it.
 const RENEWAL: Duration = Duration::from_secs(300);
 /// How often an append is settled anew against a winner before it gives up.
@@ -37,10 +42,14 @@ pub struct PublishRequest {
     pub inputs: BTreeMap<String, StageInput>,
     /// Publish even if the content was published before.
     pub again: bool,
+    /// Read everything again, whatever a watermark says.
+    pub full: bool,
     /// Names this publication; a second one with the same key is a repeat.
     pub idempotency_key: Option<String>,
     /// Stop after the verdict and keep nothing.
     pub dry_run: bool,
+    /// Quarantined rows that the inputs are, or take the place of.
+    pub resolves: Vec<QuarantineResolution>,
 }
 
 /// What became of a publish.
@@ -89,6 +98,15 @@ pub struct PublishReport {
     /// How often the audit was repeated because somebody else published in between.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub reaudits: usize,
+    /// The publication whose tables this one brought back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_to: Option<u64>,
+    /// The quarantined rows that were judged again, or replaced by mended ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolves: Vec<QuarantineResolution>,
+    /// What is worth knowing beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 fn is_zero(number: &usize) -> bool {
@@ -150,6 +168,27 @@ impl Plan {
     fn inputs(&self) -> Vec<(&Table, &StageInput)> {
         let tables = self.request.contract.tables.iter();
         tables.filter_map(|table| Some((table, self.request.inputs.get(table.name.as_str())?))).collect()
+    }
+
+    /// Where the pull of a table starts, where it has a watermark and its data is pulled.
+    fn pull(&self, table: &Table, input: &StageInput) -> Result<Option<Pull>> {
+        let Some(column) = table.watermark.as_ref().filter(|_| input.is_pulled()) else { return Ok(None) };
+        let whole = self.request.again || self.request.full;
+        let kept = self.state.watermarks.get(&table.name.sql()).filter(|_| !whole);
+        let data_type = table.column(column).map(|column| &column.data_type).ok_or_else(|| {
+            Error::new(ErrorCode::InvalidManifest, format!("table `{}` has no column `{column}`", table.name))
+        })?;
+        let start = watermark::start(kept, table.name.as_str(), column, data_type)?;
+        Ok(Some(Pull { column: column.clone(), after: start.map(|kept| kept.value) }))
+    }
+
+    fn is_retry(&self) -> bool {
+        !self.request.resolves.is_empty()
+    }
+
+    /// The table as its rows are judged and written.
+    fn judged(&self, table: &Table) -> Table {
+        if self.is_retry() { crate::retry::retried(table) } else { table.clone() }
     }
 
     fn carried(&self) -> Vec<CarriedTable> {
@@ -215,7 +254,8 @@ impl AuthorizedPlan {
         for (table, input) in self.plan.inputs() {
             let job = StageJob {
                 product: self.plan.key.clone(),
-                table: table.clone(),
+                pull: self.plan.pull(table, input)?,
+                table: self.plan.judged(table),
                 input: input.clone(),
                 base: self.plan.state.table(&table.name.sql()).cloned(),
                 pinned: pinned.clone(),
@@ -245,8 +285,16 @@ impl<E: Engine> StagedPlan<E> {
     async fn repeats(&self, context: &Context) -> Result<Vec<Option<u64>>> {
         let plan = self.plan();
         let mut repeats = Vec::new();
-        for ((table, _), staged) in plan.inputs().into_iter().zip(&self.staged) {
-            let by_hand = plan.request.again || plan.request.idempotency_key.is_some();
+        for ((table, input), staged) in plan.inputs().into_iter().zip(&self.staged) {
+            let by_hand = plan.request.again || plan.request.full || plan.request.idempotency_key.is_some();
+            if E::rows_read(staged) == 0
+                && E::content(staged).is_some()
+                && plan.pull(table, input)?.is_some_and(|pull| pull.after.is_some())
+            {
+                // Nothing is newer than the watermark.
+                repeats.push(plan.state.table(&table.name.sql()).map(|pointer| pointer.publication));
+                continue;
+            }
             let Some(content) = E::content(staged).filter(|_| !by_hand) else {
                 repeats.push(None);
                 continue;
@@ -272,13 +320,20 @@ impl<E: Engine> StagedPlan<E> {
         let mut carried = plan.carried();
         let inputs = plan.inputs();
         let mut reports: Vec<Option<TableReport>> = Vec::new();
-        for (((table, _), staged), repeat) in inputs.iter().zip(&self.staged).zip(&repeats) {
+        for (((table, input), staged), repeat) in inputs.iter().zip(&self.staged).zip(&repeats) {
+            if repeat.is_none() {
+                reports.push(None);
+                continue;
+            }
             let base = plan.state.table(&table.name.sql());
-            reports.push(repeat.map(|_| {
-                carried.extend(base.map(|pointer| self::carried(table, pointer)));
-                let content = E::content(staged).unwrap_or_default();
-                repeated(table, *repeat, content, base.map_or(0, |pointer| pointer.rows))
-            }));
+            carried.extend(base.map(|pointer| self::carried(table, pointer)));
+            let content = E::content(staged).unwrap_or_default();
+            let mut report = repeated(table, *repeat, content, base.map_or(0, |pointer| pointer.rows));
+            report.watermark = plan
+                .pull(table, input)?
+                .filter(|pull| pull.after.is_some())
+                .map(|pull| WatermarkReport { column: pull.column, after: pull.after, last: None, skipped: 0 });
+            reports.push(Some(report));
         }
         let tables: Vec<&Table> = inputs.iter().map(|(table, _)| *table).collect();
         let mut settled: Vec<E::Settled> = Vec::new();
@@ -298,7 +353,13 @@ impl<E: Engine> StagedPlan<E> {
             .into_iter()
             .filter_map(|report| report.or_else(|| fresh.next().map(|settled| E::report(settled).clone())))
             .collect();
-        let verdict = judge(&tables);
+        let mut verdict = judge(&tables);
+        if plan.is_retry()
+            && verdict == Verdict::PublishWithQuarantine
+            && tables.iter().all(|table| table.published == 0)
+        {
+            verdict = Verdict::Reject(vec!["not one row passed: each broke a rule again".to_owned()]);
+        }
         progress.reached(PublishStep::Judged);
         Ok(AuditedPlan { staged: self, settled, tables, repeats, verdict })
     }
@@ -312,6 +373,7 @@ fn repeated(table: &Table, repeat_of: Option<u64>, content: String, total_rows: 
         published: 0,
         quarantined: 0,
         total_rows,
+        changes: None,
         bytes_read: 0,
         content,
         limit_percent: table.quarantine.percent,
@@ -322,6 +384,7 @@ fn repeated(table: &Table, repeat_of: Option<u64>, content: String, total_rows: 
         missing_columns: Vec::new(),
         missing_required: Vec::new(),
         repeat_of,
+        watermark: None,
     }
 }
 
@@ -357,10 +420,46 @@ impl<E: Engine> AuditedPlan<E> {
             tables: self.tables.clone(),
             carried_forward: plan.carried().into_iter().map(|carried| carried.table).collect(),
             reaudits: self.staged.reaudits,
+            rollback_to: None,
+            resolves: plan.request.resolves.clone(),
+            notes: Vec::new(),
         }
     }
 
-    fn request(&self, context: &Context, report: &PublishReport, tables: Vec<TableCommit>) -> Result<CommitRequest> {
+    /// Where the columns of the tables that are committed come from.
+    async fn lineage(&self, context: &Context) -> Result<Vec<TableLineage>> {
+        let plan = self.staged.plan();
+        let contract = &plan.request.contract;
+        let catalog = context.registry.catalog().await?;
+        let major = |id: &ProductId| newest_major(&catalog, id);
+        let mut lineage = Vec::new();
+        for settled in &self.settled {
+            let report = E::report(settled);
+            let Some(table) = contract.table(&report.table) else { continue };
+            let Some(input) = plan.request.inputs.get(table.name.as_str()) else { continue };
+            let found = source_lineage(table, input, &report.missing_columns, &major);
+            lineage.push(TableLineage { table: table.name.sql(), lineage: found });
+        }
+        Ok(lineage)
+    }
+
+    /// The content that the table's pointer names. A retry adds to a publication: that one's source stays a repeat.
+    fn content(&self, table: &str, report: &TableReport) -> String {
+        let plan = self.staged.plan();
+        let own = plan.request.contract.table(table).map(|table| table.write);
+        match plan.state.table(table) {
+            Some(pointer) if plan.is_retry() && own != Some(WriteMode::Append) => pointer.content.clone(),
+            _ => report.content.clone(),
+        }
+    }
+
+    fn request(
+        &self,
+        context: &Context,
+        report: &PublishReport,
+        tables: Vec<TableCommit>,
+        lineage: Vec<TableLineage>,
+    ) -> Result<CommitRequest> {
         let authorized = &self.staged.authorized;
         let plan = &authorized.plan;
         Ok(CommitRequest {
@@ -374,8 +473,12 @@ impl<E: Engine> AuditedPlan<E> {
             decision: authorized.decision,
             tables,
             quarantine: self.settled.iter().flat_map(|settled| E::quarantine(settled).to_vec()).collect(),
+            lineage,
             report: serde_json::to_value(report)
                 .map_err(|error| Error::new(ErrorCode::Internal, "the report cannot be written").with_source(error))?,
+            rollback_to: None,
+            pinned: Vec::new(),
+            resolves: plan.request.resolves.clone(),
         })
     }
 
@@ -397,7 +500,7 @@ impl<E: Engine> AuditedPlan<E> {
                 return Ok((self.report(PublishStatus::WouldReject, None, because.clone()), Commit::DryRun));
             }
             let mut report = self.report(PublishStatus::Rejected, None, because.clone());
-            let request = self.request(context, &report, Vec::new())?;
+            let request = self.request(context, &report, Vec::new(), Vec::new())?;
             recording.store(true, Ordering::SeqCst);
             let publication = context.registry.record_rejection(&request).await?;
             report.publication = Some(publication);
@@ -423,19 +526,23 @@ impl<E: Engine> AuditedPlan<E> {
             commits.push(TableCommit {
                 write: report.write,
                 expected: self.staged.plan().state.table(&name).map(|pointer| pointer.metadata_location.clone()),
-                table: name,
                 metadata_location: prepared.metadata_location,
                 metadata: prepared.metadata,
                 snapshot_id: prepared.snapshot_id,
-                content: report.content.clone(),
+                content: self.content(&name, report),
                 rows_in: report.rows_in,
                 published: report.published,
                 quarantined: report.quarantined,
                 total_rows: prepared.total_rows,
+                watermark: report
+                    .watermark
+                    .as_ref()
+                    .and_then(|pull| Some(Watermark { column: pull.column.clone(), value: pull.last.clone()? })),
+                table: name,
             });
         }
         let mut report = self.report(PublishStatus::Published, None, Vec::new());
-        let request = self.request(context, &report, commits)?;
+        let request = self.request(context, &report, commits, self.lineage(context).await?)?;
         recording.store(true, Ordering::SeqCst);
         match context.registry.commit(&request, progress.as_ref()).await? {
             CommitOutcome::Committed(publication) => {
@@ -506,6 +613,9 @@ async fn repeated_key(authorized: &AuthorizedPlan, context: &Context) -> Result<
         tables: Vec::new(),
         carried_forward: plan.state.tables.iter().map(|pointer| pointer.table.clone()).collect(),
         reaudits: 0,
+        rollback_to: None,
+        resolves: Vec::new(),
+        notes: Vec::new(),
     }))
 }
 
@@ -517,8 +627,17 @@ async fn run<E: Engine>(
     recording: &AtomicBool,
 ) -> Result<(PublishReport, HashSet<String>)> {
     let mut staged = authorized.stage(engine, context, progress).await?;
+    let mut last: Option<PublishReport> = None;
     loop {
-        let audited = staged.audit(engine, context, progress).await?;
+        let audited = match (staged.audit(engine, context, progress).await, last.take()) {
+            (Ok(audited), _) => audited,
+            // What the winner did does not go together with this attempt: that is an outcome.
+            (Err(error), Some(mut report)) if error.code() == ErrorCode::Conflict => {
+                report.because.push(error.to_string());
+                return Ok((report, HashSet::new()));
+            }
+            (Err(error), _) => return Err(error),
+        };
         let (mut report, commit) = audited.commit(engine, context, progress, recording).await?;
         let mut conflicted = match commit {
             Commit::Committed(keep) | Commit::Rejected(keep) => return Ok((report, keep)),
@@ -528,6 +647,7 @@ async fn run<E: Engine>(
         // Somebody else committed first. What was audited against the old state must be audited against the new one.
         let before = conflicted.authorized.plan;
         let (revision, old) = (before.state.revision.clone(), before.state.tables.clone());
+        let watermarks = before.state.watermarks.clone();
         let state = context.registry.product_state(&before.key).await?;
         let plan = before.renew(state)?;
         if let Some(key) = &plan.request.idempotency_key
@@ -536,6 +656,20 @@ async fn run<E: Engine>(
             report.status = PublishStatus::Repeat;
             report.publication = Some(publication);
             return Ok((report, HashSet::new()));
+        }
+        if plan.is_retry() {
+            let settled = context.registry.quarantine_resolutions(&plan.key).await?;
+            let own = |done: &QuarantineResolution| {
+                plan.request.resolves.iter().any(|own| own.publication == done.publication && own.table == done.table)
+            };
+            if let Some(done) = settled.into_iter().find(own) {
+                report.because.push(format!(
+                    "table `{}`: publication {} settled the same quarantined rows while this attempt ran",
+                    done.table,
+                    done.resolved_by.unwrap_or_default()
+                ));
+                return Ok((report, HashSet::new()));
+            }
         }
         let newest = plan.state.revision.as_ref();
         if newest != revision.as_ref() && newest.is_some_and(|newest| newest.contract != plan.request.contract) {
@@ -557,6 +691,17 @@ async fn run<E: Engine>(
             ));
             return Ok((report, HashSet::new()));
         }
+        let pulled = plan.inputs().into_iter().find(|(table, input)| {
+            let name = table.name.sql();
+            table.watermark.is_some() && input.is_pulled() && watermarks.get(&name) != plan.state.watermarks.get(&name)
+        });
+        if let Some((table, _)) = pulled {
+            report.because.push(format!(
+                "table `{}`: somebody else pulled while this attempt ran, so some of its rows are there already",
+                table.name
+            ));
+            return Ok((report, HashSet::new()));
+        }
         conflicted.authorized.plan = plan;
         conflicted.reaudits += 1;
         if conflicted.reaudits > MAX_RETRIES {
@@ -564,11 +709,12 @@ async fn run<E: Engine>(
             return Ok((report, HashSet::new()));
         }
         staged = conflicted;
+        last = Some(report);
     }
 }
 
 /// Renews the lease while `work` runs.
-async fn keep_alive<T>(
+pub(crate) async fn keep_alive<T>(
     context: &Context,
     attempt: &AttemptId,
     work: impl Future<Output = Result<T>>,
@@ -595,7 +741,7 @@ async fn keep_alive<T>(
 /// Deletes what the attempt staged and nothing references, then closes the lease.
 ///
 /// Failing here loses nothing: the lease stays, and `maintain` cleans up when it has expired.
-async fn clean<E: Engine>(
+pub(crate) async fn clean<E: Engine>(
     engine: &E,
     context: &Context,
     lease: &Lease,

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::datatype::DataType;
 use crate::ids::{Name, ProductId, ProductKey, TableName};
+use crate::lineage::ColumnReference;
 use crate::quality::{MetricRule, RowCondition};
 use crate::reference::Reference;
 
@@ -57,6 +58,11 @@ pub enum WriteMode {
     Append,
     /// New rows take the place of all the old ones.
     Replace,
+    /// New rows take the place of those with the same primary key; others are added.
+    Upsert,
+    /// New rows take the place of all rows in the partitions they fall into.
+    #[serde(rename = "replacePartitions")]
+    ReplacePartitions,
 }
 
 impl WriteMode {
@@ -65,6 +71,8 @@ impl WriteMode {
         match self {
             Self::Append => "append",
             Self::Replace => "replace",
+            Self::Upsert => "upsert",
+            Self::ReplacePartitions => "replacePartitions",
         }
     }
 }
@@ -81,9 +89,15 @@ pub struct Table {
     /// How a publication changes it.
     #[serde(default)]
     pub write: WriteMode,
+    /// With upsert: an SQL condition over the incoming row; where it is true, the row deletes the published one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete_when: Option<String>,
     /// Where its data comes from, when `publish` is not told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceSpec>,
+    /// The column by which the source is pulled incrementally.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<String>,
     /// Its columns, in order.
     pub columns: Vec<Column>,
     /// Further unique keys, each a list of columns.
@@ -164,6 +178,9 @@ pub struct Column {
     /// How the column is masked for those who may not see it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask: Option<String>,
+    /// Columns of other products that it comes from, where there is no SQL to read that from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<ColumnReference>,
     /// Keys that are declared but not enforced by this version, as written.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub declared: BTreeMap<String, Value>,
@@ -182,6 +199,7 @@ impl Column {
             constraints: Constraints::default(),
             pii: false,
             mask: None,
+            from: Vec::new(),
             declared: BTreeMap::new(),
         }
     }
@@ -343,10 +361,57 @@ pub struct SortField {
     pub descending: bool,
 }
 
-/// Where a table's data comes from.
+/// Where a table's data comes from. Which kind it is shows in its keys: `database`, `iceberg`, else `path`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SourceSpec {
+    /// A table or query of a database.
+    Database(DatabaseSource),
+    /// An Iceberg table that this mesh did not publish.
+    Iceberg(IcebergSource),
+    /// Files.
+    Files(FileSource),
+}
+
+/// A table or query of a database. Texts may hold references to secrets; what they stand for is never stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SourceSpec {
+pub struct DatabaseSource {
+    /// `postgres://…` or `sqlite:path`, mostly a reference such as `${env:CRM_URL}`.
+    pub database: String,
+    /// The rows.
+    #[serde(flatten)]
+    pub rows: DatabaseRows,
+    /// An SQL condition in the database's own dialect.
+    #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+}
+
+/// What of a database is read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DatabaseRows {
+    /// A table or view, `schema.table` or `table`.
+    Table(String),
+    /// The rows of a SELECT.
+    Query(String),
+}
+
+/// An Iceberg table by its metadata.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IcebergSource {
+    /// A metadata document, or the table's folder: then the newest document in it.
+    pub iceberg: String,
+    /// An SQL condition over the table's columns.
+    #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+}
+
+/// Files, and how they are read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileSource {
     /// A file, folder or glob, relative to the manifest; `-` is standard input.
     pub path: String,
     /// The format; by file name where absent.
@@ -367,6 +432,49 @@ pub enum SourceFormat {
     Ndjson,
     /// Apache Parquet.
     Parquet,
+    /// One JSON array of objects, plain or gzip.
+    Json,
+    /// Apache Arrow IPC, file or stream format.
+    Arrow,
+    /// An Avro object container file.
+    Avro,
+}
+
+impl SourceFormat {
+    /// Every format and its words; the first word is the format's name.
+    pub const WORDS: [(&'static str, Self); 7] = [
+        ("csv", Self::Csv),
+        ("ndjson", Self::Ndjson),
+        ("json", Self::Json),
+        ("parquet", Self::Parquet),
+        ("arrow", Self::Arrow),
+        ("ipc", Self::Arrow),
+        ("avro", Self::Avro),
+    ];
+
+    /// The format that the ending of a file's name says, `.gz` aside, which only texts have.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        let (name, gzip) = match name.strip_suffix(".gz") {
+            Some(name) => (name, true),
+            None => (name.as_str(), false),
+        };
+        let format = match name.rsplit_once('.')?.1 {
+            "csv" => Self::Csv,
+            "ndjson" | "jsonl" => Self::Ndjson,
+            "json" => Self::Json,
+            "parquet" | "pq" => Self::Parquet,
+            "arrow" | "ipc" | "feather" => Self::Arrow,
+            "avro" => Self::Avro,
+            _ => return None,
+        };
+        (!gzip || format.is_text()).then_some(format)
+    }
+
+    /// Whether records are text, which may be compressed with gzip as a whole.
+    pub fn is_text(self) -> bool {
+        matches!(self, Self::Csv | Self::Ndjson | Self::Json)
+    }
 }
 
 /// How delimited text is read.

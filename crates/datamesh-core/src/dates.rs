@@ -89,7 +89,7 @@ impl DatePattern {
 
 impl Found {
     fn exists(&self) -> bool {
-        let leap = |year: u32| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let leap = |year: u32| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
         // Without a year, a leap day may exist.
         let leap = self.year.is_none_or(leap);
         let days = match self.month {

@@ -10,11 +10,14 @@ pub mod decision;
 pub mod diagnostic;
 pub mod error;
 pub mod ids;
+pub mod lineage;
 pub mod ports;
 pub mod quality;
 pub mod reference;
 pub mod scalar;
+pub mod secret;
 pub mod verdict;
+pub mod watermark;
 
 pub use contract::{Column, DataProduct, Table};
 pub use datatype::DataType;

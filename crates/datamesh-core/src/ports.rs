@@ -1,5 +1,6 @@
 //! Ports without data: what the use cases need of a registry.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -11,6 +12,8 @@ use crate::contract::{DataProduct, WriteMode};
 use crate::decision::DecisionRecord;
 use crate::error::Result;
 use crate::ids::{AttemptId, ProductKey};
+use crate::lineage::{Edge, TableLineage};
+use crate::watermark::Watermark;
 
 /// The steps of a publish, in order. Each is a place where a crash must do no harm: the crash tests walk
 /// [`PublishStep::ALL`], so a new step gets its test by being listed.
@@ -126,6 +129,8 @@ pub struct ProductState {
     pub revision: Option<Revision>,
     /// The published tables.
     pub tables: Vec<TablePointer>,
+    /// How far the pulls of each table have come, by normalised name.
+    pub watermarks: BTreeMap<String, Watermark>,
 }
 
 impl ProductState {
@@ -174,6 +179,8 @@ pub struct TableCommit {
     pub quarantined: u64,
     /// Rows in the new snapshot.
     pub total_rows: u64,
+    /// How far this pull came; `None` leaves what is kept as it is.
+    pub watermark: Option<Watermark>,
 }
 
 /// A quarantine file of an attempt.
@@ -210,8 +217,82 @@ pub struct CommitRequest {
     pub tables: Vec<TableCommit>,
     /// Rows held back.
     pub quarantine: Vec<QuarantineFile>,
+    /// Where the columns of the tables that change come from. Empty for a rejection.
+    pub lineage: Vec<TableLineage>,
     /// The report, as JSON.
     pub report: Value,
+    /// The publication whose tables this one brings back.
+    pub rollback_to: Option<u64>,
+    /// Pointers that must not have moved, of tables that stay as they are; `None`: the table must not exist.
+    pub pinned: Vec<(String, Option<String>)>,
+    /// Quarantined rows that are settled by this publication; each can be settled once.
+    pub resolves: Vec<QuarantineResolution>,
+}
+
+/// A publication that brought back what an earlier one served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollback {
+    /// The rollback's own number.
+    pub publication: u64,
+    /// The publication it went back to.
+    pub target: u64,
+}
+
+/// A table as a publication left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedTable {
+    /// The table's normalised name.
+    pub table: String,
+    /// The publication that wrote it last.
+    pub publication: u64,
+    /// The snapshot it served.
+    pub snapshot_id: i64,
+    /// Content of that publication.
+    pub content: String,
+    /// Rows in the snapshot.
+    pub total_rows: u64,
+}
+
+/// How quarantined rows were settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResolutionKind {
+    /// They were judged again, as they were.
+    Retried,
+    /// Mended rows took their place.
+    Mended,
+}
+
+impl ResolutionKind {
+    /// The kind's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retried => "retried",
+            Self::Mended => "mended",
+        }
+    }
+
+    /// The kind that a word means.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Retried, Self::Mended].into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// Quarantined rows of one table of one publication that a later publication settled: those of them that failed again
+/// are in that one's quarantine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuarantineResolution {
+    /// The publication whose quarantine it is.
+    pub publication: u64,
+    /// The table's normalised name.
+    pub table: String,
+    /// The publication that settled it; `None` while that one is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_by: Option<u64>,
+    /// How.
+    pub how: ResolutionKind,
 }
 
 /// What became of a commit.
@@ -306,11 +387,23 @@ pub trait Registry: Send + Sync {
     /// The publication with this key set by hand.
     async fn find_idempotency_key(&self, product: &ProductKey, key: &str) -> Result<Option<u64>>;
 
-    /// The newest publication of this major version that published `content` into `table`.
+    /// The tables as a publication left them.
+    async fn served_tables(&self, product: &ProductKey, publication: u64) -> Result<Vec<ServedTable>>;
+
+    /// The rollbacks of this major version, newest first.
+    async fn rollbacks(&self, product: &ProductKey) -> Result<Vec<Rollback>>;
+
+    /// The quarantined rows of this major version that later publications settled.
+    async fn quarantine_resolutions(&self, product: &ProductKey) -> Result<Vec<QuarantineResolution>>;
+
+    /// The newest publication of this major version that published `content` into `table` and was not rolled back.
     async fn find_content(&self, product: &ProductKey, table: &str, content: &str) -> Result<Option<u64>>;
 
     /// The recorded attempts, newest first.
     async fn publications(&self, product: &ProductKey, limit: u64) -> Result<Vec<Publication>>;
+
+    /// The lineage of every table, as of the publication that last wrote it; with `publication`, of those up to it.
+    async fn lineage(&self, publication: Option<u64>) -> Result<Vec<Edge>>;
 
     /// The quarantine files of one recorded attempt.
     async fn quarantine_files(&self, publication: u64) -> Result<Vec<QuarantineFile>>;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::contract::WriteMode;
 use crate::quality::{Dimension, Severity};
 use crate::reference::PinnedTable;
+use crate::watermark::WatermarkReport;
 
 /// One rule that a row broke, as quarantine and samples show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,6 +139,25 @@ impl GroupResult {
     }
 }
 
+/// What the applied rows of an upsert or of replaced partitions changed.
+///
+/// With upsert `published == inserted + updated + deleted + absent`; with replaced partitions `inserted == published`,
+/// and `removed` published rows made room for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RowChanges {
+    /// Rows that no published row had to make room for.
+    pub inserted: u64,
+    /// Rows that took the place of the published row with their key.
+    pub updated: u64,
+    /// Rows that deleted the published row with their key.
+    pub deleted: u64,
+    /// Rows that would delete, but no published row has their key.
+    pub absent: u64,
+    /// Published rows that are gone: replaced or deleted.
+    pub removed: u64,
+}
+
 /// The facts about one table of an attempt.
 ///
 /// INVARIANT: `rows_in == published + quarantined` once the table is settled.
@@ -151,12 +171,15 @@ pub struct TableReport {
     /// Rows read.
     #[serde(rename = "in")]
     pub rows_in: u64,
-    /// Rows that were, or would be, published.
+    /// Rows that were, or would be, published; with upsert the rows applied, deletions too.
     pub published: u64,
     /// Rows held back.
     pub quarantined: u64,
     /// Rows of the table once committed; with append more than `published`.
     pub total_rows: u64,
+    /// What the published rows changed, with upsert and replaced partitions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<RowChanges>,
     /// Bytes read from the source.
     pub bytes_read: u64,
     /// Identity of the content, independent of file names, times and row order.
@@ -182,6 +205,9 @@ pub struct TableReport {
     /// The publication whose content this repeats: the table is carried forward unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeat_of: Option<u64>,
+    /// How far an incremental pull came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<WatermarkReport>,
 }
 
 /// The outcome of an audit.
@@ -263,6 +289,7 @@ mod tests {
             published: rows_in - quarantined,
             quarantined,
             total_rows: rows_in - quarantined,
+            changes: None,
             bytes_read: 0,
             content: String::new(),
             limit_percent: 5.0,
@@ -273,6 +300,7 @@ mod tests {
             missing_columns: Vec::new(),
             missing_required: Vec::new(),
             repeat_of: None,
+            watermark: None,
         }
     }
 

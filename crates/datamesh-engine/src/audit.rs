@@ -9,11 +9,13 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBat
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::{filter_record_batch, partition, take_arrays};
 use datafusion::arrow::datatypes::{SchemaRef, UInt32Type, UInt64Type};
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
 use datamesh_core::quality::{RULE_COMPLETE_IF, RULE_RECORD, RULE_TYPE};
 use datamesh_core::reference::RULE_REFERENCES;
+use datamesh_core::scalar::Scalar;
 use datamesh_core::verdict::{Reason, RuleCount, SAMPLES_PER_RULE, Sample};
-use datamesh_core::{Error, ErrorCode, Result, Table};
+use datamesh_core::{Error, ErrorCode, Result, Table, watermark};
 use datamesh_iceberg::Storage;
 use datamesh_iceberg::storage::join;
 use datamesh_quality::values::shorten;
@@ -24,11 +26,16 @@ use crate::error::arrow;
 use crate::keys::{Area, KeyEntry, KeyReader, KeyRuns, Place};
 use crate::quarantine;
 use crate::references::ReferenceCheck;
-use crate::source::Hidden;
+use crate::source::{Hidden, RawFields, WatermarkPlan};
 use crate::writer::{Part, PartWriter};
 
 /// Prefix of the hidden columns that hold transformed partition values.
 pub(crate) const PARTITION_PREFIX: &str = "__partition_";
+
+/// Rule of a row of which `deleteWhen` could not be computed.
+const DELETE_WHEN: &str = "deleteWhen";
+/// Rule of the primary key.
+const PRIMARY_KEY: &str = "primaryKey";
 
 /// Everything the audit of a table needs, shared by its partitions.
 #[derive(Debug)]
@@ -40,12 +47,16 @@ pub(crate) struct AuditPlan {
     pub(crate) quarantine_schema: SchemaRef,
     /// Names of the source files, by index.
     pub(crate) files: Vec<String>,
+    /// How the raw texts of the source files are read.
+    pub(crate) raw_fields: Arc<RawFields>,
     pub(crate) checks: Vec<RowCheck>,
     pub(crate) conditions: Vec<Condition>,
     /// References whose keys are known before the pass.
     pub(crate) references: Vec<ReferenceCheck>,
     /// Bytes that the keys of one reference may take.
     pub(crate) key_memory: usize,
+    /// Which rows delete published ones, with upsert.
+    pub(crate) delete_when: Option<Arc<dyn PhysicalExpr>>,
     pub(crate) metrics: MetricPlan,
     pub(crate) keys: Vec<KeyReader>,
     /// Number of partition fields.
@@ -57,6 +68,8 @@ pub(crate) struct AuditPlan {
     pub(crate) quarantine_folder: String,
     /// Local folder of what the attempt needs on the disk for a while.
     pub(crate) scratch: PathBuf,
+    /// Where the data is pulled by a watermark.
+    pub(crate) watermark: Option<Arc<WatermarkPlan>>,
     pub(crate) next_file: AtomicU32,
 }
 
@@ -109,6 +122,8 @@ pub(crate) struct QuarantinePart {
 pub(crate) struct PartitionResult {
     pub(crate) data: Vec<StagedFile>,
     pub(crate) quarantine: Vec<QuarantinePart>,
+    /// Rows that are to delete published ones.
+    pub(crate) deletions: Vec<StagedFile>,
     pub(crate) rows_in: u64,
     pub(crate) reasons: BTreeMap<String, RuleCount>,
     pub(crate) metrics: MetricStates,
@@ -116,12 +131,15 @@ pub(crate) struct PartitionResult {
     pub(crate) unmatched: Vec<u64>,
     /// For each key its runs.
     pub(crate) keys: Vec<Vec<KeyRuns>>,
+    /// The greatest value of the watermark.
+    pub(crate) watermark: Option<Scalar>,
 }
 
 impl PartitionResult {
     pub(crate) fn merge(&mut self, other: Self) {
         self.data.extend(other.data);
         self.quarantine.extend(other.quarantine);
+        self.deletions.extend(other.deletions);
         self.rows_in += other.rows_in;
         for (rule, count) in other.reasons {
             let mine = self.reasons.entry(rule).or_default();
@@ -134,6 +152,10 @@ impl PartitionResult {
         for (mine, other) in self.unmatched.iter_mut().zip(other.unmatched) {
             *mine += other;
         }
+        self.watermark = match (self.watermark.take(), other.watermark) {
+            (Some(mine), Some(theirs)) => Some(watermark::greater(mine, theirs)),
+            (mine, theirs) => mine.or(theirs),
+        };
         self.keys.resize_with(self.keys.len().max(other.keys.len()), Vec::new);
         for (mine, runs) in self.keys.iter_mut().zip(other.keys) {
             mine.extend(runs);
@@ -146,6 +168,7 @@ pub(crate) struct PartitionAudit {
     plan: Arc<AuditPlan>,
     data: Option<(u32, PartWriter, Vec<ArrayRef>)>,
     quarantine: Option<(u32, PartWriter)>,
+    deletions: Option<(u32, PartWriter)>,
     keys: Vec<KeyRuns>,
     result: PartitionResult,
 }
@@ -154,7 +177,7 @@ impl PartitionAudit {
     pub(crate) fn new(plan: Arc<AuditPlan>, partition: usize) -> Self {
         let keys =
             (0..plan.keys.len()).map(|key| KeyRuns::new(&plan.scratch, format!("p{partition}-k{key}"))).collect();
-        Self { plan, data: None, quarantine: None, keys, result: PartitionResult::default() }
+        Self { plan, data: None, quarantine: None, deletions: None, keys, result: PartitionResult::default() }
     }
 
     /// Audits one batch of the source schema, with partition values where the table is partitioned.
@@ -168,15 +191,28 @@ impl PartitionAudit {
 
         let mut masks: Vec<(usize, BooleanBuffer)> = Vec::new();
         let mut bad = datamesh_quality::values::valid(&faults);
+        let deletions = plan.delete_when.as_ref().map(|expression| Deletions::find(expression, &columns));
+        if let Some(deletions) = &deletions {
+            bad = &bad | &deletions.failed;
+        }
         for (at, check) in plan.checks.iter().enumerate() {
-            if let Some(broken) = check.violations(&columns) {
+            if let Some(mut broken) = check.violations(&columns) {
+                // Of a row that deletes only the key counts: nothing else of it is stored.
+                if let Some(deletions) = &deletions
+                    && !plan.table.columns[check.column()].primary_key
+                {
+                    broken = &broken & &!&deletions.rows;
+                }
                 bad = &bad | &broken;
                 masks.push((at, broken));
             }
         }
         let mut conditions: Vec<(usize, Violations)> = Vec::new();
         for (at, condition) in plan.conditions.iter().enumerate() {
-            if let Some(violations) = violations(&condition.expression, &columns) {
+            if let Some(mut violations) = violations(&condition.expression, &columns) {
+                if let Some(deletions) = &deletions {
+                    violations.broken = &violations.broken & &!&deletions.rows;
+                }
                 bad = &bad | &violations.broken;
                 conditions.push((at, violations));
             }
@@ -184,7 +220,10 @@ impl PartitionAudit {
         let mut references: Vec<(usize, BooleanBuffer)> = Vec::new();
         self.result.unmatched.resize(plan.table.references.len(), 0);
         for (at, check) in plan.references.iter().enumerate() {
-            let broken = check.reader.unmatched(&check.keys, &columns)?;
+            let mut broken = check.reader.unmatched(&check.keys, &columns)?;
+            if let Some(deletions) = &deletions {
+                broken = &broken & &!&deletions.rows;
+            }
             let count = broken.count_set_bits();
             self.result.unmatched[check.index] += count as u64;
             if count > 0 && check.reader.reference.quarantines() {
@@ -192,11 +231,28 @@ impl PartitionAudit {
                 references.push((at, broken));
             }
         }
-        let good = !&bad;
-        plan.metrics.update(&mut self.result.metrics, &columns, Some(&good));
-
+        if let Some(watermark) = &plan.watermark {
+            // A row that breaks a rule of the watermark itself does not move it.
+            let mut broken = BooleanBuffer::new_unset(rows);
+            for (_, mask) in masks.iter().filter(|(at, _)| plan.checks[*at].column() == watermark.column()) {
+                broken = &broken | mask;
+            }
+            for (at, violations) in &conditions {
+                let columns = collect_columns(&plan.conditions[*at].expression);
+                if columns.iter().all(|column| column.index() == watermark.column()) {
+                    broken = &broken | &violations.broken;
+                }
+            }
+            watermark.observe(&columns, &broken, &mut self.result.watermark)?;
+        }
+        let mut good = !&bad;
         let mut places = vec![None; if plan.keys.is_empty() { 0 } else { rows }];
-        if bad.count_set_bits() < rows {
+        if let Some(deletions) = &deletions {
+            self.write_deletions(&columns, &(&good & &deletions.rows), &mut places)?;
+            good = &good & &!&deletions.rows;
+        }
+        plan.metrics.update(&mut self.result.metrics, &columns, Some(&good));
+        if good.count_set_bits() > 0 {
             self.write_good(batch, &columns, &good, &mut places)?;
         }
         if bad.count_set_bits() > 0 {
@@ -204,12 +260,15 @@ impl PartitionAudit {
                 masks: &masks,
                 conditions: &conditions,
                 references: &references,
+                deletions: deletions.as_ref(),
                 faults: faults.as_string::<i32>(),
             };
             self.write_bad(batch, &columns, &bad, &found, &mut places)?;
         }
         for (key, runs) in plan.keys.iter().zip(&mut self.keys) {
             key.hashes(&columns, |row, hash| match places[row] {
+                // A row that deletes is not stored, so it takes up no other key than the one it deletes by.
+                Some(place) if place.area() == Area::Deletion && key.rule.rule != PRIMARY_KEY => Ok(()),
                 Some(place) => runs.push(KeyEntry { hash, place }),
                 None => Ok(()),
             })?;
@@ -274,6 +333,42 @@ impl PartitionAudit {
         }
     }
 
+    /// Keeps the rows that are to delete published ones: whom they meet is known only when the pass has ended.
+    fn write_deletions(
+        &mut self,
+        columns: &RecordBatch,
+        rows: &BooleanBuffer,
+        places: &mut [Option<Place>],
+    ) -> Result<()> {
+        if rows.count_set_bits() == 0 {
+            return Ok(());
+        }
+        if self.deletions.as_ref().is_some_and(|(_, writer)| writer.is_full()) {
+            self.close_deletions()?;
+        }
+        if self.deletions.is_none() {
+            let (id, path) = self.plan.new_data_file();
+            self.deletions =
+                Some((id, PartWriter::create(&self.plan.storage, &self.plan.scratch, &path, &self.plan.schema)?));
+        }
+        let Some((id, writer)) = &mut self.deletions else {
+            return Err(Error::new(ErrorCode::Internal, "no file of deletions is open"));
+        };
+        for (at, row) in (writer.rows()..).zip(rows.set_indices()) {
+            if let Some(place) = places.get_mut(row) {
+                *place = Some(Place::new(Area::Deletion, *id, at));
+            }
+        }
+        writer.write(&filter_record_batch(columns, &BooleanArray::new(rows.clone(), None)).map_err(arrow)?)
+    }
+
+    fn close_deletions(&mut self) -> Result<()> {
+        if let Some((id, writer)) = self.deletions.take() {
+            self.result.deletions.push(StagedFile { id, part: writer.close()?, partition: Vec::new() });
+        }
+        Ok(())
+    }
+
     fn close_data(&mut self) -> Result<()> {
         if let Some((id, writer, partition)) = self.data.take() {
             self.result.data.push(StagedFile { id, part: writer.close()?, partition });
@@ -304,6 +399,8 @@ impl PartitionAudit {
             return Err(Error::new(ErrorCode::Internal, "no quarantine file is open"));
         };
         let (mut files, mut positions, mut reasons, mut indices) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut fields = Vec::new();
+        let raw = batch.column(width);
         for (next, row) in (writer.rows()..).zip(bad.set_indices()) {
             let file = plan.files.get(file_index.value(row) as usize).cloned();
             let why = found.reasons(&plan, columns, row);
@@ -317,6 +414,7 @@ impl PartitionAudit {
                 count(&mut self.result.reasons, reason, sample);
             }
             files.push(file);
+            fields.push(raw.is_valid(row).then(|| plan.raw_fields.get(file_index.value(row))).flatten());
             positions.push(Some(position.value(row)));
             reasons.push(why);
             indices.push(row as u32);
@@ -327,8 +425,15 @@ impl PartitionAudit {
         let indices = datafusion::arrow::array::UInt32Array::from(indices);
         let mut values = take_arrays(columns.columns(), &indices, None).map_err(arrow)?;
         let raw = take_arrays(&batch.columns()[width..=width], &indices, None).map_err(arrow)?.pop();
-        let out =
-            quarantine::batch(&plan.quarantine_schema, std::mem::take(&mut values), raw, &files, &positions, &reasons)?;
+        let out = quarantine::batch(
+            &plan.quarantine_schema,
+            std::mem::take(&mut values),
+            raw,
+            &files,
+            &positions,
+            &fields,
+            &reasons,
+        )?;
         writer.write(&out)
     }
 
@@ -343,6 +448,7 @@ impl PartitionAudit {
     pub(crate) fn finish(mut self) -> Result<PartitionResult> {
         self.close_data()?;
         self.close_quarantine()?;
+        self.close_deletions()?;
         self.result.keys = self.keys.into_iter().map(|runs| vec![runs.finish()]).collect();
         Ok(self.result)
     }
@@ -388,8 +494,43 @@ fn violations(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Option
     (broken.count_set_bits() > 0).then_some(Violations { broken, errors })
 }
 
+/// Rows that delete published ones, and rows of which that could not be told.
+struct Deletions {
+    rows: BooleanBuffer,
+    failed: BooleanBuffer,
+    errors: BTreeMap<usize, String>,
+}
+
+impl Deletions {
+    fn find(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Self {
+        let evaluate = |batch: &RecordBatch| -> std::result::Result<BooleanBuffer, String> {
+            let array = expression.evaluate(batch).and_then(|value| value.into_array(batch.num_rows()));
+            let array = array.map_err(|error| shorten(&error.strip_backtrace()))?;
+            let truth = array.as_boolean_opt().ok_or("the condition is not a boolean")?;
+            Ok(match truth.nulls() {
+                Some(nulls) => nulls.inner() & truth.values(),
+                None => truth.values().clone(),
+            })
+        };
+        let mut errors = BTreeMap::new();
+        let rows = match evaluate(batch) {
+            Ok(rows) => rows,
+            Err(_) => BooleanBuffer::collect_bool(batch.num_rows(), |row| match evaluate(&batch.slice(row, 1)) {
+                Ok(rows) => rows.value(0),
+                Err(error) => {
+                    errors.insert(row, error);
+                    false
+                }
+            }),
+        };
+        let failed = BooleanBuffer::collect_bool(batch.num_rows(), |row| errors.contains_key(&row));
+        Self { rows, failed, errors }
+    }
+}
+
 /// What the rules found in a batch.
 struct Found<'a> {
+    deletions: Option<&'a Deletions>,
     masks: &'a [(usize, BooleanBuffer)],
     conditions: &'a [(usize, Violations)],
     references: &'a [(usize, BooleanBuffer)],
@@ -417,6 +558,10 @@ impl Found<'_> {
                 let value = if protected { None } else { check.offender(columns, row) };
                 reasons.push(Reason { rule: check.rule().to_owned(), column: check.path().to_owned(), value });
             }
+        }
+        if let Some(error) = self.deletions.and_then(|deletions| deletions.errors.get(&row)) {
+            let error = (!plan.table.has_protected_columns()).then(|| error.clone());
+            reasons.push(Reason { rule: DELETE_WHEN.to_owned(), column: String::new(), value: error });
         }
         for (at, violations) in self.conditions {
             if violations.broken.value(row) {

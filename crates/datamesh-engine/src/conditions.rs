@@ -92,6 +92,16 @@ fn physical(context: &SessionContext, expression: Expr, schema: &Schema) -> Resu
     }
 }
 
+/// Compiles one condition.
+pub(crate) fn compile(
+    context: &SessionContext,
+    condition: &str,
+    schema: &Schema,
+) -> Result<Arc<dyn PhysicalExpr>, String> {
+    let df_schema = DFSchema::try_from(schema.clone()).map_err(describe)?;
+    physical(context, parse(context, condition, &df_schema)?, schema)
+}
+
 /// Compiles every row condition of a table: those of its rules, and the `completeIf` of its columns. What does not
 /// compile is told with its place.
 pub(crate) fn compile_all(

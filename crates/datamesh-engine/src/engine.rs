@@ -17,12 +17,14 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datamesh_app::ports::{CarriedTable, Engine, PinnedInput, PreparedTable, Progress, Rows, StageInput, StageJob};
-use datamesh_core::contract::DataProduct;
+use datamesh_app::ports::{CarriedTable, Engine, PinnedInput, PreparedTable, Progress, Rows, StageJob};
+use datamesh_core::contract::{DataProduct, WriteMode};
 use datamesh_core::ids::AttemptId;
+use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, TablePointer};
 use datamesh_core::quality::{KeyRule, value_constraints};
 use datamesh_core::reference::{PinnedTable, RULE_REFERENCES};
+use datamesh_core::secret::{NoSecrets, Redactor, SecretResolver};
 use datamesh_core::verdict::{MetricResult, TableReport, rule_id};
 use datamesh_core::{Error, ErrorCode, Name, ProductKey, Result, Table};
 use datamesh_iceberg::storage::join;
@@ -39,9 +41,9 @@ use crate::files::FilesTable;
 use crate::keys::KeyReader;
 use crate::query::{self, PlannedQuery};
 use crate::references::ReferenceCheck;
-use crate::scan::{self, scan_files};
+use crate::scan;
 use crate::settle::{LateReference, SettledTable, StagedTable, settle};
-use crate::source::{MissingRequired, SourceExec, SourceFacts, TableLayout, resolve};
+use crate::source::{MissingRequired, OpenSource, RawFields, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan};
 use crate::stores::Stores;
 use crate::{candidate, conditions, quarantine, stage};
 
@@ -63,10 +65,16 @@ pub struct EngineOptions {
 }
 
 /// Reads, audits, stages and queries on DataFusion.
-#[derive(Debug)]
 pub struct DataEngine {
     options: EngineOptions,
     runtime: Arc<RuntimeEnv>,
+    secrets: Arc<dyn SecretResolver>,
+}
+
+impl std::fmt::Debug for DataEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DataEngine").field("options", &self.options).finish_non_exhaustive()
+    }
 }
 
 impl DataEngine {
@@ -79,7 +87,14 @@ impl DataEngine {
             .with_object_store_registry(Arc::new(Stores::new(options.storage.clone())))
             .build_arc()
             .map_err(|error| unwrap(ErrorCode::Internal, "cannot start the engine", error))?;
-        Ok(Self { options, runtime })
+        Ok(Self { options, runtime, secrets: Arc::new(NoSecrets) })
+    }
+
+    /// The same engine, which looks the secrets of sources up with `secrets`.
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: Arc<dyn SecretResolver>) -> Self {
+        self.secrets = secrets;
+        self
     }
 
     fn context(&self) -> SessionContext {
@@ -148,6 +163,11 @@ impl DataEngine {
                 });
             }
         }
+        if let Some(condition) = &table.delete_when
+            && let Err(why) = conditions::compile(&context, condition, &schema)
+        {
+            problems.push(SqlProblem { place: "condition `deleteWhen`".to_owned(), text: condition.clone(), why });
+        }
         problems
     }
 
@@ -170,7 +190,13 @@ impl DataEngine {
         self.options.memory / 2
     }
 
-    async fn audit_plan(&self, job: &StageJob, draft: &TableDraft, files: Vec<String>) -> Result<AuditPlan> {
+    async fn audit_plan(
+        &self,
+        job: &StageJob,
+        draft: &TableDraft,
+        files: Vec<String>,
+        raw_fields: Arc<RawFields>,
+    ) -> Result<AuditPlan> {
         let broken = |why: String| Error::new(ErrorCode::InvalidManifest, format!("table `{}`: {why}", job.table.name));
         let schema = draft.arrow_schema().clone();
         let context = self.context();
@@ -183,6 +209,9 @@ impl DataEngine {
             Ok(Arc::new(Filter::compile(&context, condition, &schema, quiet)?))
         });
         let references = self.load_references(job, &schema).await?;
+        let delete_when =
+            job.table.delete_when.as_ref().map(|condition| conditions::compile(&context, condition, &schema));
+        let delete_when = delete_when.transpose().map_err(|why| broken(format!("`deleteWhen`: {why}")))?;
         let keys = KeyRule::of(&job.table).iter().map(|rule| KeyReader::new(rule, &schema)).collect::<Result<_>>()?;
         let attempt = job.attempt.as_str();
         Ok(AuditPlan {
@@ -191,6 +220,7 @@ impl DataEngine {
             references,
             key_memory: self.key_memory(),
             metrics: metrics.map_err(|why| broken(why).with_help("see `datamesh check`"))?,
+            delete_when,
             keys,
             partition_fields: draft.partition_fields(),
             storage: self.options.storage.clone(),
@@ -200,9 +230,72 @@ impl DataEngine {
             quarantine_schema: quarantine::schema(&schema),
             schema,
             files,
+            raw_fields,
             table: job.table.clone(),
+            watermark: None,
             next_file: AtomicU32::new(0),
         })
+    }
+
+    /// One table's pass. The values of the secrets it needs go to `redactor`, for whoever shows its error.
+    async fn stage_source(
+        &self,
+        job: StageJob,
+        progress: Arc<dyn Progress>,
+        redactor: &mut Redactor,
+    ) -> Result<Arc<StagedTable>> {
+        let location = self.table_location(&job.product, job.table.name.as_str());
+        let base = self.open(job.base.as_ref())?;
+        if let Some(base) = &base {
+            self.check_inside(&job.table, base)?;
+        }
+        let draft = Arc::new(TableDraft::new(&job.table, &location, base)?);
+        let context = self.context();
+        let source = OpenSource::open(&job, self.secrets.as_ref(), redactor, &self.options.storage, &context).await?;
+        let facts = Arc::new(SourceFacts::new(job.table.name.as_str(), source.total, progress));
+        let mut audit = self.audit_plan(&job, &draft, source.names.clone(), facts.raw_fields().clone()).await?;
+        let watermark = job.pull.as_ref().map(|pull| WatermarkPlan::new(&job.table, draft.arrow_schema(), pull));
+        audit.watermark = watermark.transpose()?.map(Arc::new);
+        let audit = Arc::new(audit);
+        for folder in [&audit.data_folder, &audit.quarantine_folder] {
+            self.options.storage.make_folder(folder)?;
+        }
+        let layout = Arc::new(TableLayout {
+            table: job.table.clone(),
+            schema: draft.arrow_schema().clone(),
+            csv: source.csv.clone(),
+            facts: facts.clone(),
+            batch_size: self.options.batch_size,
+        });
+        let fail = |error| unwrap(ErrorCode::SourceUnreadable, "the source cannot be read", error);
+        let mut reader = source.plan(layout, self.options.parallelism);
+        if let Some(watermark) = &audit.watermark {
+            reader = Arc::new(WatermarkExec::new(reader, watermark.clone()));
+        }
+        let pass = stage::pass(reader, &draft, &job.table, audit.clone(), self.options.parallelism).map_err(fail)?;
+        let mut absent = Vec::new();
+        match run(&pass, &self.context()).await {
+            Ok(()) => {}
+            Err(error) => match missing_required(&error) {
+                Some(columns) => absent = columns,
+                None => return Err(fail(error)),
+            },
+        }
+        if absent.is_empty() {
+            absent = facts.never_seen(&job.table);
+        }
+        let result = if absent.is_empty() { pass.take() } else { PartitionResult::default() };
+        let (ignored_columns, missing_columns) = facts.columns();
+        Ok(Arc::new(StagedTable {
+            audit,
+            draft,
+            result,
+            content: facts.content(),
+            bytes_read: facts.bytes_read(),
+            ignored_columns,
+            missing_columns,
+            missing_required: absent,
+        }))
     }
 }
 
@@ -233,57 +326,17 @@ impl Engine for DataEngine {
     type Query = PlannedQuery;
 
     async fn stage(&self, job: StageJob, progress: Arc<dyn Progress>) -> Result<Arc<StagedTable>> {
-        let location = self.table_location(&job.product, job.table.name.as_str());
-        let base = self.open(job.base.as_ref())?;
-        if let Some(base) = &base {
-            self.check_inside(&job.table, base)?;
-        }
-        let draft = Arc::new(TableDraft::new(&job.table, &location, base)?);
-        let StageInput::Source(input) = &job.input;
-        let source = resolve(&self.options.storage, input).await?;
-        let names = source.files.iter().map(|file| file.name.clone()).collect();
-        let audit = Arc::new(self.audit_plan(&job, &draft, names).await?);
-        for folder in [&audit.data_folder, &audit.quarantine_folder] {
-            self.options.storage.make_folder(folder)?;
-        }
-        let facts = Arc::new(SourceFacts::new(job.table.name.as_str(), source.total, progress));
-        let layout = Arc::new(TableLayout {
-            table: job.table.clone(),
-            schema: draft.arrow_schema().clone(),
-            csv: input.spec.csv.clone(),
-            facts: facts.clone(),
-            batch_size: self.options.batch_size,
-        });
-        let fail = |error| unwrap(ErrorCode::SourceUnreadable, "the source cannot be read", error);
-        let reader = Arc::new(SourceExec::new(layout, &source.files, self.options.parallelism));
-        let pass = stage::pass(reader, &draft, &job.table, audit.clone(), self.options.parallelism).map_err(fail)?;
-        let mut absent = Vec::new();
-        match run(&pass, &self.context()).await {
-            Ok(()) => {}
-            Err(error) => match missing_required(&error) {
-                Some(columns) => absent = columns,
-                None => return Err(fail(error)),
-            },
-        }
-        if absent.is_empty() {
-            absent = facts.never_seen(&job.table);
-        }
-        let result = if absent.is_empty() { pass.take() } else { PartitionResult::default() };
-        let (ignored_columns, missing_columns) = facts.columns();
-        Ok(Arc::new(StagedTable {
-            audit,
-            draft,
-            result,
-            content: facts.content(),
-            bytes_read: facts.bytes_read(),
-            ignored_columns,
-            missing_columns,
-            missing_required: absent,
-        }))
+        let mut redactor = Redactor::default();
+        let staged = self.stage_source(job, progress, &mut redactor).await;
+        staged.map_err(|error| redactor.redact_error(error))
     }
 
     fn content(staged: &Arc<StagedTable>) -> Option<String> {
         staged.missing_required.is_empty().then(|| staged.content.clone())
+    }
+
+    fn rows_read(staged: &Arc<StagedTable>) -> u64 {
+        staged.result.rows_in
     }
 
     async fn settle(
@@ -295,12 +348,21 @@ impl Engine for DataEngine {
     ) -> Result<SettledTable> {
         let base = self.open(base)?;
         let files = match &base {
-            Some(base) => scan_files(base).await?,
+            Some(base) => base.live_files(None).await?,
             None => Vec::new(),
+        };
+        let location = |table: &Option<OpenTable>| table.as_ref().map(|table| table.metadata_location().to_owned());
+        let before = staged.draft.base().cloned();
+        let planned = match &before {
+            Some(before) if location(&base) != Some(before.metadata_location().to_owned()) => {
+                Some(before.live_files(None).await?)
+            }
+            None if base.is_some() => Some(Vec::new()),
+            _ => None,
         };
         let late = self.late_references(staged, settled, carried).await?;
         let staged = staged.clone();
-        let task = tokio::task::spawn_blocking(move || settle(&staged, base, files, late));
+        let task = tokio::task::spawn_blocking(move || settle(&staged, base, files, planned.as_deref(), late));
         task.await.map_err(|error| Error::new(ErrorCode::Internal, "settling stopped").with_source(error))?
     }
 
@@ -362,10 +424,10 @@ impl Engine for DataEngine {
         snapshot_id: i64,
         between: &(dyn Fn() + Send + Sync),
     ) -> Result<PreparedTable> {
-        let mode = settled.audit.table.write;
         let files = settled.new_files();
         let (storage, now) = (&self.options.storage, now.timestamp_millis());
-        let commit = settled.draft.write(storage, mode, &files, attempt.as_str(), now, snapshot_id, between).await?;
+        let (change, attempt) = (settled.change(), attempt.as_str());
+        let commit = settled.draft.write(storage, change, &files, attempt, now, snapshot_id, between).await?;
         Ok(PreparedTable {
             metadata_location: commit.metadata_location,
             metadata: commit.metadata,
@@ -377,13 +439,51 @@ impl Engine for DataEngine {
 
     fn kept(settled: &SettledTable) -> Vec<String> {
         let data = settled.files.iter().map(|file| file.part.url.clone());
-        data.chain(settled.quarantine.iter().map(|file| file.path.clone())).collect()
+        let rewritten = settled.rewritten.iter().map(|file| file.url.clone());
+        data.chain(rewritten).chain(settled.quarantine.iter().map(|file| file.path.clone())).collect()
     }
 
     fn check_carried(&self, table: &Table, pointer: &TablePointer) -> Result<()> {
         let Some(open) = self.open(Some(pointer))? else { return Ok(()) };
         let location = open.table_location().to_owned();
         TableDraft::new(table, &location, Some(open)).map(|_| ())
+    }
+
+    async fn check_restore(
+        &self,
+        table: &Table,
+        then: Option<&Table>,
+        pointer: &TablePointer,
+        snapshot: i64,
+    ) -> Result<()> {
+        match self.open(Some(pointer))? {
+            Some(open) => crate::restore::check(table, then, open, snapshot).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn restore(
+        &self,
+        table: &Table,
+        pointer: &TablePointer,
+        target: Option<i64>,
+        attempt: &AttemptId,
+        now: DateTime<Utc>,
+        snapshot_id: i64,
+        between: &(dyn Fn() + Send + Sync),
+    ) -> Result<PreparedTable> {
+        let open = self.open(Some(pointer))?;
+        let location = open.as_ref().map(|open| open.table_location().to_owned()).unwrap_or_default();
+        let draft = TableDraft::new(table, &location, open)?;
+        let (attempt, now) = (attempt.as_str(), now.timestamp_millis());
+        let commit = draft.restore(target, attempt, now, snapshot_id, between).await?.commit;
+        Ok(PreparedTable {
+            metadata_location: commit.metadata_location,
+            metadata: commit.metadata,
+            snapshot_id: commit.snapshot_id,
+            total_rows: commit.total_rows,
+            files: commit.files,
+        })
     }
 
     async fn referenced(&self, pointer: &TablePointer) -> Result<HashSet<String>> {
@@ -419,6 +519,10 @@ impl Engine for DataEngine {
 
     fn tables(query: &PlannedQuery) -> Vec<String> {
         query.tables.clone()
+    }
+
+    fn query_lineage(query: &PlannedQuery) -> Result<ColumnLineage> {
+        query::lineage(query)
     }
 
     async fn run_query(&self, query: PlannedQuery) -> Result<Rows> {
@@ -475,7 +579,7 @@ impl DataEngine {
                 _ if to.is_own(&audit.table.name) => None,
                 (Some(other), _) => Some((other.audit.schema.clone(), other.candidate())),
                 (None, Some(other)) => match self.open(Some(&other.pointer))? {
-                    Some(open) => Some((Arc::new(open.arrow_schema()?.as_ref().clone()), scan_files(&open).await?)),
+                    Some(open) => Some((open.arrow_schema()?, scan::scan_files(&open).await?)),
                     None => Some((audit.schema.clone(), Vec::new())),
                 },
                 (None, None) => {
@@ -483,16 +587,22 @@ impl DataEngine {
                     return Err(Error::new(ErrorCode::Internal, message));
                 }
             };
-            late.push(LateReference { index, there });
+            let mode = audit.table.write;
+            let holds_back = reference.quarantines() && matches!(mode, WriteMode::Append | WriteMode::Replace);
+            late.push(LateReference { index, there, holds_back });
         }
         Ok(late)
     }
 }
 
-/// The references that only count, as results beside those of the metric rules.
+/// The references that hold no row back, as results beside those of the metric rules.
 fn counted_references(table: &SettledTable) -> Vec<MetricResult> {
-    let references = table.audit.table.references.iter().zip(&table.unmatched);
-    let counted = references.filter(|(reference, _)| !reference.quarantines()).map(|(reference, rows)| MetricResult {
+    let audit = &table.audit;
+    let in_place = !matches!(audit.table.write, WriteMode::Append | WriteMode::Replace);
+    let late = |index: usize| audit.references.iter().all(|check| check.index != index);
+    let references = audit.table.references.iter().zip(&table.unmatched).enumerate();
+    let counted = references.filter(|(index, (reference, _))| !reference.quarantines() || in_place && late(*index));
+    let counted = counted.map(|(_, (reference, rows))| MetricResult {
         rule: rule_id(RULE_REFERENCES, &reference.path()),
         metric: RULE_REFERENCES.to_owned(),
         value: Some(*rows as f64),

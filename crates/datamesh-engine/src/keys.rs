@@ -27,6 +27,8 @@ pub(crate) enum Area {
     Quarantined,
     /// In a data file that is published already.
     Published,
+    /// Among the rows that are to delete published ones.
+    Deletion,
 }
 
 /// A row's place, packed: 2 bits area, 22 bits file, 40 bits row.
@@ -39,6 +41,7 @@ impl Place {
             Area::Staged => 0,
             Area::Quarantined => 1,
             Area::Published => 2,
+            Area::Deletion => 3,
         };
         Self(area << 62 | (u64::from(file) & 0x3f_ffff) << 40 | row & 0xff_ffff_ffff)
     }
@@ -47,7 +50,8 @@ impl Place {
         match self.0 >> 62 {
             0 => Area::Staged,
             1 => Area::Quarantined,
-            _ => Area::Published,
+            2 => Area::Published,
+            _ => Area::Deletion,
         }
     }
 
@@ -221,9 +225,12 @@ mod tests {
 
     #[test]
     fn places_are_packed() {
-        for (area, file, row) in
-            [(Area::Staged, 0, 0), (Area::Quarantined, 7, 1 << 39), (Area::Published, 0x3f_ffff, 5)]
-        {
+        for (area, file, row) in [
+            (Area::Staged, 0, 0),
+            (Area::Quarantined, 7, 1 << 39),
+            (Area::Published, 0x3f_ffff, 5),
+            (Area::Deletion, 1, 2),
+        ] {
             let place = Place::new(area, file, row);
             assert_eq!((place.area(), place.file(), place.row()), (area, file, row));
         }

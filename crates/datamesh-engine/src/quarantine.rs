@@ -19,6 +19,10 @@ use crate::source::Hidden;
 
 /// Column of the source file's name.
 const FILE: &str = Hidden::FILE;
+/// Column of how the raw text is read: the names of its fields as a JSON list, [`JSON`], or null.
+pub(crate) const FIELDS: &str = "__fields";
+/// Stands in [`FIELDS`] where the raw text is a JSON object as it was in its file.
+pub(crate) const JSON: &str = "json";
 /// Column of the reasons.
 pub(crate) const REASONS: &str = "__reasons";
 
@@ -36,6 +40,7 @@ pub(crate) fn schema(columns: &Schema) -> SchemaRef {
         Field::new(Hidden::RAW, DataType::Binary, true),
         Field::new(FILE, DataType::Utf8, true),
         Field::new(Hidden::POSITION, DataType::UInt64, true),
+        Field::new(FIELDS, DataType::Utf8, true),
         Field::new(
             REASONS,
             DataType::List(Arc::new(Field::new("item", DataType::Struct(reason_fields()), true))),
@@ -46,19 +51,21 @@ pub(crate) fn schema(columns: &Schema) -> SchemaRef {
     Arc::new(Schema::new(columns.fields().iter().cloned().chain(own).collect::<Vec<_>>()))
 }
 
-/// A batch of quarantined rows. `raw`, `files` and `positions` are null where a row has none.
+/// A batch of quarantined rows. `raw`, `files`, `positions` and `fields` are null where a row has none.
 pub(crate) fn batch(
     schema: &SchemaRef,
     mut columns: Vec<ArrayRef>,
     raw: Option<ArrayRef>,
     files: &[Option<String>],
     positions: &[Option<u64>],
+    fields: &[Option<String>],
     reasons: &[Vec<Reason>],
 ) -> Result<RecordBatch> {
     let rows = reasons.len();
     columns.push(raw.unwrap_or_else(|| new_null_array(&DataType::Binary, rows)));
     columns.push(Arc::new(files.iter().map(Option::as_deref).collect::<StringArray>()));
     columns.push(Arc::new(positions.iter().copied().collect::<UInt64Array>()));
+    columns.push(Arc::new(fields.iter().map(Option::as_deref).collect::<StringArray>()));
     columns.push(encode(reasons)?);
     RecordBatch::try_new(schema.clone(), columns).map_err(arrow)
 }

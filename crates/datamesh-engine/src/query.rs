@@ -6,13 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider, TableProvider};
+use datafusion::common::TableReference;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
+use datamesh_core::lineage::{ColumnLineage, Dataset};
 use datamesh_core::ports::{CatalogProduct, TablePointer};
-use datamesh_core::{Error, ErrorCode, Name, Result};
+use datamesh_core::{Error, ErrorCode, Name, ProductKey, Result};
 use datamesh_iceberg::{OpenTable, Storage};
 
 use crate::error::{unwrap, wrap};
+use crate::lineage::column_lineage;
 use crate::scan;
 
 /// A query with every table resolved.
@@ -20,7 +23,14 @@ use crate::scan;
 pub struct PlannedQuery {
     pub(crate) frame: DataFrame,
     pub(crate) tables: Vec<String>,
+    names: SchemaNames,
 }
+
+/// What each `domain.schema` of SQL is: `product_v1`, and the bare name for the version that it means.
+type SchemaNames = BTreeMap<(String, String), ProductKey>;
+
+/// The planned tables that were used, and what the names in the query mean.
+type Registered = (Arc<Mutex<BTreeSet<String>>>, SchemaNames);
 
 /// The tables of one product version. Manifests are read when a query names the table.
 struct ProductSchema {
@@ -56,18 +66,16 @@ impl SchemaProvider for ProductSchema {
 }
 
 /// Registers every product of the catalog: `product_v1`, and the bare name for the newest active major, else the newest draft.
-fn register(
-    context: &SessionContext,
-    storage: &Storage,
-    catalog: &[CatalogProduct],
-) -> Result<Arc<Mutex<BTreeSet<String>>>> {
+fn register(context: &SessionContext, storage: &Storage, catalog: &[CatalogProduct]) -> Result<Registered> {
     let used: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+    let mut names = SchemaNames::new();
     let mut domains: BTreeMap<&str, Arc<MemoryCatalogProvider>> = BTreeMap::new();
     let mut newest: HashMap<(&str, &str), (bool, u64, &CatalogProduct)> = HashMap::new();
     for product in catalog {
         let key = &product.key;
         let domain = domains.entry(&key.domain).or_insert_with(|| Arc::new(MemoryCatalogProvider::new()));
         add(storage, domain, &key.namespace(), product, &used)?;
+        names.insert((key.domain.clone(), key.namespace()), key.clone());
         let contract = &product.revision.contract;
         let draft = match contract.declared.get("status").and_then(serde_json::Value::as_str) {
             Some(status) => status != "active",
@@ -80,6 +88,7 @@ fn register(
         }
     }
     for ((domain, name), (_, _, product)) in &newest {
+        names.insert(((*domain).to_owned(), (*name).to_owned()), product.key.clone());
         if let Some(domain) = domains.get(domain) {
             add(storage, domain, name, product, &used)?;
         }
@@ -87,7 +96,7 @@ fn register(
     for (name, domain) in domains {
         context.register_catalog(name, domain);
     }
-    Ok(used)
+    Ok((used, names))
 }
 
 fn add(
@@ -113,7 +122,7 @@ pub(crate) async fn plan(
     sql: &str,
     catalog: &[CatalogProduct],
 ) -> Result<PlannedQuery> {
-    let used = register(context, storage, catalog)?;
+    let (used, names) = register(context, storage, catalog)?;
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     let frame = context.sql_with_options(sql, read_only).await.map_err(|error| {
         let error = unwrap(ErrorCode::InvalidQuery, "the query cannot be planned", error);
@@ -123,7 +132,21 @@ pub(crate) async fn plan(
         }
     })?;
     let tables = used.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
-    Ok(PlannedQuery { frame, tables })
+    Ok(PlannedQuery { frame, tables, names })
+}
+
+/// Where each column of a query's result comes from.
+pub(crate) fn lineage(query: &PlannedQuery) -> Result<ColumnLineage> {
+    let fail = |error| unwrap(ErrorCode::InvalidQuery, "the query cannot be planned", error);
+    let (state, plan) = query.frame.clone().into_parts();
+    // Types are settled only by the analyzer: a query that could not be run shall have no lineage either.
+    state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {}).map_err(fail)?;
+    let dataset = |name: &TableReference| {
+        let TableReference::Full { catalog, schema, table } = name else { return Ok(None) };
+        let product = query.names.get(&(catalog.to_string(), schema.to_string()));
+        Ok(product.map(|product| Dataset::Table { product: product.clone(), table: table.to_string() }))
+    };
+    column_lineage(&plan, &dataset)
 }
 
 fn help(error: &Error, catalog: &[CatalogProduct]) -> Option<String> {

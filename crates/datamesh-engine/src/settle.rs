@@ -3,7 +3,7 @@
 //! A staged table can be settled again against another base: nothing that was staged is changed, files that hold a
 //! doubled key are written anew.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{BooleanArray, RecordBatch, new_null_array};
@@ -17,20 +17,19 @@ use datamesh_core::ports::QuarantineFile;
 use datamesh_core::verdict::{Reason, Sample, TableReport};
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_iceberg::storage::StorageReader;
-use datamesh_iceberg::{NewDataFile, OpenTable, Storage, TableDraft, storage};
+use datamesh_iceberg::{LiveFile, NewDataFile, OpenTable, RewrittenFile, SnapshotChange, Storage, TableDraft, storage};
 use datamesh_quality::MetricStates;
 use datamesh_quality::values::show;
 
 use crate::audit::{AuditPlan, PartitionResult, QuarantinePart, StagedFile, count};
 use crate::error::{arrow, parquet_read};
 use crate::files::ScanFile;
-use crate::keys::{Area, KeyEntry, KeyReader, KeyRuns, Place, for_each_hit};
+use crate::keys::Area;
+use crate::merge::{Merge, Published, merge};
 use crate::quarantine;
 use crate::references::{KeySet, ReferenceReader};
 use crate::writer::PartWriter;
 
-/// Hash hits confirmed by value at a time.
-const CONFIRM: usize = 1 << 19;
 /// Rows read at a time.
 const BATCH: usize = 8192;
 
@@ -54,7 +53,12 @@ pub struct SettledTable {
     pub(crate) draft: TableDraft,
     pub(crate) files: Vec<StagedFile>,
     pub(crate) quarantine: Vec<QuarantineFile>,
+    /// The published files that stay.
     pub(crate) published: Vec<ScanFile>,
+    /// New versions of published files, without the rows that were replaced or deleted.
+    pub(crate) rewritten: Vec<RewrittenFile>,
+    /// URLs of the published files that go, where not all of them do.
+    pub(crate) removed: HashSet<String>,
     pub(crate) states: MetricStates,
     /// For each reference of the table, the rows read that find nothing.
     pub(crate) unmatched: Vec<u64>,
@@ -62,14 +66,28 @@ pub struct SettledTable {
 }
 
 impl SettledTable {
-    /// The files of the candidate: those staged, and with append those published already.
+    /// The files of the candidate: those staged, and those published already that stay, some of them written anew.
     pub(crate) fn candidate(&self) -> Vec<ScanFile> {
         let staged = self.files.iter().map(|file| ScanFile {
             url: file.part.url.clone(),
             bytes: file.part.bytes,
             rows: file.part.rows,
         });
-        self.published.iter().cloned().chain(staged).collect()
+        let rewritten = self.rewritten.iter().map(|file| ScanFile {
+            url: file.url.clone(),
+            bytes: file.bytes,
+            rows: file.footer.file_metadata().num_rows().max(0) as u64,
+        });
+        self.published.iter().cloned().chain(rewritten).chain(staged).collect()
+    }
+
+    /// How the commit changes the table's files.
+    pub(crate) fn change(&self) -> SnapshotChange<'_> {
+        match self.audit.table.write {
+            WriteMode::Replace => SnapshotChange::Replace,
+            _ if self.removed.is_empty() => SnapshotChange::Append,
+            _ => SnapshotChange::Overwrite { removed: &self.removed, rewritten: &self.rewritten },
+        }
     }
 
     pub(crate) fn new_files(&self) -> Vec<NewDataFile> {
@@ -85,18 +103,18 @@ impl SettledTable {
 }
 
 /// The rows to take out, by file: row number and the key that is doubled.
-type Doubled = BTreeMap<(Area, u32), Vec<(u64, usize)>>;
+pub(crate) type Doubled = BTreeMap<(Area, u32), Vec<(u64, usize)>>;
 
-/// Settles a staged table against `base`. Blocking: reads and writes files.
+/// Settles a staged table against `base`, whose live files are `files`. `planned` are those of the base that the data
+/// was staged for, where that is another one. Blocking: reads and writes files.
 pub(crate) fn settle(
     staged: &StagedTable,
     base: Option<OpenTable>,
-    base_files: Vec<ScanFile>,
+    files: Vec<LiveFile>,
+    planned: Option<&[LiveFile]>,
     late: Vec<LateReference>,
 ) -> Result<SettledTable> {
     let audit = &staged.audit;
-    let append = audit.table.write == WriteMode::Append;
-    let published = if append { base_files } else { Vec::new() };
     let draft = TableDraft::new(&audit.table, staged.draft.location(), base)?;
 
     if draft.arrow_schema() != &audit.schema || !draft.same_layout(&staged.draft) {
@@ -107,11 +125,15 @@ pub(crate) fn settle(
         )
         .with_help("run the same command again"));
     }
-    let mut doubled = find_doubled(staged, &published)?;
+    let files: Vec<Published> = match audit.table.write {
+        WriteMode::Replace => Vec::new(),
+        _ => files.into_iter().map(Published::new).collect(),
+    };
+    let Merge { mut doubled, removed, changes } = merge(staged, &draft, &files, planned)?;
     let mut unmatched = staged.result.unmatched.clone();
     unmatched.resize(audit.table.references.len(), 0);
     for reference in &late {
-        unmatched[reference.index] += find_unmatched(staged, &published, reference, &mut doubled)?;
+        unmatched[reference.index] += find_unmatched(staged, &files, reference, &mut doubled)?;
     }
     let mut work = Rewrite {
         audit,
@@ -127,17 +149,21 @@ pub(crate) fn settle(
     for file in &staged.result.quarantine {
         work.quarantine_file(file, doubled.get(&(Area::Quarantined, file.id)).map_or(&[], Vec::as_slice))?;
     }
+    let mut deletions = 0;
+    for file in &staged.result.deletions {
+        let doubled = doubled.get(&(Area::Deletion, file.id)).map_or(&[][..], Vec::as_slice);
+        deletions += work.deletions(file, doubled)?;
+    }
     work.close_moved()?;
+    let mut states = std::mem::take(&mut work.states);
+    let (published, rewritten, gone) = removed.apply(audit, files, &mut states)?;
     for folder in [&audit.data_folder, &audit.quarantine_folder] {
         audit.storage.sync_folder(folder)?;
     }
 
-    let mut states = work.states;
-    for file in &published {
-        add_published(audit, file, &mut states)?;
-    }
-    let rows_published: u64 = work.files.iter().map(|file| file.part.rows).sum();
+    let rows_stored: u64 = work.files.iter().map(|file| file.part.rows).sum();
     let quarantined: u64 = work.quarantine.iter().map(|part| part.part.rows).sum();
+    let rows_published = rows_stored + deletions;
     if staged.result.rows_in != rows_published + quarantined {
         let counted =
             format!("{} rows were read, but {rows_published} + {quarantined} are accounted for", staged.result.rows_in);
@@ -154,7 +180,10 @@ pub(crate) fn settle(
         rows_in: staged.result.rows_in,
         published: rows_published,
         quarantined,
-        total_rows: rows_published + published.iter().map(|file| file.rows).sum::<u64>(),
+        total_rows: rows_stored
+            + published.iter().map(|file| file.rows).sum::<u64>()
+            + rewritten.iter().map(|file| file.footer.file_metadata().num_rows().max(0) as u64).sum::<u64>(),
+        changes: changes.map(|changes| changes.complete(rows_stored, deletions)),
         bytes_read: staged.bytes_read,
         content: staged.content.clone(),
         limit_percent: audit.table.quarantine.percent,
@@ -165,10 +194,21 @@ pub(crate) fn settle(
         missing_columns: staged.missing_columns.clone(),
         missing_required: staged.missing_required.clone(),
         repeat_of: None,
+        watermark: audit.watermark.as_ref().map(|plan| plan.report(staged.result.watermark.as_ref())),
     };
     let quarantine = quarantine.collect();
-    let files = work.files;
-    Ok(SettledTable { audit: audit.clone(), draft, files, quarantine, published, states, unmatched, report })
+    Ok(SettledTable {
+        audit: audit.clone(),
+        draft,
+        files: work.files,
+        quarantine,
+        published,
+        rewritten,
+        removed: gone,
+        states,
+        unmatched,
+        report,
+    })
 }
 
 /// A reference to a table of the same attempt, whose keys are known only once that table is settled.
@@ -177,13 +217,16 @@ pub(crate) struct LateReference {
     pub(crate) index: usize,
     /// The files of the other table's candidate with its schema; `None` where a table refers to itself.
     pub(crate) there: Option<(SchemaRef, Vec<ScanFile>)>,
+    /// Whether rows that find nothing are held back. Where rows take the place of published ones, these are gone by
+    /// then, so the publication is rejected instead.
+    pub(crate) holds_back: bool,
 }
 
 /// Finds the incoming rows that refer to nothing, marks them in `doubled` where they are to be held back, and returns
 /// how many there are.
 fn find_unmatched(
     staged: &StagedTable,
-    published: &[ScanFile],
+    published: &[Published],
     late: &LateReference,
     doubled: &mut Doubled,
 ) -> Result<u64> {
@@ -199,8 +242,12 @@ fn find_unmatched(
     let mut found: BTreeSet<((Area, u32), u64)> = BTreeSet::new();
     loop {
         let mut keys = KeySet::new(audit.key_memory);
-        for file in late.there.as_ref().map_or(published, |(_, files)| files) {
-            for batch in read_columns(&audit.storage, &file.url, &reference.at, None)? {
+        let urls: Vec<&str> = match &late.there {
+            Some((_, files)) => files.iter().map(|file| file.url.as_str()).collect(),
+            None => published.iter().map(|file| file.scan.url.as_str()).collect(),
+        };
+        for url in urls {
+            for batch in read_columns(&audit.storage, url, &reference.at, None)? {
                 reader.collect(&mut keys, &batch?, None)?;
             }
         }
@@ -226,7 +273,7 @@ fn find_unmatched(
                     let row = first + row as u64;
                     if found.insert((*place, row)) {
                         count += 1;
-                        if reference.quarantines() {
+                        if late.holds_back {
                             doubled.entry(*place).or_default().push((row, rule));
                         }
                     }
@@ -236,97 +283,15 @@ fn find_unmatched(
         }
         doubled.values_mut().for_each(|rows| rows.sort_unstable());
         // A row of the same table that is held back is there no more for those that refer to it.
-        if late.there.is_some() || !reference.quarantines() || found.len() == before {
+        if late.there.is_some() || !late.holds_back || found.len() == before {
             return Ok(count);
         }
     }
 }
 
-/// Finds every incoming row whose key another incoming or a published row has.
-fn find_doubled(staged: &StagedTable, published: &[ScanFile]) -> Result<Doubled> {
-    let audit = &staged.audit;
-    let mut doubled = Doubled::new();
-    for (index, key) in audit.keys.iter().enumerate() {
-        let incoming = staged.result.keys.get(index).map_or(&[][..], Vec::as_slice);
-        let mut theirs = KeyRuns::new(&audit.scratch, format!("published-k{index}"));
-        for (id, file) in (0_u32..).zip(published) {
-            let mut row = 0;
-            for batch in read_columns(&audit.storage, &file.url, &key.rule.columns, None)? {
-                let batch = batch?;
-                key.hashes(&batch, |at, hash| {
-                    theirs.push(KeyEntry { hash, place: Place::new(Area::Published, id, row + at as u64) })
-                })?;
-                row += batch.num_rows() as u64;
-            }
-        }
-        let theirs = theirs.finish();
-        let mut hits: Vec<KeyEntry> = Vec::new();
-        let mut confirm = |hits: &mut Vec<KeyEntry>| -> Result<()> {
-            for place in confirm_by_value(staged, published, key, hits)? {
-                doubled.entry((place.area(), place.file())).or_default().push((place.row(), index));
-            }
-            hits.clear();
-            Ok(())
-        };
-        for_each_hit(incoming.iter().chain([&theirs]), |group| {
-            if group.iter().any(|hit| hit.place.area() != Area::Published) {
-                hits.extend_from_slice(group);
-            }
-            if hits.len() >= CONFIRM { confirm(&mut hits) } else { Ok(()) }
-        })?;
-        confirm(&mut hits)?;
-    }
-    doubled.values_mut().for_each(|rows| rows.sort_unstable());
-    Ok(doubled)
-}
-
-/// Of rows with equal hashes, the incoming ones whose keys really are equal to another's.
-fn confirm_by_value(
-    staged: &StagedTable,
-    published: &[ScanFile],
-    key: &KeyReader,
-    hits: &[KeyEntry],
-) -> Result<Vec<Place>> {
-    let mut by_file: BTreeMap<(Area, u32), Vec<u64>> = BTreeMap::new();
-    for hit in hits {
-        by_file.entry((hit.place.area(), hit.place.file())).or_default().push(hit.place.row());
-    }
-    let mut groups: HashMap<Box<[u8]>, Vec<Place>> = HashMap::new();
-    for ((area, file), mut rows) in by_file {
-        rows.sort_unstable();
-        let url = match area {
-            Area::Published => published.get(file as usize).map(|file| file.url.as_str()),
-            Area::Staged => {
-                staged.result.data.iter().find(|staged| staged.id == file).map(|staged| staged.part.url.as_str())
-            }
-            Area::Quarantined => {
-                staged.result.quarantine.iter().find(|part| part.id == file).map(|part| part.part.url.as_str())
-            }
-        };
-        let url = url.ok_or_else(|| Error::new(ErrorCode::Internal, "a key names a file that was not staged"))?;
-        let mut next = rows.iter();
-        for batch in read_columns(&staged.audit.storage, url, &key.rule.columns, Some(&rows))? {
-            let batch = batch?;
-            let keys = key.keys(&batch)?;
-            for at in 0..batch.num_rows() {
-                let Some(row) = next.next() else { break };
-                if let Some((bytes, whole)) = &keys
-                    && whole[at]
-                {
-                    groups.entry(bytes.row(at).data().into()).or_default().push(Place::new(area, file, *row));
-                }
-            }
-        }
-    }
-    let doubled = groups.into_values().filter(|places| places.len() > 1);
-    let mut places: Vec<Place> = doubled.flatten().filter(|place| place.area() != Area::Published).collect();
-    places.sort_unstable();
-    Ok(places)
-}
-
 /// Reads some columns of a Parquet file, all rows or those of `rows` (sorted, distinct). Columns that the file does not
 /// have are left out.
-fn read_columns(
+pub(crate) fn read_columns(
     storage: &Storage,
     url: &str,
     columns: &[String],
@@ -347,7 +312,7 @@ fn read_columns(
 }
 
 /// Counts the metrics of a published file.
-fn add_published(audit: &AuditPlan, file: &ScanFile, states: &mut MetricStates) -> Result<()> {
+pub(crate) fn add_published(audit: &AuditPlan, file: &ScanFile, states: &mut MetricStates) -> Result<()> {
     let columns: Vec<String> = audit.metrics.columns().into_iter().map(str::to_owned).collect();
     if columns.is_empty() {
         states.rows += file.rows as i64;
@@ -361,7 +326,7 @@ fn add_published(audit: &AuditPlan, file: &ScanFile, states: &mut MetricStates) 
 }
 
 /// Adds columns that an older file does not have, as null.
-fn complete(audit: &AuditPlan, columns: &[String], batch: &RecordBatch) -> Result<RecordBatch> {
+pub(crate) fn complete(audit: &AuditPlan, columns: &[String], batch: &RecordBatch) -> Result<RecordBatch> {
     let (mut fields, mut arrays) = (Vec::new(), Vec::new());
     for name in columns {
         let field = audit.schema.field_with_name(name).map_err(arrow)?;
@@ -445,6 +410,26 @@ impl Rewrite<'_> {
         Ok(())
     }
 
+    /// How many rows of a file of deletions count; those that are doubled go to quarantine.
+    fn deletions(&mut self, file: &StagedFile, doubled: &[(u64, usize)]) -> Result<u64> {
+        if doubled.is_empty() {
+            return Ok(file.part.rows);
+        }
+        let mut first = 0;
+        let mut left = 0;
+        for batch in open(&self.audit.storage, &file.part.url)? {
+            let batch = RecordBatch::try_new(self.audit.schema.clone(), batch?.columns().to_vec()).map_err(arrow)?;
+            let rows = keys_by_row(doubled, first, batch.num_rows());
+            first += batch.num_rows() as u64;
+            left += (batch.num_rows() - rows.len()) as u64;
+            if !rows.is_empty() {
+                let gone = BooleanBuffer::collect_bool(batch.num_rows(), |row| rows.contains_key(&row));
+                self.move_rows(&batch, &gone, &rows)?;
+            }
+        }
+        Ok(left)
+    }
+
     fn move_rows(
         &mut self,
         batch: &RecordBatch,
@@ -460,7 +445,7 @@ impl Rewrite<'_> {
         let nowhere = vec![None; reasons.len()];
         let unknown = vec![None; reasons.len()];
         let schema = &self.audit.quarantine_schema;
-        let out = quarantine::batch(schema, moved.columns().to_vec(), None, &nowhere, &unknown, &reasons)?;
+        let out = quarantine::batch(schema, moved.columns().to_vec(), None, &nowhere, &unknown, &nowhere, &reasons)?;
         if self.moved.is_none() {
             let (id, url) = self.audit.new_quarantine_file();
             self.moved = Some((id, self.audit.create(&url, schema)?));
@@ -510,12 +495,12 @@ fn open(storage: &Storage, url: &str) -> Result<impl Iterator<Item = Result<Reco
     batches(builder(storage, url)?.with_batch_size(BATCH), url)
 }
 
-fn builder(storage: &Storage, url: &str) -> Result<ParquetRecordBatchReaderBuilder<StorageReader>> {
+pub(crate) fn builder(storage: &Storage, url: &str) -> Result<ParquetRecordBatchReaderBuilder<StorageReader>> {
     let file = storage.open(url)?;
     ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| parquet_read(&storage::shown(url), error))
 }
 
-fn batches(
+pub(crate) fn batches(
     builder: ParquetRecordBatchReaderBuilder<StorageReader>,
     url: &str,
 ) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {

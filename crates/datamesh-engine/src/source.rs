@@ -3,14 +3,28 @@
 //! A batch has the contract's columns in order and then the hidden columns of [`Hidden`]. A record that cannot be
 //! tokenised, or a cell that does not fit its type, stops nothing: the row goes on with a fault and its raw text.
 
+mod arrow_batches;
+mod avro;
 mod build;
 mod csv;
+mod database;
 mod exec;
+mod iceberg;
+mod ipc;
 mod json;
+mod json_array;
+mod open;
 mod parquet;
+mod postgres;
+mod quarantined;
 mod resolve;
+mod sqlite;
 mod text;
 mod typed;
+mod watermark;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,8 +37,10 @@ use datamesh_core::contract::CsvOptions;
 use datamesh_core::verdict::Reason;
 use twox_hash::XxHash3_128;
 
-pub(crate) use exec::SourceExec;
-pub(crate) use resolve::{SourceFile, resolve};
+use exec::SourceExec;
+pub(crate) use open::OpenSource;
+use resolve::{SourceFile, resolve};
+pub(crate) use watermark::{WatermarkExec, WatermarkPlan};
 
 /// Names of the hidden columns. Contract columns cannot start with `__`.
 pub(crate) struct Hidden;
@@ -58,6 +74,21 @@ pub(crate) fn source_schema(columns: &Schema) -> SchemaRef {
     Arc::new(Schema::new(columns.fields().iter().cloned().chain(hidden).collect::<Vec<_>>()))
 }
 
+/// How the raw texts of each source file are read: the names of the fields of delimited text, as a JSON list, or
+/// [`crate::quarantine::JSON`]. Nothing is told of files whose raw texts are made up of typed cells.
+#[derive(Debug, Default)]
+pub(crate) struct RawFields(Mutex<std::collections::HashMap<u32, String>>);
+
+impl RawFields {
+    pub(crate) fn add(&self, file: u32, fields: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(file, fields);
+    }
+
+    pub(crate) fn get(&self, file: u32) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&file).cloned()
+    }
+}
+
 /// What all readers of one table's source find out together.
 pub(crate) struct SourceFacts {
     table: String,
@@ -67,6 +98,7 @@ pub(crate) struct SourceFacts {
     columns: Mutex<(BTreeSet<String>, BTreeSet<String>)>,
     /// Columns that some record of a source without a header had; `None` before the first readable record.
     seen: Mutex<Option<BTreeSet<String>>>,
+    raw_fields: Arc<RawFields>,
     progress: Arc<dyn Progress>,
 }
 
@@ -85,8 +117,14 @@ impl SourceFacts {
             content: Mutex::new(Content::default()),
             columns: Mutex::default(),
             seen: Mutex::default(),
+            raw_fields: Arc::default(),
             progress,
         }
+    }
+
+    /// How raw texts are read.
+    pub(crate) fn raw_fields(&self) -> &Arc<RawFields> {
+        &self.raw_fields
     }
 
     /// `bytes` more were read from the disk or the pipe.

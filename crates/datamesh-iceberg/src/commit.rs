@@ -9,7 +9,7 @@ use arrow::datatypes::{
 };
 use bytes::Bytes;
 use chrono::{Datelike, NaiveDate};
-use datamesh_core::contract::{Table, WriteMode};
+use datamesh_core::contract::Table;
 use datamesh_core::{Error, ErrorCode, Result};
 use iceberg::arrow::arrow_primitive_to_literal;
 use iceberg::io::FileIO;
@@ -25,7 +25,11 @@ use crate::error::internal;
 use crate::schema::{arrow_schema, iceberg_schema, partition_spec, sort_order};
 use crate::statistics;
 use crate::storage::{Storage, join};
-use crate::table::OpenTable;
+use crate::table::{LiveFile, OpenTable};
+
+mod overwrite;
+
+pub use overwrite::{KeyRanges, Partition, Restored};
 
 /// The table as it will be once a publication commits: schema, partition spec and sort order are settled, files are not.
 #[derive(Clone, Debug)]
@@ -50,6 +54,37 @@ pub struct NewDataFile {
     pub partition: Vec<ArrayRef>,
     /// NaN values by field id, for float and double columns.
     pub nan_counts: HashMap<i32, u64>,
+}
+
+/// A published data file's new version, without the rows that were replaced or deleted.
+#[derive(Clone, Debug)]
+pub struct RewrittenFile {
+    /// Its URL.
+    pub url: String,
+    /// Exact size in bytes.
+    pub bytes: u64,
+    /// The file's footer.
+    pub footer: Arc<ParquetMetaData>,
+    /// NaN values by field id, for float and double columns.
+    pub nan_counts: HashMap<i32, u64>,
+    /// The file it takes the place of; it keeps that one's partition and sort order.
+    pub origin: LiveFile,
+}
+
+/// How a snapshot's data files follow from those of the snapshot before.
+#[derive(Clone, Copy, Debug)]
+pub enum SnapshotChange<'a> {
+    /// They stay; new ones are added.
+    Append,
+    /// All of them go; new ones take their place.
+    Replace,
+    /// Those in `removed`, by URL, go, the others stay; new ones are added, among them `rewritten` ones.
+    Overwrite {
+        /// URLs of the files that go.
+        removed: &'a HashSet<String>,
+        /// New versions of some of them.
+        rewritten: &'a [RewrittenFile],
+    },
 }
 
 /// A metadata document that is on the disk, waiting for its pointer.
@@ -151,7 +186,7 @@ impl TableDraft {
     pub async fn write(
         &self,
         storage: &Storage,
-        write: WriteMode,
+        change: SnapshotChange<'_>,
         files: &[NewDataFile],
         attempt: &str,
         now_ms: i64,
@@ -178,17 +213,36 @@ impl TableDraft {
             Some(base) => base.current_manifests().await?,
             None => Vec::new(),
         };
-        let operation = match write {
-            WriteMode::Append => {
+        let operation = match change {
+            SnapshotChange::Append => {
                 manifests.extend(carried);
                 Operation::Append
             }
-            WriteMode::Replace => {
+            SnapshotChange::Replace => {
                 manifests.extend(writer.removed(carried, &mut changes).await?);
                 if parent.is_some() { Operation::Overwrite } else { Operation::Append }
             }
+            SnapshotChange::Overwrite { removed, rewritten } => {
+                manifests.extend(writer.rewritten(rewritten, &mut changes).await?);
+                manifests.extend(writer.without(carried, removed, &mut changes).await?);
+                Operation::Overwrite
+            }
         };
+        let properties = totals(changes.summary(), parent.map(|parent| parent.summary()), attempt);
+        self.seal(writer, manifests, Summary { operation, additional_properties: properties }, now_ms, between).await
+    }
 
+    /// Writes the manifest list and the metadata document of a snapshot with these manifests.
+    async fn seal(
+        &self,
+        writer: ManifestFiles<'_>,
+        manifests: Vec<ManifestFile>,
+        summary: Summary,
+        now_ms: i64,
+        between: &(dyn Fn() + Send + Sync),
+    ) -> Result<PreparedCommit> {
+        let ManifestFiles { storage, folder, attempt, snapshot_id, written, .. } = writer;
+        let parent = self.metadata.current_snapshot();
         let timestamp_ms =
             now_ms.max(parent.map_or(0, |parent| parent.timestamp_ms())).max(self.metadata.last_updated_ms());
         let sequence_number = self.metadata.next_sequence_number();
@@ -202,18 +256,18 @@ impl TableDraft {
         list.close().await.map_err(internal("write the manifest list"))?;
         flush(storage, &memory, &list_url).await?;
 
-        let properties = totals(changes.summary(), parent.map(|parent| parent.summary()), attempt);
-        let total_rows = properties.get("total-records").and_then(|rows| rows.parse().ok()).unwrap_or(0);
+        let total_rows =
+            summary.additional_properties.get("total-records").and_then(|rows| rows.parse().ok()).unwrap_or(0);
         let snapshot = Snapshot::builder()
             .with_snapshot_id(snapshot_id)
             .with_parent_snapshot_id(parent_id)
             .with_sequence_number(sequence_number)
             .with_timestamp_ms(timestamp_ms)
             .with_manifest_list(list_url.clone())
-            .with_summary(Summary { operation, additional_properties: properties })
+            .with_summary(summary)
             .with_schema_id(self.metadata.current_schema_id())
             .build();
-        storage.sync_folder(&folder)?;
+        storage.sync_folder(folder)?;
         between();
 
         let draft = self.metadata.clone().into_builder(None);
@@ -225,18 +279,18 @@ impl TableDraft {
         let document = ordered(&metadata)
             .map_err(|error| Error::new(ErrorCode::Internal, "cannot write the table's metadata").with_source(error))?;
         let version = self.next_version();
-        let mut metadata_location = join(&folder, &format!("{version:05}-{attempt}.metadata.json"));
+        let mut metadata_location = join(folder, &format!("{version:05}-{attempt}.metadata.json"));
         let bytes = Bytes::from(document.clone());
         if !storage.create(&metadata_location, bytes.clone()).await? {
             // This attempt was settled before against another base of some other table. A document is never replaced.
-            metadata_location = join(&folder, &format!("{version:05}-{attempt}-{snapshot_id}.metadata.json"));
+            metadata_location = join(folder, &format!("{version:05}-{attempt}-{snapshot_id}.metadata.json"));
             if !storage.create(&metadata_location, bytes).await? {
                 let message = format!("the metadata document `{metadata_location}` is there already");
                 return Err(Error::new(ErrorCode::WriteFailed, message).with_help("run the same command again"));
             }
         }
-        storage.sync_folder(&folder)?;
-        let mut files = writer.written;
+        storage.sync_folder(folder)?;
+        let mut files = written;
         files.extend([list_url, metadata_location.clone()]);
         Ok(PreparedCommit { metadata_location, metadata: document, snapshot_id, total_rows, files })
     }
@@ -260,14 +314,27 @@ impl TableDraft {
         if partition.len() != spec.fields().len() {
             return Err(Error::new(ErrorCode::Internal, "a staged file does not have its partition values"));
         }
-        let columns = statistics::collect(&file.footer, schema)?;
+        let order = i32::try_from(self.metadata.default_sort_order().order_id).ok();
+        let described =
+            Described { url: &file.url, bytes: file.bytes, footer: &file.footer, nan_counts: &file.nan_counts };
+        self.describe(&described, Struct::from_iter(partition), spec.spec_id(), order)
+    }
+
+    fn describe(
+        &self,
+        file: &Described<'_>,
+        partition: Struct,
+        spec_id: i32,
+        sort_order: Option<i32>,
+    ) -> Result<IcebergDataFile> {
+        let columns = statistics::collect(file.footer, self.metadata.current_schema())?;
         let mut builder = DataFileBuilder::default();
         builder
             .content(DataContentType::Data)
-            .file_path(file.url.clone())
+            .file_path(file.url.to_owned())
             .file_format(DataFileFormat::Parquet)
-            .partition(Struct::from_iter(partition))
-            .partition_spec_id(spec.spec_id())
+            .partition(partition)
+            .partition_spec_id(spec_id)
             .record_count(file.footer.file_metadata().num_rows().max(0) as u64)
             .file_size_in_bytes(file.bytes)
             .column_sizes(columns.column_sizes)
@@ -277,13 +344,21 @@ impl TableDraft {
             .lower_bounds(columns.lower_bounds)
             .upper_bounds(columns.upper_bounds)
             .split_offsets(Some(columns.split_offsets));
-        if let Ok(order) = i32::try_from(self.metadata.default_sort_order().order_id) {
+        if let Some(order) = sort_order {
             builder.sort_order_id(order);
         }
         builder
             .build()
             .map_err(|error| Error::new(ErrorCode::Internal, format!("cannot describe a data file: {error}")))
     }
+}
+
+/// A data file as its writer knows it.
+struct Described<'a> {
+    url: &'a str,
+    bytes: u64,
+    footer: &'a ParquetMetaData,
+    nan_counts: &'a HashMap<i32, u64>,
 }
 
 /// Writes the manifests of one snapshot, through memory to synced files.

@@ -11,7 +11,9 @@ mod statistics;
 pub mod storage;
 mod table;
 
-pub use commit::{NewDataFile, PreparedCommit, TableDraft};
+pub use commit::{
+    KeyRanges, NewDataFile, Partition, PreparedCommit, Restored, RewrittenFile, SnapshotChange, TableDraft,
+};
 pub use schema::arrow_schema;
 pub use storage::Storage;
-pub use table::{DataFile, OpenTable};
+pub use table::{DataFile, LiveFile, OpenTable};

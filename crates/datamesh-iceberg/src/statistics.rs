@@ -74,6 +74,56 @@ pub(crate) fn collect(metadata: &ParquetMetaData, schema: &Schema) -> Result<Col
     Ok(out)
 }
 
+/// What values a column of a file may have.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum ColumnRange {
+    /// Not known.
+    Any,
+    /// Between these two, both included.
+    Between(Datum, Datum),
+    /// None at all: every row is null.
+    Nothing,
+}
+
+impl ColumnRange {
+    /// Whether some value may lie in both.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Nothing, _) | (_, Self::Nothing) => false,
+            (Self::Between(low, high), Self::Between(other_low, other_high)) => {
+                // What cannot be compared may overlap.
+                !(high < other_low || other_high < low)
+            }
+            _ => true,
+        }
+    }
+}
+
+/// The range of a top-level column, from a footer.
+pub(crate) fn column_range(metadata: &ParquetMetaData, column: &str, primitive: &PrimitiveType) -> ColumnRange {
+    let mut range = ColumnRange::Nothing;
+    for group in metadata.row_groups() {
+        let found = group.columns().iter().find(|chunk| {
+            let path = chunk.column_descr().path().parts();
+            path.len() == 1 && path[0] == column && chunk.column_descr().max_rep_level() == 0
+        });
+        let Some(chunk) = found else { continue };
+        let Some(statistics) = chunk.statistics() else { return ColumnRange::Any };
+        if statistics.null_count_opt() == Some(chunk.num_values().max(0) as u64) {
+            continue;
+        }
+        let bounds = (bound(statistics, primitive, Side::Lower), bound(statistics, primitive, Side::Upper));
+        let (Some(lower), Some(upper)) = bounds else { return ColumnRange::Any };
+        range = match range {
+            ColumnRange::Between(low, high) => {
+                ColumnRange::Between(if lower < low { lower } else { low }, if upper > high { upper } else { high })
+            }
+            _ => ColumnRange::Between(lower, upper),
+        };
+    }
+    range
+}
+
 fn merge(bounds: &mut HashMap<i32, Datum>, id: i32, new: Datum, wins: impl Fn(&Datum, &Datum) -> bool) {
     match bounds.get(&id) {
         Some(old) if !wins(&new, old) => {}

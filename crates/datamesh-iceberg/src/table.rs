@@ -6,7 +6,9 @@ use arrow::datatypes::SchemaRef;
 use datamesh_core::{Error, ErrorCode, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 use iceberg::io::FileIO;
-use iceberg::spec::{DataContentType, Manifest, ManifestContentType, ManifestFile, ManifestList, TableMetadata};
+use iceberg::spec::{
+    DataContentType, Manifest, ManifestContentType, ManifestEntryRef, ManifestFile, ManifestList, TableMetadata,
+};
 
 use crate::error::unreadable;
 use crate::schema::arrow_schema;
@@ -32,6 +34,30 @@ pub struct DataFile {
     pub bytes: u64,
     /// Rows.
     pub rows: u64,
+}
+
+/// A live data file with its manifest entry.
+#[derive(Clone, Debug)]
+pub struct LiveFile {
+    pub(crate) entry: ManifestEntryRef,
+    pub(crate) spec_id: i32,
+}
+
+impl LiveFile {
+    /// URL as the manifest names it.
+    pub fn url(&self) -> &str {
+        self.entry.data_file().file_path()
+    }
+
+    /// Exact size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.entry.data_file().file_size_in_bytes()
+    }
+
+    /// Rows.
+    pub fn rows(&self) -> u64 {
+        self.entry.data_file().record_count()
+    }
 }
 
 impl OpenTable {
@@ -60,6 +86,11 @@ impl OpenTable {
     /// The table's folder.
     pub fn table_location(&self) -> &str {
         self.metadata.location()
+    }
+
+    /// Where the metadata document is.
+    pub fn metadata_location(&self) -> &str {
+        &self.location
     }
 
     /// The current snapshot.
@@ -104,6 +135,44 @@ impl OpenTable {
                 rows: file.record_count(),
             })
             .collect())
+    }
+
+    /// The live data files of a snapshot (`None`: of the current one) with their manifest entries, in manifest order.
+    ///
+    /// # Errors
+    /// `not-found` where the table does not have the snapshot any more; otherwise those of [`OpenTable::data_files`].
+    pub async fn live_files(&self, snapshot: Option<i64>) -> Result<Vec<LiveFile>> {
+        let manifests = match snapshot {
+            None => self.current_manifests().await?,
+            Some(id) => self.snapshot_manifests(id).await?,
+        };
+        if manifests.iter().any(|manifest| manifest.content == ManifestContentType::Deletes) {
+            return Err(Error::new(
+                ErrorCode::SourceUnreadable,
+                format!("table `{}` has delete files", self.metadata.location()),
+            )
+            .with_help("only tables that datamesh wrote can be written to; it does not write delete files"));
+        }
+        let read = stream::iter(manifests)
+            .map(|manifest| async move { Ok((manifest.partition_spec_id, self.load(manifest).await?)) });
+        let manifests: Vec<(i32, Manifest)> = read.buffered(MANIFEST_READS).try_collect().await?;
+        let mut files = Vec::new();
+        for (spec_id, manifest) in manifests {
+            let (entries, _) = manifest.into_parts();
+            files.extend(entries.into_iter().filter(|entry| entry.is_alive()).map(|entry| LiveFile { entry, spec_id }));
+        }
+        Ok(files)
+    }
+
+    pub(crate) async fn snapshot_manifests(&self, snapshot: i64) -> Result<Vec<ManifestFile>> {
+        match self.metadata.snapshot_by_id(snapshot) {
+            Some(snapshot) => self.manifests(snapshot.manifest_list()).await,
+            None => Err(Error::new(
+                ErrorCode::NotFound,
+                format!("table `{}` does not have snapshot {snapshot} any more", self.metadata.location()),
+            )
+            .with_help("it has expired; an older state cannot be brought back once its snapshot is gone")),
+        }
     }
 
     /// Every file that any snapshot of the table needs: data files, manifests, manifest lists, metadata documents.

@@ -4,10 +4,15 @@
 //! also makes the JSON Schema ([`schema`]), and is then read into the types of `datamesh-core` ([`read`]).
 //! This crate must not know Arrow, SQL, tokio or the registry.
 
+mod address;
+mod from;
 pub mod mesh;
 pub mod read;
 pub mod schema;
 pub mod shape;
+pub mod source;
+mod write;
 pub mod yaml;
 
-pub use mesh::{LoadedProduct, Mesh, load_mesh, load_product};
+pub use mesh::{LoadedProduct, Mesh, load_mesh, load_product, load_settings};
+pub use read::MeshSettings;

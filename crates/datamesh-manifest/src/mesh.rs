@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use datamesh_core::contract::{DataProduct, Domain};
 use datamesh_core::{Diagnostic, Error, ErrorCode, Level, Location, Name, ProductId, Result};
 
-use crate::read;
+use crate::read::{self, MeshSettings};
 use crate::yaml::{Document, MAX_BYTES, Node};
 
 /// A product with the file it was read from.
@@ -139,6 +139,20 @@ fn folder_name(folder: &Path) -> Option<Name> {
     folder.file_name().and_then(|name| name.to_str()).and_then(|name| Name::new(name).ok())
 }
 
+/// Reads the `mesh.yaml` of a mesh directory alone.
+///
+/// # Errors
+/// `invalid-manifest` where it has errors.
+pub fn load_settings(root: &Path) -> Result<MeshSettings> {
+    let file = root.join("mesh.yaml");
+    let mut mesh = Mesh::default();
+    mesh.read(&file, read::mesh)?.ok_or_else(|| {
+        let why = mesh.diagnostics.first().map_or_else(String::new, |found| format!(": {}", found.message));
+        Error::new(ErrorCode::InvalidManifest, format!("`{}` has errors{why}", file.display()))
+            .with_help("mend them; `datamesh check` lists all problems")
+    })
+}
+
 /// Reads a whole mesh directory. Problems in documents are collected; the error is a directory that cannot be read.
 pub fn load_mesh(root: &Path) -> Result<Mesh> {
     let mut mesh = Mesh::default();
@@ -150,7 +164,7 @@ pub fn load_mesh(root: &Path) -> Result<Mesh> {
         )
         .with_help("name a mesh directory with `--mesh`, or write a mesh.yaml with `name:`"));
     }
-    mesh.name = mesh.read(&file, read::mesh)?;
+    mesh.name = mesh.read(&file, read::mesh)?.map(|settings| settings.name);
     for folder in subfolders(&root.join("domains"))? {
         let file = folder.join("domain.yaml");
         let declared = file.is_file();
@@ -183,6 +197,7 @@ pub fn load_mesh(root: &Path) -> Result<Mesh> {
         }
     }
     check_references(&mut mesh)?;
+    crate::from::check(&mut mesh)?;
     Ok(mesh)
 }
 

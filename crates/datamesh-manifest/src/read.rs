@@ -8,8 +8,8 @@ pub(crate) use references::check_across;
 use std::collections::{BTreeMap, HashMap};
 
 use datamesh_core::contract::{
-    CONTRACT_FORMAT, Constraints, CsvOptions, DataProduct, Domain, PartitionField, QuarantineLimit, SortField,
-    SourceFormat, SourceSpec, Table, TextFormat, Transform, WriteMode,
+    CONTRACT_FORMAT, Constraints, DataProduct, Domain, PartitionField, QuarantineLimit, SortField, Table, TextFormat,
+    Transform, WriteMode,
 };
 use datamesh_core::datatype::SCALAR_TYPES;
 use datamesh_core::dates::DatePattern;
@@ -17,6 +17,7 @@ use datamesh_core::{Column, DataType, Name, ProductId, scalar};
 use semver::Version;
 
 use crate::shape::{self, closest, percent};
+use crate::source;
 use crate::yaml::{Document, Node};
 
 /// Reads a `product.yaml`. `domain` is that of the nearest `domain.yaml` above the file, where there is one.
@@ -92,17 +93,37 @@ pub fn domain(document: &mut Document<'_>, root: &Node) -> Option<Domain> {
     Some(Domain { name: name?, owner: owner?, responsibilities: texts(root.get("responsibilities")) })
 }
 
-/// Reads a `mesh.yaml`; the result is the mesh's name.
-pub fn mesh(document: &mut Document<'_>, root: &Node) -> Option<String> {
-    shape::check(document, root, &shape::MESH, "mesh");
-    if document.has_errors() { None } else { text(root, "name") }
+/// What a `mesh.yaml` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshSettings {
+    /// The mesh's name.
+    pub name: String,
+    /// Where tables are kept: a URL, or a path from the mesh's folder.
+    pub warehouse: Option<String>,
 }
 
-fn text(node: &Node, key: &str) -> Option<String> {
+/// Reads a `mesh.yaml`.
+pub fn mesh(document: &mut Document<'_>, root: &Node) -> Option<MeshSettings> {
+    shape::check(document, root, &shape::MESH, "mesh");
+    let warehouse = text(root, "warehouse");
+    let (scheme, _) = warehouse.as_deref().and_then(|warehouse| warehouse.split_once("://")).unwrap_or(("file", ""));
+    if !["file", "s3", "gs", "az"].contains(&scheme) {
+        let span = root.get("warehouse").unwrap_or(root).span;
+        document.error(
+            "invalid-warehouse",
+            span,
+            format!("tables cannot be kept at `{scheme}://`"),
+            "write a folder, or an address such as s3://bucket/prefix",
+        );
+    }
+    if document.has_errors() { None } else { text(root, "name").map(|name| MeshSettings { name, warehouse }) }
+}
+
+pub(crate) fn text(node: &Node, key: &str) -> Option<String> {
     node.get(key).filter(|node| !node.is_null()).and_then(Node::text).map(|text| text.trim().to_owned())
 }
 
-fn texts(node: Option<&Node>) -> Vec<String> {
+pub(crate) fn texts(node: Option<&Node>) -> Vec<String> {
     match node {
         Some(node) => match node.items() {
             Some(items) => items.iter().filter_map(Node::text).map(str::to_owned).collect(),
@@ -184,15 +205,8 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
         Some(mode) => match mode.text() {
             Some("append") => WriteMode::Append,
             Some("replace") => WriteMode::Replace,
-            Some(word @ ("upsert" | "replacePartitions")) => {
-                document.error(
-                    "unsupported-write",
-                    mode.span,
-                    format!("`write: {word}` is not supported yet"),
-                    "use `append` or `replace`",
-                );
-                WriteMode::Append
-            }
+            Some("upsert") => WriteMode::Upsert,
+            Some("replacePartitions") => WriteMode::ReplacePartitions,
             _ => WriteMode::Append,
         },
     };
@@ -204,7 +218,9 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
         name: name?,
         description: text(node, "description"),
         write,
-        source: node.get("source").and_then(|node| read_source(document, node)),
+        delete_when: None,
+        source: node.get("source").and_then(|node| source::read(document, node)),
+        watermark: None,
         columns,
         unique: Vec::new(),
         partition_by: Vec::new(),
@@ -229,6 +245,7 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
         }
     }
     check_keys(document, &table, node);
+    source::read_watermark(document, &mut table, node);
     for entry in node.get("partitionBy").and_then(Node::items).unwrap_or_default() {
         if let Some(field) = read_partition(document, &table, entry) {
             if table.partition_by.contains(&field) {
@@ -248,6 +265,7 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
             table.sort_by.push(field);
         }
     }
+    crate::write::check(document, &mut table, node);
     if let Some(limit) = node.get("quarantine") {
         let limit = limit.get("limit").unwrap_or(limit);
         if let Some(percent) = limit.text().and_then(percent) {
@@ -296,7 +314,12 @@ fn key_column(document: &mut Document<'_>, table: &Table, at: &Node, name: &str)
     }
 }
 
-fn find_column<'t>(document: &mut Document<'_>, table: &'t Table, at: &Node, name: &str) -> Option<&'t Column> {
+pub(crate) fn find_column<'t>(
+    document: &mut Document<'_>,
+    table: &'t Table,
+    at: &Node,
+    name: &str,
+) -> Option<&'t Column> {
     let found = table.column(name);
     if found.is_none() {
         let help = match closest(name, table.columns.iter().map(|column| column.name.as_str())) {
@@ -401,6 +424,7 @@ fn complete_column(document: &mut Document<'_>, node: &Node, name: &str, data_ty
         constraints,
         pii: flag("pii"),
         mask: text(node, "mask"),
+        from: crate::from::read(document, node),
         declared: declared(node, &shape::COLUMN),
         data_type,
     }
@@ -652,59 +676,6 @@ fn check_scalar(document: &mut Document<'_>, at: &Node, key: &str, text: &str, d
             false
         }
     }
-}
-
-fn read_source(document: &mut Document<'_>, node: &Node) -> Option<SourceSpec> {
-    if let Some(path) = node.text() {
-        return Some(SourceSpec { path: path.to_owned(), format: None, csv: CsvOptions::default() });
-    }
-    let format = node.get("format").and_then(Node::text).and_then(|word| match word {
-        "csv" => Some(SourceFormat::Csv),
-        "ndjson" => Some(SourceFormat::Ndjson),
-        "parquet" => Some(SourceFormat::Parquet),
-        _ => None,
-    });
-    let mut csv = CsvOptions::default();
-    let mut character = |key: &'static str| -> Option<char> {
-        let at = node.get(key)?;
-        let text = match at.text()? {
-            "\\t" | "tab" => "\t",
-            text => text,
-        };
-        match text.chars().next() {
-            Some(c) if text.len() == 1 && !matches!(c, '\n' | '\r' | '\0') => Some(c),
-            _ => {
-                document.error(
-                    "invalid-character",
-                    at.span,
-                    format!("`{key}` is one ASCII character"),
-                    "such as `;` or `tab`",
-                );
-                None
-            }
-        }
-    };
-    csv.delimiter = character("delimiter").unwrap_or(',');
-    if node.get("quote").and_then(Node::text) == Some("none") {
-        csv.quote = None;
-    } else if let Some(quote) = character("quote") {
-        csv.quote = Some(quote);
-    }
-    if csv.quote == Some(csv.delimiter) {
-        document.error(
-            "invalid-character",
-            node.span,
-            "`quote` and `delimiter` are the same character",
-            "choose another",
-        );
-    }
-    if let Some(header) = node.get("header").and_then(Node::boolean) {
-        csv.header = header;
-    }
-    if node.get("nullText").is_some() {
-        csv.null_text = texts(node.get("nullText"));
-    }
-    Some(SourceSpec { path: text(node, "path")?, format, csv })
 }
 
 fn read_partition(document: &mut Document<'_>, table: &Table, node: &Node) -> Option<PartitionField> {

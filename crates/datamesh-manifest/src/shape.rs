@@ -126,8 +126,17 @@ pub static TABLE: Object = Object {
             Shape::Word(&["append", "replace", "upsert", "replacePartitions"]),
             "How a publication changes the table; default append, or replace with a transform",
         ),
+        key(
+            "deleteWhen",
+            Shape::Text,
+            "With `write: upsert`: an SQL condition; an incoming row that meets it deletes the published row with its key",
+        ),
         declared("transform", Shape::Text, "SQL, or the name of a file with it"),
-        declared("watermark", Shape::Text, "Column for incremental pulls"),
+        key(
+            "watermark",
+            Shape::Text,
+            "Column by which the source is pulled incrementally: only rows with a greater value than the last one are read",
+        ),
         key("source", Shape::Short(&Shape::Text, &SOURCE), "Where its data comes from"),
         must("columns", Shape::List(&Shape::Object(&COLUMN)), "The columns, in order"),
         key(
@@ -161,8 +170,29 @@ static SOURCE: Object = Object {
     name: "Source",
     about: "Where a table's data comes from",
     keys: &[
-        must("path", Shape::Text, "A file, folder or glob, relative to the manifest; `-` is standard input"),
-        key("format", Shape::Word(&["csv", "ndjson", "parquet"]), "Default: by file name"),
+        key(
+            "path",
+            Shape::Text,
+            "A file, folder or glob, relative to the manifest; `-` is standard input. `${env:NAME}` and `${file:/path}` stand for secrets",
+        ),
+        key(
+            "database",
+            Shape::Text,
+            "A database: `postgres://…` or `sqlite:path`. Its password only by reference, or all of it: `${env:CRM_URL}`",
+        ),
+        key("table", Shape::Text, "Database: the table or view that is read, `schema.table` or `table`"),
+        key("query", Shape::Text, "Database: a SELECT that is read, instead of a table"),
+        key(
+            "where",
+            Shape::Text,
+            "Database or Iceberg: an SQL condition on the rows; in a database `${env:NAME}` in it is bound as a text value",
+        ),
+        key("iceberg", Shape::Text, "An Iceberg table: its metadata document, or its folder"),
+        key(
+            "format",
+            Shape::Word(&["csv", "ndjson", "json", "parquet", "arrow", "ipc", "avro"]),
+            "Default: by file name; `json` is one array of objects",
+        ),
         key("delimiter", Shape::Text, "CSV: one ASCII character, default `,`"),
         key("header", Shape::Boolean, "CSV: whether the first record names the columns, default true"),
         key("quote", Shape::Text, "CSV: one ASCII character, default `\"`; `none` switches quoting off"),
@@ -218,7 +248,11 @@ pub static COLUMN: Object = Object {
         key("quality", Shape::List(&Shape::Short(&Shape::Text, &QUALITY)), "Metric rules of this column"),
         TAGS,
         declared("classification", Shape::Text, "public, internal, confidential, restricted"),
-        declared("from", TEXTS, "Column lineage where there is no SQL to read"),
+        key(
+            "from",
+            Shape::Either(&Shape::Text, &TEXTS),
+            "Column lineage where there is no SQL to read: columns of other products, `domain/product.table.column`",
+        ),
         declared("renamedFrom", Shape::Text, "The column's former name"),
         declared("default", Shape::Any, "Value of the column in rows written before it was added"),
         declared("declassify", Shape::Text, "Why this column carries none of the protection of its inputs"),
@@ -494,6 +528,7 @@ pub static MESH: Object = Object {
         must("name", Shape::Text, "The mesh's name"),
         key("description", Shape::Text, "What it is"),
         key("owner", Shape::Text, "Who runs the platform"),
+        key("warehouse", Shape::Text, "Where tables are kept: a folder, or s3://bucket/prefix (default: warehouse)"),
         CUSTOM,
     ],
 };

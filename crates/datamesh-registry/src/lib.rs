@@ -4,6 +4,8 @@
 //! paths are texts to it.
 
 mod error;
+mod history;
+mod lineage;
 mod sqlite;
 
 pub use sqlite::SqliteRegistry;

@@ -8,17 +8,19 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use datamesh_core::contract::DataProduct;
 use datamesh_core::decision::DecisionRecord;
 use datamesh_core::ids::{AttemptId, ProductKey};
+use datamesh_core::lineage::Edge;
 use datamesh_core::ports::{
     CatalogProduct, CommitOutcome, CommitRequest, Lease, ProductState, Publication, PublicationStatus, PublishStep,
-    QuarantineFile, Registry, Revision, StepObserver, TablePointer,
+    QuarantineFile, QuarantineResolution, Registry, Revision, Rollback, ServedTable, StepObserver, TablePointer,
 };
+use datamesh_core::watermark::Watermark;
 use datamesh_core::{Error, ErrorCode, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
 use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
-use crate::error;
+use crate::{error, history, lineage};
 
 /// How long a writer waits for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -85,17 +87,17 @@ fn from_json<T: DeserializeOwned>(what: &str, text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| error::document(what, error))
 }
 
-fn integer(value: u64) -> Result<i64> {
+pub(crate) fn integer(value: u64) -> Result<i64> {
     i64::try_from(value).map_err(|_| Error::new(ErrorCode::Internal, format!("{value} does not fit the registry")))
 }
 
-fn number(row: &SqliteRow, column: &str) -> Result<u64> {
+pub(crate) fn number(row: &SqliteRow, column: &str) -> Result<u64> {
     let value: i64 = row.try_get(column).map_err(error::query)?;
     u64::try_from(value)
         .map_err(|_| Error::new(ErrorCode::Registry, format!("the registry holds {value} as `{column}`")))
 }
 
-fn text(row: &SqliteRow, column: &str) -> Result<String> {
+pub(crate) fn text(row: &SqliteRow, column: &str) -> Result<String> {
     row.try_get(column).map_err(error::query)
 }
 
@@ -243,7 +245,8 @@ impl Registry for SqliteRegistry {
                 .await
                 .map_err(error::query)?;
         let tables = rows.iter().map(read_pointer).collect::<Result<_>>()?;
-        Ok(ProductState { revision, tables })
+        let watermarks = watermarks(&mut transaction, product).await?;
+        Ok(ProductState { revision, tables, watermarks })
     }
 
     async fn catalog(&self) -> Result<Vec<CatalogProduct>> {
@@ -380,10 +383,17 @@ impl Registry for SqliteRegistry {
             .execute(&mut *transaction)
             .await
             .map_err(error::query)?;
+            if let Some(watermark) = &table.watermark {
+                keep_watermark(&mut transaction, publication, &table.table, watermark).await?;
+            }
             if !swap_pointer(&mut transaction, request, table, publication).await? {
                 // Dropping the transaction rolls everything back.
                 return Ok(CommitOutcome::Conflict);
             }
+        }
+        lineage::insert(&mut transaction, &request.product, publication, &request.lineage).await?;
+        if !history::write(&mut transaction, request, publication).await? {
+            return Ok(CommitOutcome::Conflict);
         }
         observer.reached(PublishStep::TransactionWritten);
         transaction.commit().await.map_err(error::query)?;
@@ -406,20 +416,38 @@ impl Registry for SqliteRegistry {
     }
 
     async fn find_content(&self, product: &ProductKey, table: &str, content: &str) -> Result<Option<u64>> {
-        let row = sqlx::query(
-            "SELECT max(p.number) AS number FROM publications p JOIN publication_tables t ON t.publication = p.number
+        let mut transaction = self.pool.begin().await.map_err(error::query)?;
+        let rows = sqlx::query(
+            "SELECT p.number AS number FROM publications p JOIN publication_tables t ON t.publication = p.number
              WHERE p.domain = ? AND p.product = ? AND p.major = ? AND p.status = 'published' AND t.table_name = ?
-             AND t.content = ? HAVING max(p.number) IS NOT NULL",
+             AND t.content = ?",
         )
         .bind(&product.domain)
         .bind(&product.product)
         .bind(integer(product.major)?)
         .bind(table)
         .bind(content)
-        .fetch_optional(&self.pool)
+        .fetch_all(&mut *transaction)
         .await
         .map_err(error::query)?;
-        row.as_ref().map(|row| number(row, "number")).transpose()
+        let numbers = rows.iter().map(|row| number(row, "number")).collect::<Result<Vec<_>>>()?;
+        let rollbacks = history::rollbacks(&mut transaction, product).await?;
+        Ok(history::newest_effective(&numbers, &rollbacks))
+    }
+
+    async fn served_tables(&self, product: &ProductKey, publication: u64) -> Result<Vec<ServedTable>> {
+        let mut connection = self.pool.acquire().await.map_err(error::query)?;
+        history::served(&mut connection, product, publication).await
+    }
+
+    async fn rollbacks(&self, product: &ProductKey) -> Result<Vec<Rollback>> {
+        let mut connection = self.pool.acquire().await.map_err(error::query)?;
+        history::rollbacks(&mut connection, product).await
+    }
+
+    async fn quarantine_resolutions(&self, product: &ProductKey) -> Result<Vec<QuarantineResolution>> {
+        let mut connection = self.pool.acquire().await.map_err(error::query)?;
+        history::resolutions(&mut connection, product).await
     }
 
     async fn publications(&self, product: &ProductKey, limit: u64) -> Result<Vec<Publication>> {
@@ -434,6 +462,10 @@ impl Registry for SqliteRegistry {
         .await
         .map_err(error::query)?;
         rows.iter().map(read_publication).collect()
+    }
+
+    async fn lineage(&self, publication: Option<u64>) -> Result<Vec<Edge>> {
+        lineage::edges(&self.pool, publication).await
     }
 
     async fn quarantine_files(&self, publication: u64) -> Result<Vec<QuarantineFile>> {
@@ -462,6 +494,50 @@ impl Registry for SqliteRegistry {
         .map_err(error::query)?;
         rows.iter().map(|row| text(row, "path")).collect()
     }
+}
+
+/// How far the pulls of each table have come.
+async fn watermarks(
+    connection: &mut SqliteConnection,
+    product: &ProductKey,
+) -> Result<std::collections::BTreeMap<String, Watermark>> {
+    let rollbacks = history::rollbacks(connection, product).await?;
+    if !rollbacks.is_empty() {
+        return history::watermarks(connection, product, &rollbacks).await;
+    }
+    let rows = sqlx::query(
+        "SELECT w.table_name, w.column_name, w.value FROM watermarks w JOIN publications p ON p.number = w.publication
+         WHERE p.domain = ? AND p.product = ? AND p.major = ? AND w.publication = (SELECT max(n.publication)
+         FROM watermarks n JOIN publications q ON q.number = n.publication WHERE n.table_name = w.table_name
+         AND q.domain = p.domain AND q.product = p.product AND q.major = p.major)",
+    )
+    .bind(&product.domain)
+    .bind(&product.product)
+    .bind(integer(product.major)?)
+    .fetch_all(connection)
+    .await
+    .map_err(error::query)?;
+    let read = |row: &SqliteRow| -> Result<(String, Watermark)> {
+        Ok((text(row, "table_name")?, Watermark { column: text(row, "column_name")?, value: text(row, "value")? }))
+    };
+    rows.iter().map(read).collect()
+}
+
+async fn keep_watermark(
+    connection: &mut SqliteConnection,
+    publication: u64,
+    table: &str,
+    watermark: &Watermark,
+) -> Result<()> {
+    sqlx::query("INSERT INTO watermarks (publication, table_name, column_name, value) VALUES (?, ?, ?, ?)")
+        .bind(integer(publication)?)
+        .bind(table)
+        .bind(&watermark.column)
+        .bind(&watermark.value)
+        .execute(connection)
+        .await
+        .map_err(error::query)?;
+    Ok(())
 }
 
 /// Compare-and-swap of a table's pointer. `false`: it is not where the plan saw it.

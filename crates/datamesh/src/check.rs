@@ -46,6 +46,7 @@ fn relative(root: &Path) -> PathBuf {
 fn check_sql(mesh: &mut Mesh) -> Result<()> {
     let has_sql = |table: &Table| {
         !table.conditions.is_empty()
+            || table.delete_when.is_some()
             || table.metrics.iter().any(|rule| rule.filter.is_some())
             || table.columns.iter().any(|column| column.constraints.complete_if.is_some())
     };
@@ -53,7 +54,7 @@ fn check_sql(mesh: &mut Mesh) -> Result<()> {
     if !any {
         return Ok(());
     }
-    let engine: DataEngine = home::engine(Path::new("."), 64)?;
+    let engine: DataEngine = home::engine_without_tables()?;
     let mut found = Vec::new();
     for product in &mesh.products {
         for table in &product.contract.tables {

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::lineage::{LineageArguments, LineageFormat};
+
 /// A whole data mesh in one binary.
 #[derive(Debug, Parser)]
 #[command(
     name = "datamesh",
     version,
     about = "A whole data mesh in one binary: check, audit, publish and query data products",
-    after_help = "Examples:\n  datamesh check\n  datamesh publish weather/observations\n  datamesh query \"SELECT count(*) FROM weather.observations.hourly\"\n  datamesh quarantine weather/observations\n\nExit codes: 0 done (or a repeat), 1 internal, 2 wrong arguments, 3 rejected by the audit, 4 invalid manifest,\n5 conflict, 6 not found, 7 source unreadable, 8 write failed, 9 invalid query, 10 registry, 11 registry too new,\n12 lease lost, 13 incompatible change, 14 denied, 130 interrupted"
+    after_help = "Examples:\n  datamesh check\n  datamesh publish weather/observations\n  datamesh query \"SELECT count(*) FROM weather.observations.hourly\"\n  datamesh quarantine weather/observations\n\nTables are kept where `warehouse:` in mesh.yaml or DATAMESH_WAREHOUSE says, a folder or s3://bucket/prefix (default: the\nmesh's folder `warehouse`). Object stores take credentials from the usual variables: AWS_ACCESS_KEY_ID,\nAWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, AWS_ALLOW_HTTP; GOOGLE_*; AZURE_*. DATAMESH_TIMEOUT is how long a\nserver may stay silent, in seconds (default: 30).\n\nExit codes: 0 done (or a repeat), 1 internal, 2 wrong arguments, 3 rejected by the audit, 4 invalid manifest,\n5 conflict, 6 not found, 7 source unreadable, 8 write failed, 9 invalid query, 10 registry, 11 registry too new,\n12 lease lost, 13 incompatible change, 14 denied, 130 interrupted"
 )]
 pub(crate) struct Cli {
     /// The mesh directory (default: the nearest folder upwards with a mesh.yaml)
@@ -34,9 +36,14 @@ impl Cli {
             Command::Publish(arguments) => arguments.format,
             Command::Show(arguments) => arguments.format,
             Command::Publications(arguments) => arguments.format,
+            Command::Rollback(arguments) => arguments.format,
             Command::Maintain(arguments) => arguments.format,
             Command::Query(arguments) => return arguments.format == RowFormat::Json,
+            Command::Quarantine(QuarantineArguments { command: Some(QuarantineCommand::Retry(retry)), .. }) => {
+                retry.format
+            }
             Command::Quarantine(arguments) => return arguments.format == RowFormat::Json,
+            Command::Lineage(arguments) => return arguments.format == LineageFormat::Json,
             Command::Schema | Command::Completions { .. } => return false,
         };
         format == ReportFormat::Json
@@ -55,7 +62,7 @@ pub(crate) enum Command {
     Schema,
     /// Audit every row of a product's data and publish the good ones atomically
     #[command(
-        after_help = "Examples:\n  datamesh publish weather/observations\n  datamesh publish observations hourly=new/*.csv\n  cat rows.csv | datamesh publish observations hourly=-\n  datamesh publish observations --dry-run --format json\n\nWithout TABLE=PATH every table with a `source:` in the manifest is read. Content that was published before is a\nrepeat: nothing changes and the exit code is 0."
+        after_help = "Examples:\n  datamesh publish weather/observations\n  datamesh publish observations hourly=new/*.csv\n  datamesh publish observations hourly=s3://bucket/new/ hourly=https://example.org/late.csv.gz\n  cat rows.csv | datamesh publish observations hourly=-\n  datamesh publish observations --dry-run --format json\n  datamesh publish sales/crm --full\n\nWithout TABLE=PATH every table with a `source:` in the manifest is read; with a `watermark:` only its newer rows.\nContent that was published before is a repeat: nothing changes and the exit code is 0."
     )]
     Publish(PublishArguments),
     /// Answer a SQL query over published tables, named domain.product.table
@@ -71,11 +78,21 @@ pub(crate) enum Command {
     /// List a product's publications and rejected attempts, newest first
     #[command(after_help = "Example:\n  datamesh publications weather/observations")]
     Publications(PublicationsArguments),
+    /// Bring back the tables that an earlier publication served, all at once
+    #[command(
+        after_help = "Examples:\n  datamesh rollback weather/observations --to 12\n  datamesh rollback weather/observations --to 12 --dry-run --format json\n\nA rollback is a publication of its own: it is recorded, and can be rolled back. Only metadata is written. The contract\nstays the newest one; rows that do not fit it (a required column that they do not have) are refused. A table that did not\nexist then is left without rows."
+    )]
+    Rollback(RollbackArguments),
     /// Show quarantined rows with every rule they broke
     #[command(
-        after_help = "Examples:\n  datamesh quarantine weather/observations\n  datamesh quarantine observations --table hourly --format csv\n  datamesh quarantine customer-360 --reveal\n\nColumns that are pii or masked are shown as ***; --reveal shows them, and is recorded."
+        after_help = "Examples:\n  datamesh quarantine weather/observations\n  datamesh quarantine observations --table hourly --format csv\n  datamesh quarantine customer-360 --reveal\n  datamesh quarantine retry weather/observations\n\nColumns that are pii or masked are shown as ***; --reveal shows them, and is recorded."
     )]
     Quarantine(QuarantineArguments),
+    /// Show where columns come from and what is made of them, or the lineage of a query
+    #[command(
+        after_help = "Examples:\n  datamesh lineage operations/punctuality\n  datamesh lineage operations/punctuality.flights.delay --up\n  datamesh lineage fleet.registry.aircraft.model --down --direct\n  datamesh lineage weather/observations --format mermaid > lineage.mmd\n  datamesh lineage --sql \"SELECT origin, count(*) FROM weather.observations.hourly GROUP BY origin\"\n\nKinds are OpenLineage's. IDENTITY, TRANSFORMATION and AGGREGATION: the value is made of the input. JOIN, GROUP_BY,\nFILTER, SORT, WINDOW and CONDITIONAL, in brackets: the input decides something. What decides which rows there are\nis listed once a table, as (rows). The lineage is that of the publication that last wrote a table."
+    )]
+    Lineage(LineageArguments),
     /// Remove what crashed publishers left behind, once their leases have expired
     #[command(after_help = "Example:\n  datamesh maintain")]
     Maintain(MaintainArguments),
@@ -124,7 +141,8 @@ pub(crate) struct CheckArguments {
 pub(crate) struct PublishArguments {
     /// domain/product, a product's name, or the folder of its manifest
     pub(crate) product: String,
-    /// Data for a table: a file, folder or glob, or `-` for standard input; may be repeated
+    /// Data for a table: a file, folder or glob, s3://, gs:// or az:// likewise, an https:// file, or `-` for standard
+    /// input; may be repeated
     #[arg(value_name = "TABLE=PATH")]
     pub(crate) inputs: Vec<String>,
     /// Format of the data named on the command line (default: as in the manifest, else by file name)
@@ -136,6 +154,9 @@ pub(crate) struct PublishArguments {
     /// Publish even if the same content was published before
     #[arg(long)]
     pub(crate) again: bool,
+    /// Read everything again, whatever the watermark says; so does `--again`
+    #[arg(long)]
+    pub(crate) full: bool,
     /// Name this publication; another one with the same key is a repeat
     #[arg(long, value_name = "KEY", conflicts_with = "again")]
     pub(crate) idempotency_key: Option<String>,
@@ -151,8 +172,15 @@ pub(crate) enum InputFormat {
     Csv,
     /// One JSON object a line.
     Ndjson,
+    /// One JSON array of objects.
+    Json,
     /// Apache Parquet.
     Parquet,
+    /// Apache Arrow IPC, file or stream.
+    #[value(alias = "ipc")]
+    Arrow,
+    /// An Avro object container file.
+    Avro,
 }
 
 #[derive(Debug, Args)]
@@ -189,9 +217,58 @@ pub(crate) struct PublicationsArguments {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct QuarantineArguments {
+pub(crate) struct RollbackArguments {
     /// domain/product or a product's name
     pub(crate) product: String,
+    /// The publication whose tables are to serve again
+    #[arg(long, value_name = "PUBLICATION")]
+    pub(crate) to: u64,
+    /// Check and report, but commit nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineCommand {
+    /// Publish quarantined rows again, after the contract or the rows were mended
+    #[command(
+        after_help = "Examples:\n  datamesh quarantine retry weather/observations\n  datamesh quarantine retry observations --publication 12 --table hourly --dry-run\n  datamesh quarantine observations --table hourly --format csv --reveal --out mended.csv\n  datamesh quarantine retry observations --table hourly --from mended.csv\n\nRows go through the same audit, by the manifest of now, and are added by the table's write mode; rows that fail again\nstay in quarantine, under the new publication. Rows are published once: a second retry finds nothing to do. Raw texts\nare read again as the table's source is described now. What a replaced table held back can be retried while that\npublication still serves. With --from the rows of the file take the place of the quarantined ones.\nA product called `retry` is written `domain/retry`."
+    )]
+    Retry(RetryArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetryArguments {
+    /// domain/product, a product's name, or the folder of its manifest
+    pub(crate) product: String,
+    /// The publication whose quarantine it is (default: every one with rows that are not settled)
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) publication: Option<u64>,
+    /// Only this table
+    #[arg(long)]
+    pub(crate) table: Option<String>,
+    /// Publish the mended rows in this file instead, and settle the quarantined ones
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: Option<String>,
+    /// Audit and report, but commit nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct QuarantineArguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<QuarantineCommand>,
+    /// domain/product or a product's name
+    #[arg(required = true)]
+    pub(crate) product: Option<String>,
     /// Only this table
     #[arg(long)]
     pub(crate) table: Option<String>,

@@ -6,25 +6,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::CommandFactory;
-use datamesh_app::ports::{BoundSource, Context, StageInput};
+use datamesh_app::ports::{BoundDatabase, BoundIceberg, BoundSource, Context, StageInput};
 use datamesh_app::publish::{PublishReport, PublishRequest, PublishStatus, publish};
 use datamesh_app::read::{self, QuarantineRequest, find_product, serving};
 use datamesh_app::{Progress, maintain};
-use datamesh_core::contract::{CsvOptions, DataProduct, SourceFormat, SourceSpec};
+use datamesh_core::contract::{CsvOptions, DataProduct, FileSource, SourceFormat, SourceSpec};
 use datamesh_core::decision::Action;
-use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus};
+use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus, QuarantineResolution};
+use datamesh_core::secret::escape;
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_manifest::{LoadedProduct, load_mesh, load_product, mesh::find};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{
-    Cli, Command, InputFormat, PublicationsArguments, PublishArguments, QuarantineArguments, QueryArguments,
-    ReportFormat, RowFormat, ShowArguments,
+    Cli, Command, InputFormat, PublicationsArguments, PublishArguments, QuarantineArguments, QuarantineCommand,
+    QueryArguments, ReportFormat, RowFormat, ShowArguments,
 };
 use crate::observer::Observer;
 use crate::output::{self, grouped};
-use crate::{EXIT_REJECTED, check, home};
+use crate::{EXIT_REJECTED, check, home, lineage};
 
 pub(crate) async fn run(cli: Cli) -> Result<u8> {
     let told = cli.mesh.as_deref();
@@ -41,8 +42,13 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Publish(arguments) => run_publish(arguments, told, cli.memory).await,
         Command::Query(arguments) => run_query(arguments, told, cli.memory).await,
         Command::Show(arguments) => run_show(arguments, told).await,
+        Command::Rollback(arguments) => crate::rollback::run(arguments, told, cli.memory).await,
         Command::Publications(arguments) => run_publications(arguments, told).await,
-        Command::Quarantine(arguments) => run_quarantine(arguments, told, cli.memory).await,
+        Command::Quarantine(arguments) => match arguments.command {
+            Some(QuarantineCommand::Retry(arguments)) => crate::retry::run(arguments, told, cli.memory).await,
+            None => run_quarantine(arguments, told, cli.memory).await,
+        },
+        Command::Lineage(arguments) => lineage::run(arguments, told, cli.memory).await,
         Command::Maintain(arguments) => {
             let root = home::find(told)?;
             let report = maintain::maintain(&home::engine(&root, cli.memory)?, &home::context(&root).await?).await?;
@@ -60,7 +66,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
 }
 
 /// The product that `wanted` means, from the mesh's manifests.
-fn find_manifest(root: &Path, wanted: &str) -> Result<LoadedProduct> {
+pub(crate) fn find_manifest(root: &Path, wanted: &str) -> Result<LoadedProduct> {
     let path = Path::new(wanted);
     let by_path = path.is_file() || path.join("product.yaml").is_file();
     let mesh = if by_path { load_product(path)? } else { load_mesh(root)? };
@@ -80,19 +86,14 @@ fn find_manifest(root: &Path, wanted: &str) -> Result<LoadedProduct> {
     }
 }
 
-fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTreeMap<String, BoundSource>> {
+fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTreeMap<String, StageInput>> {
     let folder = product.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut sources = BTreeMap::new();
     if arguments.inputs.is_empty() {
-        for table in &product.contract.tables {
-            if let Some(spec) = &table.source {
-                let bound =
-                    BoundSource { spec: spec.clone(), paths: vec![spec.path.clone()], folder: folder.to_owned() };
-                sources.insert(table.name.to_string(), bound);
-            }
-        }
-        return Ok(sources);
+        let tables = product.contract.tables.iter();
+        let bound = tables.filter_map(|table| Some((table.name.to_string(), bind(table.source.as_ref()?, folder))));
+        return Ok(bound.collect());
     }
+    let mut sources: BTreeMap<String, BoundSource> = BTreeMap::new();
     let working =
         std::env::current_dir().map_err(|error| Error::io(ErrorCode::NotFound, "find", Path::new("."), error))?;
     for input in &arguments.inputs {
@@ -103,27 +104,49 @@ fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTre
         };
         let table = product.contract.table(name);
         let name = table.map_or_else(|| name.to_owned(), |table| table.name.to_string());
-        let own = table.and_then(|table| table.source.as_ref());
-        let named = [".csv", ".csv.gz", ".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz", ".parquet", ".pq"];
-        let unnamed = path == "-"
-            || (Path::new(path).is_file() && !named.iter().any(|ending| path.to_lowercase().ends_with(ending)));
+        let own = table.and_then(|table| match &table.source {
+            Some(SourceSpec::Files(files)) => Some(files),
+            _ => None,
+        });
+        // A query is no part of a web address's file name; an address that ends in `/` or has a pattern is no file.
+        let file = if path.starts_with("http") { path.split(['?', '#']).next().unwrap_or(path) } else { path };
+        let remote = path.contains("://") && !file.ends_with('/') && !file.contains(['*', '?', '[']);
+        let unnamed = path == "-" || ((remote || Path::new(path).is_file()) && SourceFormat::of_name(file).is_none());
         let format = arguments.input_format.map(|format| match format {
             InputFormat::Csv => SourceFormat::Csv,
             InputFormat::Ndjson => SourceFormat::Ndjson,
+            InputFormat::Json => SourceFormat::Json,
             InputFormat::Parquet => SourceFormat::Parquet,
+            InputFormat::Arrow => SourceFormat::Arrow,
+            InputFormat::Avro => SourceFormat::Avro,
         });
         // The name of a file says its format; where it does not, and for how text is written, the manifest's source counts.
         let format = format.or(own.filter(|_| unnamed).and_then(|own| own.format));
-        let spec = SourceSpec {
-            path: path.to_owned(),
-            format,
-            csv: own.map_or_else(CsvOptions::default, |own| own.csv.clone()),
-        };
-        let bound =
-            sources.entry(name).or_insert_with(|| BoundSource { spec, paths: Vec::new(), folder: working.clone() });
-        bound.paths.push(path.to_owned());
+        // The shell has filled in what it knows: here `${` is a part of the name.
+        let path = escape(path);
+        let spec =
+            FileSource { path: path.clone(), format, csv: own.map_or_else(CsvOptions::default, |own| own.csv.clone()) };
+        let bound = sources.entry(name).or_insert_with(|| BoundSource {
+            spec,
+            paths: Vec::new(),
+            folder: working.clone(),
+            pulled: false,
+        });
+        bound.paths.push(path);
     }
-    Ok(sources)
+    Ok(sources.into_iter().map(|(table, source)| (table, StageInput::Source(source))).collect())
+}
+
+/// A manifest's source with the folder of the manifest.
+fn bind(source: &SourceSpec, folder: &Path) -> StageInput {
+    let folder = folder.to_owned();
+    match source.clone() {
+        SourceSpec::Files(spec) => {
+            StageInput::Source(BoundSource { paths: vec![spec.path.clone()], spec, folder, pulled: true })
+        }
+        SourceSpec::Database(spec) => StageInput::Database(BoundDatabase { spec, folder }),
+        SourceSpec::Iceberg(spec) => StageInput::Iceberg(BoundIceberg { spec, folder }),
+    }
 }
 
 async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: usize) -> Result<u8> {
@@ -131,14 +154,13 @@ async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: u
     let root = home::find(told)?;
     let product = find_manifest(&root, &arguments.product)?;
     let request = PublishRequest {
-        inputs: sources(&arguments, &product)?
-            .into_iter()
-            .map(|(table, source)| (table, StageInput::Source(source)))
-            .collect(),
+        inputs: sources(&arguments, &product)?,
         contract: product.contract,
         again: arguments.again,
+        full: arguments.full,
         idempotency_key: arguments.idempotency_key,
         dry_run: arguments.dry_run,
+        resolves: Vec::new(),
     };
     let engine = home::engine(&root, memory)?;
     let context = home::context(&root).await?;
@@ -154,7 +176,7 @@ async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: u
 
 /// Ends at the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once. Listens from the call on, not only
 /// from the first poll.
-fn interrupted() -> Result<impl Future<Output = ()>> {
+pub(crate) fn interrupted() -> Result<impl Future<Output = ()>> {
     let listen = |kind| {
         signal(kind).map_err(|error| Error::new(ErrorCode::Internal, format!("cannot listen for signals: {error}")))
     };
@@ -171,7 +193,7 @@ fn interrupted() -> Result<impl Future<Output = ()>> {
     })
 }
 
-fn exit_code(report: &PublishReport) -> u8 {
+pub(crate) fn exit_code(report: &PublishReport) -> u8 {
     match report.status {
         PublishStatus::Published | PublishStatus::Repeat | PublishStatus::WouldPublish => 0,
         PublishStatus::Rejected | PublishStatus::WouldReject => EXIT_REJECTED,
@@ -360,15 +382,21 @@ async fn run_publications(arguments: PublicationsArguments, told: Option<&Path>)
                     PublicationStatus::Published => "published",
                     PublicationStatus::Rejected => "rejected",
                 };
+                let what = match publication.report["rollbackTo"].as_u64() {
+                    Some(target) => format!("back to publication {target}"),
+                    None => format!(
+                        "in {} = published {} + quarantined {}",
+                        grouped(rows_in),
+                        grouped(published),
+                        grouped(quarantined)
+                    ),
+                };
                 text.push_str(&format!(
-                    "{:>5}  {status:9}  {}  {}  {}  in {} = published {} + quarantined {}\n",
+                    "{:>5}  {status:9}  {}  {}  {}  {what}\n",
                     publication.number,
                     publication.at.format("%Y-%m-%d %H:%M:%S"),
                     publication.version,
                     publication.principal,
-                    grouped(rows_in),
-                    grouped(published),
-                    grouped(quarantined)
                 ));
                 for because in publication.report["because"].as_array().into_iter().flatten().filter_map(Value::as_str)
                 {
@@ -396,13 +424,14 @@ async fn run_quarantine(arguments: QuarantineArguments, told: Option<&Path>, mem
     let root = home::find(told)?;
     let engine = home::engine(&root, memory)?;
     let context = home::context(&root).await?;
-    let contract = find_product_or_attempt(&context, &root, &arguments.product).await?;
+    let contract = find_product_or_attempt(&context, &root, arguments.product.as_deref().unwrap_or_default()).await?;
     let request = QuarantineRequest {
         publication: arguments.publication,
         table: arguments.table.clone(),
         reveal: arguments.reveal,
     };
     let (publication, tables) = read::quarantine(&engine, &context, &contract, &request).await?;
+    let settled = context.registry.quarantine_resolutions(&contract.key()).await?;
     if tables.is_empty() {
         if arguments.format == RowFormat::Table {
             output::print(&format!("attempt {} of {} has no quarantined rows\n", publication.number, contract.id));
@@ -421,7 +450,14 @@ async fn run_quarantine(arguments: QuarantineArguments, told: Option<&Path>, mem
     }
     for (name, rows) in tables {
         if arguments.format == RowFormat::Table && arguments.out.is_none() {
-            output::print(&format!("{} attempt {}, table {name}\n", contract.id, publication.number));
+            let is_own = |done: &&QuarantineResolution| {
+                done.publication == publication.number
+                    && contract.table(&done.table).is_some_and(|table| table.name.as_str() == name)
+            };
+            let settled = settled.iter().find(is_own).map_or_else(String::new, |done| {
+                format!(", {} by publication {}", done.how.as_str(), done.resolved_by.unwrap_or_default())
+            });
+            output::print(&format!("{} attempt {}, table {name}{settled}\n", contract.id, publication.number));
         }
         output::write_rows(rows, arguments.format, arguments.out.as_deref()).await?;
     }

@@ -1,6 +1,6 @@
 //! Finding the mesh, and wiring the parts for it.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -10,6 +10,7 @@ use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_engine::{DataEngine, EngineOptions};
 use datamesh_iceberg::Storage;
 use datamesh_iceberg::local::to_url;
+use datamesh_iceberg::storage::{shown, split};
 use datamesh_registry::SqliteRegistry;
 use uuid::Uuid;
 
@@ -86,15 +87,69 @@ pub(crate) async fn context(root: &Path) -> Result<Context> {
 
 /// The engine over the mesh's warehouse.
 pub(crate) fn engine(root: &Path, memory_mib: usize) -> Result<DataEngine> {
+    engine_over(warehouse(root)?, root, memory_mib)
+}
+
+/// An engine that answers questions about manifests, wherever they lie; it has no tables.
+pub(crate) fn engine_without_tables() -> Result<DataEngine> {
+    engine_over(to_url(Path::new("warehouse")), Path::new("."), 64)
+}
+
+/// The URL of the folder of all tables: as the environment says, else `mesh.yaml`, else a folder of the mesh.
+fn warehouse(root: &Path) -> Result<String> {
+    let working = |error| Error::io(ErrorCode::NotFound, "find", Path::new("."), error);
+    let (told, from) = match std::env::var("DATAMESH_WAREHOUSE").ok().filter(|told| !told.is_empty()) {
+        Some(told) => (told, std::env::current_dir().map_err(working)?),
+        None => {
+            let told = datamesh_manifest::load_settings(root)?.warehouse;
+            (told.unwrap_or_else(|| "warehouse".to_owned()), root.to_owned())
+        }
+    };
+    let refused = |why: &str| {
+        Error::new(ErrorCode::InvalidArgument, format!("tables cannot be kept at `{}`: {why}", shown(&told)))
+            .with_help("set `warehouse:` in mesh.yaml, or DATAMESH_WAREHOUSE, to a folder or to s3://bucket/prefix")
+    };
+    let url = match told.split_once("://") {
+        Some(("s3" | "gs" | "az", _)) => told.trim_end_matches('/').to_owned(),
+        Some(("file", path)) if !path.starts_with('/') => return Err(refused("the path is not absolute")),
+        Some(("file", path)) => to_url(&plain(Path::new(path))),
+        Some(_) => return Err(refused("it is neither a folder nor an object store that can be written to")),
+        None => to_url(&plain(&from.join(&told))),
+    };
+    // Readers of Iceberg metadata disagree on escaping, so such a path could not be read back everywhere.
+    if url.contains(['?', '#', '%']) {
+        return Err(refused("its name has `?`, `#` or `%`"));
+    }
+    split(&url)?;
+    Ok(url)
+}
+
+/// An absolute path without `.` and `..`: a file has one name.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
+fn engine_over(warehouse: String, root: &Path, memory_mib: usize) -> Result<DataEngine> {
     let parallelism = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    DataEngine::new(EngineOptions {
-        warehouse: to_url(&root.join("warehouse")),
+    let engine = DataEngine::new(EngineOptions {
+        warehouse,
         storage: Storage::new(storage_settings()),
         scratch: root.join(".datamesh").join("scratch"),
         parallelism,
         memory: memory_mib.max(64) << 20,
         batch_size: BATCH_SIZE,
-    })
+    })?;
+    Ok(engine.with_secrets(Arc::new(crate::secrets::Secrets)))
 }
 
 /// What the environment says of object stores: credentials and settings, by their usual names.
@@ -102,6 +157,7 @@ fn storage_settings() -> impl Iterator<Item = (String, String)> {
     let texts =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     texts.filter(|(name, _)| {
-        ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix)) || name == "DATAMESH_TIMEOUT"
+        ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix))
+            || ["SERVICE_ACCOUNT", "DATAMESH_TIMEOUT"].contains(&name.as_str())
     })
 }

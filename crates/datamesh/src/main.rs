@@ -4,8 +4,12 @@ mod check;
 mod cli;
 mod commands;
 mod home;
+mod lineage;
 mod observer;
 mod output;
+mod retry;
+mod rollback;
+mod secrets;
 
 use std::process::ExitCode;
 

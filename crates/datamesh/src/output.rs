@@ -11,7 +11,8 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 use arrow::util::pretty::pretty_format_batches;
 use datamesh_app::ports::Rows;
 use datamesh_app::publish::{PublishReport, PublishStatus};
-use datamesh_core::verdict::{MetricResult, failure};
+use datamesh_core::contract::WriteMode;
+use datamesh_core::verdict::{MetricResult, RowChanges, failure};
 use datamesh_core::{Diagnostic, Error, ErrorCode, Level, Result};
 use futures::TryStreamExt;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
@@ -23,11 +24,11 @@ use crate::cli::RowFormat;
 /// Rows that a table for people shows.
 const MAX_TABLE_ROWS: usize = 1000;
 
-fn colours(terminal: bool) -> bool {
+pub(crate) fn colours(terminal: bool) -> bool {
     terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-fn paint(text: &str, code: &str, on: bool) -> String {
+pub(crate) fn paint(text: &str, code: &str, on: bool) -> String {
     if on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
@@ -187,9 +188,28 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
     };
     let number = report.publication.map_or_else(String::new, |number| format!(" as publication {number}"));
     let mut text = format!("{} {} {}{number}\n", report.product, report.version, paint(word, colour, on));
+    if let Some(target) = report.rollback_to {
+        text.push_str(&format!("  back to what publication {target} served\n"));
+    }
+    for settled in &report.resolves {
+        text.push_str(&format!(
+            "  {}: quarantined rows of publication {}, {}\n",
+            settled.table,
+            settled.publication,
+            settled.how.as_str()
+        ));
+    }
     for table in &report.tables {
+        if report.rollback_to.is_some() {
+            text.push_str(&format!("  {}: {} rows\n", table.table, grouped(table.total_rows)));
+            continue;
+        }
         if let Some(earlier) = table.repeat_of {
-            text.push_str(&format!("  {}: same content as publication {earlier}, carried forward\n", table.table));
+            let why = match table.watermark.as_ref().and_then(|pull| Some((&pull.column, pull.after.as_ref()?))) {
+                Some((column, after)) => format!("no row with {column} after {after}, as of publication {earlier}"),
+                None => format!("same content as publication {earlier}, carried forward"),
+            };
+            text.push_str(&format!("  {}: {why}\n", table.table));
             continue;
         }
         text.push_str(&format!(
@@ -199,6 +219,9 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
             grouped(table.published),
             grouped(table.quarantined)
         ));
+        if let Some(changes) = &table.changes {
+            text.push_str(&changes_text(table.write, changes));
+        }
         for (rule, count) in &table.reasons {
             let samples: Vec<&str> =
                 count.samples.iter().filter_map(|sample| sample.value.as_deref()).take(3).collect();
@@ -217,6 +240,15 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
             };
             text.push_str(&format!("    {} {}{found}\n", paint(&severity, "33", on), metric.rule));
         }
+        if let Some(pull) = &table.watermark {
+            let after = pull.after.as_ref().map_or_else(|| "everything".to_owned(), |after| format!("after {after}"));
+            let last = pull.last.as_ref().map_or_else(String::new, |last| format!(", up to {last}"));
+            let skipped = match pull.skipped {
+                0 => String::new(),
+                skipped => format!("; {} older rows left out", grouped(skipped)),
+            };
+            text.push_str(&format!("    watermark {}: {after}{last}{skipped}\n", pull.column));
+        }
         if !table.ignored_columns.is_empty() {
             text.push_str(&format!("    not in the contract, left out: {}\n", table.ignored_columns.join(", ")));
         }
@@ -227,10 +259,30 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
     if !report.carried_forward.is_empty() {
         text.push_str(&format!("  carried forward: {}\n", report.carried_forward.join(", ")));
     }
+    for note in &report.notes {
+        text.push_str(&format!("  {} {note}\n", paint("note", "36", on)));
+    }
     for because in &report.because {
         text.push_str(&format!("  {} {because}\n", paint("because", "1", on)));
     }
     text
+}
+
+/// What the published rows changed, for people.
+fn changes_text(write: WriteMode, changes: &RowChanges) -> String {
+    if write != WriteMode::Upsert {
+        return format!("    {} rows of the same partitions made room\n", grouped(changes.removed));
+    }
+    let absent = match changes.absent {
+        0 => String::new(),
+        absent => format!(", {} deletions of keys that are not there", grouped(absent)),
+    };
+    format!(
+        "    {} inserted, {} updated, {} deleted{absent}\n",
+        grouped(changes.inserted),
+        grouped(changes.updated),
+        grouped(changes.deleted)
+    )
 }
 
 fn round(value: f64) -> f64 {
@@ -424,17 +476,26 @@ fn flat_batch(flat: &Arc<Schema>, batch: &RecordBatch) -> Result<RecordBatch> {
 /// A file that appears whole or not at all, or standard output.
 enum Sink {
     Stdout(std::io::BufWriter<std::io::Stdout>),
-    File { file: std::io::BufWriter<std::fs::File>, part: std::path::PathBuf, path: std::path::PathBuf },
+    /// `part` becomes `path` at the end; `None` where `path` is a device or a pipe, which nothing can take the place of.
+    File {
+        file: std::io::BufWriter<std::fs::File>,
+        part: Option<std::path::PathBuf>,
+        path: std::path::PathBuf,
+    },
 }
 
 impl Sink {
     fn open(out: Option<&Path>) -> Result<Self> {
         let Some(path) = out else { return Ok(Self::Stdout(std::io::BufWriter::new(std::io::stdout()))) };
+        let failed = |path: &Path, error| Error::io(ErrorCode::WriteFailed, "write", path, error);
+        if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+            let file = std::fs::OpenOptions::new().write(true).open(path).map_err(|error| failed(path, error))?;
+            return Ok(Self::File { file: std::io::BufWriter::new(file), part: None, path: path.to_owned() });
+        }
         let name = path.file_name().map_or_else(|| "rows".to_owned(), |name| name.to_string_lossy().into_owned());
         let part = path.with_file_name(format!(".{name}.part"));
-        let file =
-            std::fs::File::create(&part).map_err(|error| Error::io(ErrorCode::WriteFailed, "write", &part, error))?;
-        Ok(Self::File { file: std::io::BufWriter::new(file), part, path: path.to_owned() })
+        let file = std::fs::File::create(&part).map_err(|error| failed(&part, error))?;
+        Ok(Self::File { file: std::io::BufWriter::new(file), part: Some(part), path: path.to_owned() })
     }
 
     fn is_terminal(&self) -> bool {
@@ -449,14 +510,14 @@ impl Sink {
                 Ok(()) => Ok(()),
             },
             Self::File { mut file, part, path } => {
-                file.flush().map_err(|error| Error::io(ErrorCode::WriteFailed, "write", &part, error))?;
-                std::fs::rename(&part, &path).map_err(|error| Error::io(ErrorCode::WriteFailed, "write", &path, error))
+                let done = file.flush().and_then(|()| part.map_or(Ok(()), |part| std::fs::rename(part, &path)));
+                done.map_err(|error| Error::io(ErrorCode::WriteFailed, "write", &path, error))
             }
         }
     }
 
     fn discard(self) {
-        if let Self::File { part, .. } = self {
+        if let Self::File { part: Some(part), .. } = self {
             // What is left of a failed write is not worth a second error.
             let _ = std::fs::remove_file(part);
         }

@@ -537,6 +537,22 @@ impl<'a> BatchBuilder<'a> {
         }
     }
 
+    /// Appends bytes; a fault where the column is not binary.
+    pub(super) fn append_bytes(&mut self, column: usize, bytes: &[u8]) {
+        self.bytes += bytes.len();
+        if let Some(ColumnBuilder::Binary(builder)) = self.columns.get_mut(column) {
+            builder.append_value(bytes);
+            return;
+        }
+        let shown: String = bytes.iter().take(100).map(|byte| format!("{byte:02x}")).collect();
+        self.misfit(column, &Misfit::new(&shown));
+    }
+
+    /// Appends a cell that does not fit, whatever its text.
+    pub(super) fn append_misfit(&mut self, column: usize, text: &str) {
+        self.misfit(column, &Misfit::new(text));
+    }
+
     fn misfit(&mut self, column: usize, misfit: &Misfit) {
         self.append_null(column);
         let contract = &self.layout.table.columns[column];

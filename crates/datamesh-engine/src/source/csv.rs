@@ -113,12 +113,15 @@ pub(super) fn read(
         width: layout.table.columns.len(),
         targets: (0..layout.table.columns.len()).collect(),
     };
-    if layout.csv.header {
-        reader.header(&mut text)?;
+    let names = if layout.csv.header {
+        reader.header(&mut text)?
     } else {
         let names: Vec<&str> = layout.table.columns.iter().map(|column| column.name.as_str()).collect();
         reader.seed = seed(&layout.csv, &names);
-    }
+        names.into_iter().map(str::to_owned).collect()
+    };
+    // A list of texts always serialises.
+    layout.facts.raw_fields().add(index, serde_json::to_string(&names).unwrap_or_default());
     let mut batch = BatchBuilder::new(layout, index);
     while reader.record(&mut text, &mut batch).map_err(wrap)? {
         if batch.is_full() && !emit(batch.finish().map_err(wrap)?) {
@@ -212,7 +215,7 @@ impl CsvReader<'_> {
         }
     }
 
-    fn header(&mut self, text: &mut TextReader) -> Result<(), DataFusionError> {
+    fn header(&mut self, text: &mut TextReader) -> Result<Vec<String>, DataFusionError> {
         let width = std::mem::replace(&mut self.width, usize::MAX);
         let refuse = |why: &str| {
             use datamesh_core::{Error, ErrorCode};
@@ -229,7 +232,7 @@ impl CsvReader<'_> {
             // A file without even a header has no rows and no columns.
             let required = match_columns(self.layout, &[]);
             self.width = width;
-            return required.map_err(|missing| DataFusionError::External(Box::new(missing)));
+            return required.map(|()| Vec::new()).map_err(|missing| DataFusionError::External(Box::new(missing)));
         };
         if let Some(fault) = found.fault {
             return Err(refuse(fault));
@@ -258,7 +261,7 @@ impl CsvReader<'_> {
             .collect();
         self.seed = seed(&self.layout.csv, &names);
         text.consume(found.whole, found.lines);
-        Ok(())
+        Ok(names.into_iter().map(str::to_owned).collect())
     }
 
     /// Reads one record into the batch; `false` at the end of the file.
@@ -305,6 +308,52 @@ impl CsvReader<'_> {
             text.consume(found.whole, found.lines);
         }
         Ok(true)
+    }
+}
+
+/// Reads one raw record again, whose fields have these names, as the source is described now.
+pub(super) fn reread(layout: &TableLayout, raw: &[u8], names: &[String], batch: &mut BatchBuilder<'_>) {
+    let options = &layout.csv;
+    let quote = options.quote.map(|quote| quote as u8).filter(|quote| memchr(*quote, raw).is_some());
+    let mut fields = Vec::new();
+    let mut fault = None;
+    match quote {
+        Some(quote) => match tokenize(raw, options.delimiter as u8, quote, true, &mut fields) {
+            Tokens::Record { whole, .. } if whole == raw.len() => {}
+            Tokens::Record { .. } => fault = Some("the record has several lines"),
+            Tokens::Open => fault = Some("a quote is not closed"),
+            Tokens::Broken(why) => fault = Some(why),
+        },
+        None => {
+            let mut start = 0;
+            for end in memchr_iter(options.delimiter as u8, raw).chain([raw.len()]) {
+                fields.push(FieldRange { range: start..end, escaped: false });
+                start = end + 1;
+            }
+        }
+    }
+    if fault.is_none() && fields.len() != names.len() {
+        fault = Some(if fields.len() < names.len() {
+            "the record has too few fields"
+        } else {
+            "the record has too many fields"
+        });
+    }
+    match (fault, std::str::from_utf8(raw)) {
+        (Some(fault), _) => batch.append_broken(0, raw, fault),
+        (None, Err(_)) => batch.append_broken(0, raw, "the record is not UTF-8"),
+        (None, Ok(record)) => {
+            for (column, contract) in layout.table.columns.iter().enumerate() {
+                let field = names.iter().position(|name| *name == contract.name).and_then(|at| fields.get(at));
+                match field.map(|field| unescape(record, field, options.quote.unwrap_or('"'))) {
+                    Some(cell) if !options.null_text.iter().any(|null| *null == cell) => {
+                        batch.append_text(column, &cell);
+                    }
+                    _ => batch.append_null(column),
+                }
+            }
+            batch.end_record(0, || raw.to_vec());
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use datamesh_core::contract::SourceFormat;
 use super::{SourceFile, TableLayout, source_schema};
 
 /// How many batches may wait for the audit.
-const QUEUE: usize = 2;
+pub(super) const QUEUE: usize = 2;
 
 /// Reads a table's source files.
 #[derive(Debug)]
@@ -101,5 +101,8 @@ fn read(
         SourceFormat::Csv => super::csv::read(layout, file, index, emit),
         SourceFormat::Ndjson => super::json::read(layout, file, index, emit),
         SourceFormat::Parquet => super::parquet::read(layout, file, index, emit),
+        SourceFormat::Json => super::json_array::read(layout, file, index, emit),
+        SourceFormat::Arrow => super::ipc::read(layout, file, index, emit),
+        SourceFormat::Avro => super::avro::read(layout, file, index, emit),
     }
 }

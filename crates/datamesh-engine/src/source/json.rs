@@ -22,6 +22,7 @@ pub(super) fn read(
     emit: &mut dyn FnMut(RecordBatch) -> bool,
 ) -> Result<(), DataFusionError> {
     let mut text = TextReader::open(file, &layout.facts).map_err(wrap)?;
+    layout.facts.raw_fields().add(index, crate::quarantine::JSON.to_owned());
     let keys = ObjectKeys::new(&layout.table.columns);
     let mut batch = BatchBuilder::new(layout, index);
     let mut content = Content::default();
@@ -82,4 +83,21 @@ pub(super) fn read(
     layout.facts.add_columns(ignored.into_iter().collect(), missing.collect());
     layout.facts.add_content(content);
     Ok(())
+}
+
+/// Reads one raw record again.
+pub(super) fn reread(keys: &ObjectKeys<'_>, raw: &[u8], batch: &mut BatchBuilder<'_>) {
+    let record = std::str::from_utf8(raw).map_err(|_| "the record is not UTF-8".to_owned());
+    match record.and_then(|record| keys.read(record)) {
+        Err(why) => batch.append_broken(0, raw, &why),
+        Ok(object) => {
+            for (column, value) in object.values.iter().enumerate() {
+                match value {
+                    Some(value) => batch.append_json(column, value),
+                    None => batch.append_null(column),
+                }
+            }
+            batch.end_record(0, || raw.to_vec());
+        }
+    }
 }

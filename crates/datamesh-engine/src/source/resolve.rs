@@ -7,7 +7,7 @@ use datamesh_app::ports::BoundSource;
 use datamesh_core::contract::SourceFormat;
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_iceberg::Storage;
-use datamesh_iceberg::storage::{StorageReader, shown};
+use datamesh_iceberg::storage::{StorageReader, shown, split};
 
 /// The files of a source, in a stable order.
 #[derive(Clone, Debug)]
@@ -38,6 +38,13 @@ pub(crate) enum SourcePlace {
 }
 
 impl SourceFile {
+    /// A file of a test.
+    #[cfg(test)]
+    pub(crate) fn local(name: &str, path: PathBuf, format: SourceFormat) -> Self {
+        let (gzip, storage) = (is_gzip(name), Storage::new([]));
+        Self { name: name.to_owned(), place: SourcePlace::Local(path), format, gzip, storage }
+    }
+
     /// Opens the file for one sequential read.
     pub(crate) fn open(&self) -> Result<Box<dyn Read + Send>> {
         match &self.place {
@@ -77,7 +84,7 @@ pub(crate) async fn resolve(storage: &Storage, source: &BoundSource) -> Result<R
     if source.paths.iter().any(|path| path == "-") {
         let format = spec.format.unwrap_or(SourceFormat::Csv);
         if format == SourceFormat::Parquet || source.paths.len() > 1 {
-            return Err(Error::new(ErrorCode::InvalidArgument, "standard input is one stream of CSV or NDJSON")
+            return Err(Error::new(ErrorCode::InvalidArgument, "standard input is one stream, and no Parquet")
                 .with_help(
                     "Parquet has its index at the end; save it to a file first, and name several files without `-`",
                 ));
@@ -114,7 +121,7 @@ pub(crate) async fn resolve(storage: &Storage, source: &BoundSource) -> Result<R
                 ErrorCode::SourceUnreadable,
                 format!("the format of `{name}` cannot be told from its name"),
             )
-            .with_help("add `format: csv`, `ndjson` or `parquet` to the source"));
+            .with_help("add `format: csv`, `ndjson`, `json`, `parquet`, `arrow` or `avro` to the source"));
         };
         total = total.zip(size).map(|(total, size)| total + size);
         files.push(SourceFile { name, place, format, gzip, storage: storage.clone() });
@@ -128,6 +135,13 @@ async fn find_remote(storage: &Storage, source: &BoundSource, wanted: &str) -> R
     // A file of a web server is asked for once, when it is read: an address can be good for one request of one kind.
     if wanted.starts_with("http://") || wanted.starts_with("https://") {
         return Ok(vec![(SourcePlace::Remote(wanted.to_owned()), None)]);
+    }
+    let (store, _) = split(wanted)?;
+    if store.contains(['*', '?', '[']) {
+        let message = format!("`{wanted}` has a pattern in its bucket's name");
+        return Err(
+            Error::new(ErrorCode::InvalidArgument, message).with_help("name one bucket; its files may be a pattern")
+        );
     }
     if !wanted.ends_with('/')
         && let Some(size) = storage.size(wanted).await?
@@ -243,15 +257,5 @@ fn is_gzip(name: &str) -> bool {
 
 /// The format that a file's name says.
 fn guess(name: &str) -> Option<SourceFormat> {
-    let name = name.to_ascii_lowercase();
-    let (name, gzip) = match name.strip_suffix(".gz") {
-        Some(name) => (name, true),
-        None => (name.as_str(), false),
-    };
-    match name.rsplit('.').next()? {
-        "csv" => Some(SourceFormat::Csv),
-        "ndjson" | "jsonl" => Some(SourceFormat::Ndjson),
-        "parquet" | "pq" if !gzip => Some(SourceFormat::Parquet),
-        _ => None,
-    }
+    SourceFormat::of_name(name)
 }

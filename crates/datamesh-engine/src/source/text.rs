@@ -17,9 +17,16 @@ const CHUNK: usize = 1 << 20;
 pub(crate) const MAX_RECORD: usize = 16 << 20;
 
 /// Counts what is read from the disk or the pipe, before decompression.
-struct Counting {
+pub(super) struct Counting {
     inner: Box<dyn Read + Send>,
     facts: Arc<SourceFacts>,
+}
+
+impl Counting {
+    /// Opens a file for one sequential read.
+    pub(super) fn open(file: &SourceFile, facts: &Arc<SourceFacts>) -> Result<Self> {
+        Ok(Self { inner: file.open()?, facts: facts.clone() })
+    }
 }
 
 impl Read for Counting {
@@ -52,9 +59,20 @@ pub(crate) struct Line {
     pub(crate) overlong: bool,
 }
 
+/// A failed read of a source file.
+pub(super) fn unreadable(name: &str, error: std::io::Error) -> Error {
+    // What a remote file's reader says is whole; the system's errors need a frame.
+    if let Some(own) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        return own.restate();
+    }
+    Error::new(ErrorCode::SourceUnreadable, format!("cannot read `{name}`: {error}"))
+        .with_help("the file is damaged or went away; nothing was committed")
+        .with_source(error)
+}
+
 impl TextReader {
     pub(crate) fn open(file: &SourceFile, facts: &Arc<SourceFacts>) -> Result<Self> {
-        let counting = Counting { inner: file.open()?, facts: facts.clone() };
+        let counting = Counting::open(file, facts)?;
         let inner: Box<dyn Read + Send> = if file.gzip {
             Box::new(MultiGzDecoder::new(std::io::BufReader::with_capacity(CHUNK, counting)))
         } else {
@@ -106,18 +124,7 @@ impl TextReader {
                 }
                 Ok(count) => self.end += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    // What a remote file's reader says is whole; the system's errors need a frame.
-                    if let Some(own) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-                        return Err(own.restate());
-                    }
-                    return Err(Error::new(
-                        ErrorCode::SourceUnreadable,
-                        format!("cannot read `{}`: {error}", self.name),
-                    )
-                    .with_help("the file is damaged or went away; nothing was committed")
-                    .with_source(error));
-                }
+                Err(error) => return Err(unreadable(&self.name, error)),
             }
         }
         Ok(true)

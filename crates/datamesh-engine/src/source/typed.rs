@@ -148,10 +148,31 @@ fn exact_cast(source: &ArrayRef, data_type: &DataType, field: &Field) -> Result<
         }
         (DataType::Array(_) | DataType::Struct(_) | DataType::Map(..), _) => Ok(all_broken()),
         _ if text => from_text(source, data_type, target),
+        (DataType::Uuid, _) if *source.data_type() == Arrow::FixedSizeBinary(16) => {
+            Ok((uuids(source), BooleanBuffer::new_unset(rows)))
+        }
         // Text is no number and a number is no text: neither becomes the other unasked.
         (DataType::String | DataType::Json | DataType::Uuid, _) => Ok(all_broken()),
         _ => from_typed(source, target),
     }
+}
+
+/// UUIDs by their bytes, as their canonical text.
+fn uuids(source: &ArrayRef) -> ArrayRef {
+    use std::fmt::Write;
+    let bytes = source.as_fixed_size_binary();
+    let text = |value: &[u8]| {
+        let mut text = String::with_capacity(36);
+        for (at, byte) in value.iter().enumerate() {
+            if matches!(at, 4 | 6 | 8 | 10) {
+                text.push('-');
+            }
+            // Writing to a text cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    };
+    Arc::new(bytes.iter().map(|value| value.map(text)).collect::<StringArray>())
 }
 
 fn as_list(source: &ArrayRef) -> Result<Option<ListArray>> {
@@ -182,7 +203,7 @@ fn null_out(array: ArrayRef, broken: BooleanBuffer) -> Result<(ArrayRef, Boolean
 }
 
 /// Text cells, read like those of a text file.
-fn from_text(source: &ArrayRef, data_type: &DataType, target: &Arrow) -> Result<(ArrayRef, BooleanBuffer)> {
+pub(super) fn from_text(source: &ArrayRef, data_type: &DataType, target: &Arrow) -> Result<(ArrayRef, BooleanBuffer)> {
     let text = cast_with_options(source, &Arrow::Utf8, &CastOptions::default()).map_err(arrow)?;
     if *data_type == DataType::Binary {
         return from_base64(&text);

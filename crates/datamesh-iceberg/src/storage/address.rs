@@ -86,6 +86,7 @@ impl Address {
 
 fn invalid(url: &str, why: &str) -> Error {
     Error::new(ErrorCode::InvalidArgument, format!("the address `{}` cannot be used: {why}", shown(url)))
+        .with_help("write `s3://bucket/path` or `https://server/path`, without `//` or `..` within the path")
 }
 
 pub(super) fn patience(options: &BTreeMap<String, String>) -> Duration {
@@ -98,8 +99,9 @@ impl Remote {
     pub(super) fn connect(&self, options: &BTreeMap<String, String>) -> Result<Arc<dyn ObjectStore>> {
         let patience = patience(options);
         let retry = RetryConfig { retry_timeout: patience, ..RetryConfig::default() };
+        // A request may carry a whole part of a file over a slow line.
         let client =
-            ClientOptions::new().with_timeout(patience).with_connect_timeout(patience.min(Duration::from_secs(10)));
+            ClientOptions::new().with_timeout(patience * 4).with_connect_timeout(patience.min(Duration::from_secs(10)));
         let named = |prefix: &str| {
             let prefix = prefix.to_owned();
             options.iter().filter(move |(name, _)| name.starts_with(&prefix))
@@ -116,6 +118,9 @@ impl Remote {
             }
             Kind::Google => {
                 let mut builder = GoogleCloudStorageBuilder::new().with_client_options(client).with_retry(retry);
+                if let Some(path) = options.get("SERVICE_ACCOUNT") {
+                    builder = builder.with_service_account_path(path);
+                }
                 for (name, value) in named("GOOGLE_") {
                     if let Ok(key) = name.to_ascii_lowercase().parse::<GoogleConfigKey>() {
                         builder = builder.with_config(key, value);
@@ -240,7 +245,14 @@ pub(super) fn failed(code: ErrorCode, doing: &str, url: &str, error: object_stor
         Cause::NotFound { .. } => ("there is no such file".to_owned(), "check the address".to_owned()),
         Cause::PermissionDenied { .. } | Cause::Unauthenticated { .. } => (
             "access is denied".to_owned(),
-            help(url).replace(", and that this machine reaches the server", ", and what the credentials may do"),
+            match url.split_once("://") {
+                Some(("http" | "https", _)) => {
+                    "check the address; the server does not serve it to everybody".to_owned()
+                }
+                _ => {
+                    help(url).replace(", and that this machine reaches the server", ", and what the credentials may do")
+                }
+            },
         ),
         Cause::Precondition { .. } => {
             ("it was changed while it was read".to_owned(), "run the same command again".to_owned())

@@ -130,10 +130,10 @@ impl RemoteFile {
         };
         let get = async { self.store.get_opts(&self.key, options).await?.bytes().await };
         let patience = self.storage.patience();
-        let answer = self.storage.wait(async { tokio::time::timeout(patience * 2, get).await })?;
+        let answer = self.storage.wait(async { tokio::time::timeout(patience * 5, get).await })?;
         match answer {
             Ok(bytes) => bytes.map_err(|error| address::failed(ErrorCode::SourceUnreadable, "read", &self.url, error)),
-            Err(_) => Err(address::silent(&self.url, patience * 2)),
+            Err(_) => Err(address::silent(&self.url, patience * 5)),
         }
     }
 }

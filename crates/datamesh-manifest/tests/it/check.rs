@@ -97,8 +97,13 @@ fn suggestions_are_made() {
 fn each_mistake_has_its_diagnostic() {
     let cases: &[(&str, &str)] = &[
         ("type: view\ncolumns: [{name: a, type: int}]", "unsupported-view"),
-        ("write: upsert\ncolumns: [{name: a, type: int}]", "unsupported-write"),
+        ("write: upsert\ncolumns: [{name: a, type: int}]", "upsert-without-key"),
+        ("write: replacePartitions\ncolumns: [{name: a, type: int}]", "replace-without-partitions"),
+        ("deleteWhen: a < 0\ncolumns: [{name: a, type: int, primaryKey: true}]", "misplaced-delete"),
+        ("write: upsert\ndeleteWhen: ''\ncolumns: [{name: a, type: int, primaryKey: true}]", "empty-condition"),
         ("columns: []", "no-columns"),
+        ("columns: [{name: a, type: int}]\nsource: https://me:pass@host/a.csv", "literal-secret"),
+        ("columns: [{name: a, type: int}]\nsource: {path: 'https://host/a?sig=b', format: csv}", "literal-secret"),
         ("columns: [{name: a, type: int}, {name: A, type: int}]", "duplicate-column"),
         ("columns: [{name: __a, type: int}]", "invalid-name"),
         ("columns: [{name: a, type: struct}]", "no-columns"),
@@ -148,6 +153,20 @@ fn shorthand_and_long_forms_mean_the_same() {
         "columns: [{name: a, type: int}]\nquality: [{name: 'nullValues(a) < 5%', metric: nullValues, column: a, mustBeLessThan: 5, unit: percent}]\nquarantine: {limit: 7}\nsource: {path: x.csv}",
     );
     assert_eq!(read_manifest(short.as_bytes()).0.unwrap(), read_manifest(long.as_bytes()).0.unwrap());
+}
+
+#[test]
+fn write_modes_are_read() {
+    let upsert = "write: upsert\ndeleteWhen: gone\ncolumns: [{name: a, type: int, primaryKey: true}, {name: gone, type: boolean}]";
+    let product = read_manifest(table(upsert).as_bytes()).0.unwrap();
+    assert_eq!(product.tables[0].write, WriteMode::Upsert);
+    assert_eq!(product.tables[0].delete_when.as_deref(), Some("gone"));
+    let backfill = "write: replacePartitions\ncolumns: [{name: a, type: int}]\npartitionBy: [a]";
+    let product = read_manifest(table(backfill).as_bytes()).0.unwrap();
+    assert_eq!(product.tables[0].write, WriteMode::ReplacePartitions);
+    let text = serde_json::to_string(&product).unwrap();
+    assert!(text.contains("\"write\":\"replacePartitions\""), "{text}");
+    assert_eq!(serde_json::from_str::<datamesh_core::DataProduct>(&text).unwrap(), product);
 }
 
 #[test]

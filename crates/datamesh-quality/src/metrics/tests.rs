@@ -1,26 +1,14 @@
 use arrow::array::{ArrayRef, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray};
-use datamesh_core::contract::{QuarantineLimit, WriteMode};
 use datamesh_core::quality::Severity;
-use datamesh_core::{Column, DataType, Name};
+use datamesh_core::{Column, DataType};
 use proptest::prelude::*;
 
 use super::*;
 
 fn table(data_type: &str, metrics: Vec<MetricRule>) -> Table {
-    Table {
-        name: Name::new("t").expect("a name"),
-        description: None,
-        write: WriteMode::Replace,
-        source: None,
-        columns: vec![Column::anonymous("c", DataType::parse(data_type).expect("a type"))],
-        unique: Vec::new(),
-        partition_by: Vec::new(),
-        sort_by: Vec::new(),
-        conditions: Vec::new(),
-        metrics,
-        references: Vec::new(),
-        quarantine: QuarantineLimit::default(),
-    }
+    let bare = serde_json::json!({ "name": "t", "columns": [] });
+    let columns = vec![Column::anonymous("c", DataType::parse(data_type).expect("a type"))];
+    Table { columns, metrics, ..serde_json::from_value(bare).expect("a table") }
 }
 
 fn rule(metric: Metric, threshold: Threshold) -> MetricRule {

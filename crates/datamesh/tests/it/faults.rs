@@ -328,6 +328,7 @@ fn a_publish_killed_at_random_moments_commits_once() {
     check(committed + 1);
     expire_leases(&mesh);
     maintain(&mesh);
+    assert!(!mesh.files("").keys().any(|path| path.starts_with(".datamesh/scratch/")), "{:?}", mesh.files(".datamesh"));
     check(committed + 1);
     assert_eq!(mesh.publications(PRODUCT).len() as i64, committed + 1);
 }
@@ -862,8 +863,12 @@ fn an_interrupted_publish_commits_nothing_and_tidies_up() {
     let count = writers as i64 * 3 * 8192;
     running.input().write_all(rows(1000..=1000 + count).as_bytes()).unwrap();
     let id = running.id();
-    let staged =
-        || mesh.warehouse().keys().filter(|path| path.ends_with(".parquet") && !files.contains_key(*path)).count();
+    // What an object store gets is written to the scratch folder first.
+    let staged = || {
+        let scratch = mesh.files("").into_keys().filter(|path| path.starts_with(".datamesh/scratch/"));
+        let paths = mesh.warehouse().into_keys().chain(scratch);
+        paths.filter(|path| path.ends_with(".parquet") && !files.contains_key(path)).count()
+    };
     running.until("every writer had a file", || staged() >= writers && catches_interrupt(id));
     let process = rustix::process::Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
     rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
@@ -875,4 +880,69 @@ fn an_interrupted_publish_commits_nothing_and_tidies_up() {
     assert_eq!((maintain(&mesh), leases(&mesh)), (0, 0));
     publish_orders(&mesh, "second", &rows(101..=200)).expect_code(0);
     assert_eq!(served(&mesh, &["orders"]), (1..=200).collect::<Vec<_>>());
+}
+
+/// The same on an S3 server: whatever can go wrong there too.
+mod on_s3 {
+    use crate::support::on_object_store;
+
+    #[test]
+    fn an_append_killed_at_any_step_commits_once() {
+        on_object_store(super::an_append_killed_at_any_step_commits_once);
+    }
+
+    #[test]
+    fn a_replace_killed_at_any_step_commits_once() {
+        on_object_store(super::a_replace_killed_at_any_step_commits_once);
+    }
+
+    #[test]
+    fn a_publish_killed_at_random_moments_commits_once() {
+        on_object_store(super::a_publish_killed_at_random_moments_commits_once);
+    }
+
+    #[test]
+    fn maintain_removes_exactly_what_a_crash_left() {
+        on_object_store(super::maintain_removes_exactly_what_a_crash_left);
+    }
+
+    #[test]
+    fn a_publisher_without_its_lease_commits_nothing() {
+        on_object_store(super::a_publisher_without_its_lease_commits_nothing);
+    }
+
+    #[test]
+    fn racing_appends_of_different_rows_both_commit() {
+        on_object_store(super::racing_appends_of_different_rows_both_commit);
+    }
+
+    #[test]
+    fn a_racing_append_quarantines_the_keys_that_the_winner_took() {
+        on_object_store(super::a_racing_append_quarantines_the_keys_that_the_winner_took);
+    }
+
+    #[test]
+    fn a_racing_append_is_rejected_when_the_winner_took_too_many_keys() {
+        on_object_store(super::a_racing_append_is_rejected_when_the_winner_took_too_many_keys);
+    }
+
+    #[test]
+    fn a_racing_append_of_the_same_content_is_a_repeat() {
+        on_object_store(super::a_racing_append_of_the_same_content_is_a_repeat);
+    }
+
+    #[test]
+    fn a_racing_replace_reports_the_conflict() {
+        on_object_store(super::a_racing_replace_reports_the_conflict);
+    }
+
+    #[test]
+    fn a_racing_append_is_judged_with_the_winners_rows() {
+        on_object_store(super::a_racing_append_is_judged_with_the_winners_rows);
+    }
+
+    #[test]
+    fn an_interrupted_publish_commits_nothing_and_tidies_up() {
+        on_object_store(super::an_interrupted_publish_commits_nothing_and_tidies_up);
+    }
 }

@@ -4,4 +4,9 @@
 
 mod cli;
 mod faults;
+mod lineage;
+mod modes;
+mod remote;
+mod servers;
 mod support;
+mod warehouse;

@@ -3,6 +3,7 @@
 //! `TestMesh::command` gives a plain `std::process::Command`, so that a test adds what it needs (environment, standard
 //! input, a user) with the standard library's words, then `finish`es it or `start`s it in the background.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -14,15 +15,33 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::servers::{BUCKET, S3, s3};
+
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_datamesh");
 
 /// Pause between two looks at something awaited.
 const POLL: Duration = Duration::from_millis(2);
 
+thread_local! {
+    static ON_OBJECT_STORE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a test whose meshes keep their tables on an S3 server.
+pub(crate) fn on_object_store(test: impl FnOnce()) {
+    if s3().is_none() {
+        return;
+    }
+    ON_OBJECT_STORE.set(true);
+    test();
+    ON_OBJECT_STORE.set(false);
+}
+
 /// A mesh directory that is deleted when the test ends.
 pub(crate) struct TestMesh {
     root: PathBuf,
+    /// The S3 server that has the warehouse, and the warehouse's URL; `None` where it is a folder of the mesh.
+    store: Option<(&'static S3, String)>,
     /// Keeps the temporary folder; `None` where the test owns the folder.
     _folder: Option<TempDir>,
 }
@@ -39,8 +58,16 @@ impl TestMesh {
     /// An empty mesh in a folder that the test looks after.
     pub(crate) fn at(root: &Path) -> Self {
         fs::create_dir_all(root).unwrap();
-        let mesh = Self { root: root.canonicalize().unwrap(), _folder: None };
-        mesh.write("mesh.yaml", "name: test\nowner: test-team\n");
+        let root = root.canonicalize().unwrap();
+        let server = if ON_OBJECT_STORE.get() { s3() } else { None };
+        let store = server.map(|server| {
+            // A temporary folder's name is unique, and so is the prefix.
+            let prefix = root.to_str().unwrap().trim_matches('/').replace('/', "-");
+            (server, format!("s3://{BUCKET}/{prefix}/warehouse"))
+        });
+        let warehouse = store.as_ref().map_or_else(String::new, |(_, url)| format!("warehouse: {url}\n"));
+        let mesh = Self { root, store, _folder: None };
+        mesh.write("mesh.yaml", format!("name: test\nowner: test-team\n{warehouse}"));
         mesh
     }
 
@@ -75,6 +102,11 @@ impl TestMesh {
         path
     }
 
+    /// Every file below a folder of the mesh with its size, by path relative to the mesh.
+    pub(crate) fn files(&self, relative: &str) -> BTreeMap<String, u64> {
+        files(&self.root, &self.path(relative))
+    }
+
     /// The binary with these arguments, in the mesh directory, deaf to the environment of whoever runs the tests.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.wrapped(BINARY, &[]);
@@ -86,8 +118,15 @@ impl TestMesh {
     pub(crate) fn wrapped(&self, program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(&self.root).stdin(Stdio::null());
-        for name in ["DATAMESH_HOME", "DATAMESH_FAULT", "DATAMESH_MEMORY", "NO_COLOR"] {
+        for name in ["DATAMESH_HOME", "DATAMESH_FAULT", "DATAMESH_MEMORY", "DATAMESH_WAREHOUSE", "NO_COLOR"] {
             command.env_remove(name);
+        }
+        let foreign = std::env::vars_os().map(|(name, _)| name);
+        for name in foreign.filter(|name| name.to_str().is_some_and(|name| name.starts_with("AWS_"))) {
+            command.env_remove(name);
+        }
+        if let Some((server, _)) = &self.store {
+            command.envs(server.environment());
         }
         command
     }
@@ -146,9 +185,15 @@ impl TestMesh {
         serde_json::from_str(&outcome.stdout).unwrap()
     }
 
-    /// Every file below the warehouse with its size, by path relative to the mesh.
+    /// Every file below the warehouse with its size, by path relative to the mesh; on an object store as if the warehouse
+    /// were a folder of the mesh.
     pub(crate) fn warehouse(&self) -> BTreeMap<String, u64> {
-        files(&self.root, &self.path("warehouse"))
+        match &self.store {
+            None => files(&self.root, &self.path("warehouse")),
+            Some((server, url)) => {
+                server.files(url).into_iter().map(|(path, bytes)| (format!("warehouse/{path}"), bytes)).collect()
+            }
+        }
     }
 }
 

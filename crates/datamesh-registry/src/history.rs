@@ -1,0 +1,210 @@
+//! What publications served, which of them were rolled back, and which quarantined rows were published since.
+
+use std::collections::BTreeMap;
+
+use datamesh_core::ids::ProductKey;
+use datamesh_core::ports::{CommitRequest, QuarantineResolution, ResolutionKind, Rollback, ServedTable};
+use datamesh_core::watermark::Watermark;
+use datamesh_core::{Error, ErrorCode, Result};
+use sqlx::{Row, SqliteConnection};
+
+use crate::error;
+use crate::sqlite::{integer, number, text};
+
+/// The tables that a publication left, each as the newest publication up to it wrote it.
+pub(crate) async fn served(
+    connection: &mut SqliteConnection,
+    product: &ProductKey,
+    publication: u64,
+) -> Result<Vec<ServedTable>> {
+    let rows = sqlx::query(
+        "SELECT t.* FROM publication_tables t JOIN publications p ON p.number = t.publication
+         WHERE p.domain = ?1 AND p.product = ?2 AND p.major = ?3 AND p.status = 'published' AND t.publication = (
+             SELECT max(n.publication) FROM publication_tables n JOIN publications q ON q.number = n.publication
+             WHERE q.domain = ?1 AND q.product = ?2 AND q.major = ?3 AND q.status = 'published'
+             AND n.table_name = t.table_name AND n.publication <= ?4)
+         ORDER BY t.table_name",
+    )
+    .bind(&product.domain)
+    .bind(&product.product)
+    .bind(integer(product.major)?)
+    .bind(integer(publication)?)
+    .fetch_all(connection)
+    .await
+    .map_err(error::query)?;
+    let read = |row: &sqlx::sqlite::SqliteRow| -> Result<ServedTable> {
+        Ok(ServedTable {
+            table: text(row, "table_name")?,
+            publication: number(row, "publication")?,
+            snapshot_id: row.try_get("snapshot_id").map_err(error::query)?,
+            content: text(row, "content")?,
+            total_rows: number(row, "total_rows")?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// The rollbacks of a product, newest first.
+pub(crate) async fn rollbacks(connection: &mut SqliteConnection, product: &ProductKey) -> Result<Vec<Rollback>> {
+    let rows = sqlx::query(
+        "SELECT r.* FROM rollbacks r JOIN publications p ON p.number = r.publication
+         WHERE p.domain = ? AND p.product = ? AND p.major = ? ORDER BY r.publication DESC",
+    )
+    .bind(&product.domain)
+    .bind(&product.product)
+    .bind(integer(product.major)?)
+    .fetch_all(connection)
+    .await
+    .map_err(error::query)?;
+    rows.iter()
+        .map(|row| Ok(Rollback { publication: number(row, "publication")?, target: number(row, "target")? }))
+        .collect()
+}
+
+/// How far the pulls of each table have come whose rows no rollback has taken out.
+pub(crate) async fn watermarks(
+    connection: &mut SqliteConnection,
+    product: &ProductKey,
+    rollbacks: &[Rollback],
+) -> Result<BTreeMap<String, Watermark>> {
+    let rows = sqlx::query(
+        "SELECT w.* FROM watermarks w JOIN publications p ON p.number = w.publication
+         WHERE p.domain = ? AND p.product = ? AND p.major = ?",
+    )
+    .bind(&product.domain)
+    .bind(&product.product)
+    .bind(integer(product.major)?)
+    .fetch_all(connection)
+    .await
+    .map_err(error::query)?;
+    let mut by_table: BTreeMap<String, BTreeMap<u64, Watermark>> = BTreeMap::new();
+    for row in &rows {
+        let watermark = Watermark { column: text(row, "column_name")?, value: text(row, "value")? };
+        by_table.entry(text(row, "table_name")?).or_default().insert(number(row, "publication")?, watermark);
+    }
+    let newest = |mut pulls: BTreeMap<u64, Watermark>| {
+        let numbers: Vec<u64> = pulls.keys().copied().collect();
+        pulls.remove(&newest_effective(&numbers, rollbacks)?)
+    };
+    Ok(by_table.into_iter().filter_map(|(table, pulls)| Some((table, newest(pulls)?))).collect())
+}
+
+/// The quarantined rows of a product that were published, or judged again, since.
+pub(crate) async fn resolutions(
+    connection: &mut SqliteConnection,
+    product: &ProductKey,
+) -> Result<Vec<QuarantineResolution>> {
+    let rows = sqlx::query(
+        "SELECT r.* FROM quarantine_resolutions r JOIN publications p ON p.number = r.publication
+         WHERE p.domain = ? AND p.product = ? AND p.major = ? ORDER BY r.publication, r.table_name",
+    )
+    .bind(&product.domain)
+    .bind(&product.product)
+    .bind(integer(product.major)?)
+    .fetch_all(connection)
+    .await
+    .map_err(error::query)?;
+    let read = |row: &sqlx::sqlite::SqliteRow| -> Result<QuarantineResolution> {
+        let how = text(row, "how")?;
+        Ok(QuarantineResolution {
+            publication: number(row, "publication")?,
+            table: text(row, "table_name")?,
+            resolved_by: Some(number(row, "resolved_by")?),
+            how: ResolutionKind::parse(&how).ok_or_else(|| {
+                Error::new(ErrorCode::Registry, format!("the registry holds `{how}` as a resolution"))
+            })?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Checks the pointers that a commit relies on without moving them, and writes what goes beside its tables. `false`: the
+/// commit is a conflict.
+pub(crate) async fn write(
+    connection: &mut SqliteConnection,
+    request: &CommitRequest,
+    publication: u64,
+) -> Result<bool> {
+    for (table, expected) in &request.pinned {
+        let row = sqlx::query(
+            "SELECT metadata_location FROM tables WHERE domain = ? AND product = ? AND major = ? AND table_name = ?",
+        )
+        .bind(&request.product.domain)
+        .bind(&request.product.product)
+        .bind(integer(request.product.major)?)
+        .bind(table)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(error::query)?;
+        let found = row.map(|row| text(&row, "metadata_location")).transpose()?;
+        if found != *expected {
+            return Ok(false);
+        }
+    }
+    if let Some(target) = request.rollback_to {
+        sqlx::query("INSERT INTO rollbacks (publication, target) VALUES (?, ?)")
+            .bind(integer(publication)?)
+            .bind(integer(target)?)
+            .execute(&mut *connection)
+            .await
+            .map_err(error::query)?;
+    }
+    for resolution in &request.resolves {
+        let done = sqlx::query(
+            "INSERT INTO quarantine_resolutions (publication, table_name, resolved_by, how) VALUES (?, ?, ?, ?)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(integer(resolution.publication)?)
+        .bind(&resolution.table)
+        .bind(integer(publication)?)
+        .bind(resolution.how.as_str())
+        .execute(&mut *connection)
+        .await
+        .map_err(error::query)?;
+        if done.rows_affected() != 1 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Of `numbers`, the newest publication whose rows no rollback has taken out. What a rollback brought back counts again.
+pub(crate) fn newest_effective(numbers: &[u64], rollbacks: &[Rollback]) -> Option<u64> {
+    let mut upper = u64::MAX;
+    let mut best = None;
+    let mut lower_bounds = rollbacks.iter();
+    loop {
+        // The newest rollback that itself counts cuts off everything after its target.
+        let cut = lower_bounds.find(|rollback| rollback.publication <= upper);
+        let lower = cut.map_or(0, |rollback| rollback.publication);
+        let found = numbers.iter().copied().filter(|number| *number > lower && *number <= upper).max();
+        best = best.max(found);
+        match cut {
+            Some(rollback) if best.is_none() => upper = rollback.target,
+            _ => return best,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_rolled_back_is_no_repeat() {
+        let back = |publication, target| Rollback { publication, target };
+        assert_eq!(newest_effective(&[1, 3], &[]), Some(3));
+        assert_eq!(newest_effective(&[3], &[back(4, 2)]), None);
+        assert_eq!(newest_effective(&[2], &[back(4, 2)]), Some(2));
+        assert_eq!(newest_effective(&[5], &[back(4, 2)]), Some(5));
+        // Rolling the rollback back brings 3 back, and takes 5 out.
+        let twice = [back(6, 3), back(4, 2)];
+        assert_eq!(newest_effective(&[3], &twice), Some(3));
+        assert_eq!(newest_effective(&[5], &twice), None);
+        // Back to a rollback is back to what that one brought.
+        assert_eq!(newest_effective(&[3], &[back(6, 4), back(4, 2)]), None);
+        assert_eq!(newest_effective(&[2], &[back(6, 4), back(4, 2)]), Some(2));
+        // A rollback's own entry names content that its target published.
+        assert_eq!(newest_effective(&[4], &[back(4, 2)]), None);
+    }
+}

@@ -1,0 +1,379 @@
+"""Tables and queries of a real PostgreSQL and of SQLite."""
+
+import datetime as dt
+import sqlite3
+import threading
+import time
+from decimal import Decimal
+
+import pytest
+
+from postgres import PASSWORD, USER
+from sources import FOLDER, PRODUCT, command, counts, define, failure, quarantined, rows
+
+pg = pytest.mark.postgres
+
+
+@pytest.fixture
+def database(postgres, request, monkeypatch):
+    """A database of the test's own; `CRM_URL` names it."""
+    name = f"d{abs(hash(request.node.nodeid))}"
+    postgres.sql(f'CREATE DATABASE "{name}"')
+    monkeypatch.setenv("CRM_URL", postgres.url(name))
+
+    class Database:
+        server = postgres
+
+        @staticmethod
+        def sql(text: str) -> str:
+            return postgres.sql(text, name)
+
+        @staticmethod
+        def url(**arguments) -> str:
+            return postgres.url(name, **arguments)
+
+    return Database
+
+
+def source(rest: str, database: str = "${env:CRM_URL}") -> str:
+    return f'{{database: "{database}", {rest}}}'
+
+
+PLAIN = """
+{name: id, type: long, primaryKey: true}
+{name: name, type: string}
+"""
+
+TYPES = """
+{name: id, type: int, primaryKey: true}
+{name: small, type: int}
+{name: big, type: long}
+{name: amount, type: 'decimal(38,10)'}
+{name: share, type: double}
+{name: narrow, type: float}
+{name: ok, type: boolean}
+{name: word, type: string}
+{name: padded, type: string}
+{name: mood, type: string, enum: [sad, happy]}
+{name: positive, type: int}
+{name: day, type: date}
+{name: clock, type: time}
+{name: at, type: timestamp}
+{name: local, type: timestamp_ntz}
+{name: uid, type: uuid}
+{name: document, type: json}
+{name: place, type: struct, columns: [{name: city, type: string}, {name: zip, type: int}]}
+{name: bytes, type: binary}
+{name: tags, type: array<string>}
+{name: numbers, type: 'array<decimal(10,2)>'}
+"""
+
+
+@pg
+def test_every_type_comes_exactly(mesh, database):
+    database.sql("""
+        CREATE TYPE mood AS ENUM ('sad', 'happy');
+        CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+        CREATE TYPE place AS (city text, zip int);
+        CREATE TABLE t (id int PRIMARY KEY, small smallint, big bigint, amount numeric, share float8, narrow float4,
+            ok boolean, word text, padded char(5), mood mood, positive positive, day date, clock time, at timestamptz,
+            local timestamp, uid uuid, document jsonb, place place, bytes bytea, tags text[], numbers numeric[], other text);
+        SET timezone = 'Europe/Zurich';
+        INSERT INTO t VALUES (1, -32768, 9223372036854775807, 1234567890123456789012345678.0123456789, 0.1, 0.1, true,
+            E'a\\tb "q" ö', 'ab', 'happy', 7, '2024-02-29', '23:59:59.999999', '2024-07-01 12:00:00.123456+02',
+            '1969-12-31 23:59:59', 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', '{"a": [1, 2.50]}', ('Bern', 3000),
+            decode(repeat('00ff10', 60), 'hex'), ARRAY['x', NULL, 'a,"b'], ARRAY[1.10, NULL], 'z');
+        INSERT INTO t (id) VALUES (2);
+    """)
+    define(mesh, source("table: public.t"), TYPES)
+    report = mesh.publish(PRODUCT)
+    assert counts(report) == (2, 2, 0)
+    assert report["tables"][0]["ignoredColumns"] == ["other"]
+    first, second = mesh.query("SELECT * FROM lab.pull.rows ORDER BY id").to_pylist()
+    assert {key: value for key, value in second.items() if value is not None} == {"id": 2}
+    assert first["big"] == 9223372036854775807 and first["small"] == -32768
+    assert first["amount"] == Decimal("1234567890123456789012345678.0123456789")
+    assert first["share"] == 0.1 and abs(first["narrow"] - 0.1) < 1e-8 and first["ok"] is True
+    assert first["word"] == 'a\tb "q" ö' and first["padded"].strip() == "ab" and first["mood"] == "happy"
+    assert first["day"] == dt.date(2024, 2, 29) and first["clock"] == dt.time(23, 59, 59, 999999)
+    assert first["at"].astimezone(dt.timezone.utc) == dt.datetime(2024, 7, 1, 10, 0, 0, 123456, tzinfo=dt.timezone.utc)
+    assert first["local"] == dt.datetime(1969, 12, 31, 23, 59, 59)
+    assert first["uid"] == "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"
+    assert first["document"] == '{"a": [1, 2.50]}' and first["place"] == {"city": "Bern", "zip": 3000}
+    assert first["bytes"] == bytes.fromhex("00ff10") * 60
+    assert first["tags"] == ["x", None, 'a,"b'] and first["numbers"] == [Decimal("1.10"), None]
+
+
+@pg
+def test_values_that_have_no_counterpart_are_faults(mesh, database):
+    database.sql("""
+        CREATE TABLE t (id bigint, amount numeric, day date, at timestamptz);
+        INSERT INTO t VALUES (1, 'NaN', '2024-01-01', now()), (2, 1.005, 'infinity', now()), (3, 1, '2024-01-01', '-infinity'),
+            (4, 1, '0044-03-15 BC', now()), (5, 1.50, '2024-01-01', now()), (6, 100000000, '2024-01-01', now());
+    """)
+    define(mesh, source("table: t"), """
+        {name: id, type: long, primaryKey: true}
+        {name: amount, type: 'decimal(10,2)'}
+        {name: day, type: date}
+        {name: at, type: timestamp}
+    """, more="quarantine: {limit: 100%}")
+    report = mesh.publish(PRODUCT)
+    assert counts(report) == (6, 1, 5)
+    reasons = {rule: found["rows"] for rule, found in report["tables"][0]["reasons"].items()}
+    assert reasons == {"type:amount": 3, "type:day": 2, "type:at": 1}
+    values = {sample["value"] for found in report["tables"][0]["reasons"].values() for sample in found["samples"]}
+    assert {"NaN", "1.005", "infinity", "-infinity"} <= values
+
+
+@pg
+@pytest.mark.parametrize("type_, contract", [
+    ("interval", "string"), ("int", "string"), ("timestamp", "timestamp"), ("timestamptz", "timestamp_ntz"),
+    ("money", "decimal(10,2)"), ("boolean", "int"), ("int4range", "string"), ("bytea", "string"), ("timetz", "time"),
+    ("int[]", "string"), ("point", "string"),
+])
+def test_a_type_that_means_something_else_is_refused(mesh, database, type_, contract):
+    database.sql(f"CREATE TABLE t (id bigint, x {type_})")
+    define(mesh, source("table: t"), f"{{name: id, type: long}}\n{{name: x, type: '{contract}'}}")
+    said = failure(mesh, "publish", PRODUCT)
+    assert "`x`" in said and contract.split("(")[0] in said and "query" in said, said
+    assert PASSWORD not in said
+
+
+@pg
+def test_a_query_casts_what_a_table_cannot(mesh, database):
+    database.sql("CREATE TABLE t (id bigint, x interval); INSERT INTO t VALUES (1, '1 day'), (2, '2 hours')")
+    define(mesh, source("query: \"SELECT id, x::text AS x FROM t -- all\""), "{name: id, type: long}\n{name: x, type: string}")
+    mesh.publish(PRODUCT)
+    assert rows(mesh) == [{"id": 1, "x": "1 day"}, {"id": 2, "x": "02:00:00"}]
+
+
+@pg
+def test_conditions_and_columns_go_to_the_server(mesh, database, monkeypatch):
+    """The server's own statistics say which statement ran."""
+    database.sql("CREATE TABLE t (id bigint, name text, secret text, region text); "
+                 "INSERT INTO t SELECT i, 'n' || i, repeat('s', 100), CASE WHEN i % 2 = 0 THEN 'EU' ELSE 'US' END FROM generate_series(1, 100) i; "
+                 "ALTER DATABASE current_db_placeholder SET log_statement = 'all'".replace("ALTER DATABASE current_db_placeholder SET log_statement = 'all'", ""))
+    log = database.server.folder / "log"
+    database.server.sql("ALTER SYSTEM SET log_statement = 'all'; SELECT pg_reload_conf()".split(";")[0])
+    database.server.sql("SELECT pg_reload_conf()")
+    time.sleep(0.5)
+    try:
+        monkeypatch.setenv("REGION", "EU' OR '1'='1")
+        define(mesh, source('table: public.t, where: "region = ${env:REGION} AND id > 10"'), PLAIN)
+        assert counts(mesh.publish(PRODUCT)) == (0, 0, 0)
+        monkeypatch.setenv("REGION", "EU")
+        assert counts(mesh.publish(PRODUCT))[0] == 45
+    finally:
+        database.server.sql("ALTER SYSTEM RESET log_statement")
+        database.server.sql("SELECT pg_reload_conf()")
+    statements = [line for line in log.read_text().splitlines() if 'FROM "public"."t"' in line and "::text" in line]
+    assert statements and all("secret" not in line for line in statements), statements
+    text = log.read_text()
+    assert "region = $1 AND id > 10" in text and "REPEATABLE READ READ ONLY" in text
+    assert [row["id"] for row in rows(mesh)] == list(range(12, 101, 2))
+
+
+@pg
+def test_a_large_table_is_streamed(mesh, database):
+    database.sql("CREATE TABLE t AS SELECT i::bigint AS id, repeat(md5(i::text), 20) AS name FROM generate_series(1, 400000) i")
+    define(mesh, source("table: t"), PLAIN)
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert counts(mesh.publish(PRODUCT)) == (400_000, 400_000, 0)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert peak == before or peak < 400_000, f"{peak} KiB"
+
+
+@pg
+def test_one_pull_sees_one_moment(mesh, database):
+    """Transfers go on while the table is read: the sum is that of any one moment."""
+    database.sql("CREATE TABLE t AS SELECT i::bigint AS id, 100::bigint AS amount, repeat('x', 500) AS filler FROM generate_series(1, 60000) i")
+    stop = threading.Event()
+
+    def transfer():
+        while not stop.is_set():
+            database.sql("UPDATE t SET amount = amount - 1 WHERE id = 1; UPDATE t SET amount = amount + 1 WHERE id = 60000;"
+                         .join(["BEGIN;", "COMMIT;"]))
+
+    worker = threading.Thread(target=transfer)
+    worker.start()
+    try:
+        define(mesh, source("table: t"), "{name: id, type: long}\n{name: amount, type: long}\n{name: filler, type: string}", write="replace")
+        for _ in range(3):
+            mesh.publish(PRODUCT, "--again")
+            assert rows(mesh, "sum(amount) AS s") == [{"s": 6_000_000}]
+    finally:
+        stop.set()
+        worker.join()
+
+
+@pg
+def test_tls_is_what_the_url_says(mesh, database, monkeypatch):
+    database.sql("CREATE TABLE t (id bigint, name text); INSERT INTO t VALUES (1, 'a')")
+    define(mesh, source("table: t"), PLAIN)
+    if not (database.server.folder / "server.crt").exists():
+        pytest.skip("openssl is not on this machine")
+    for options, works in [
+        ("?sslmode=disable", True), ("?sslmode=require", True),
+        (f"?sslmode=verify-full&sslrootcert={database.server.folder / 'server.crt'}", True),
+        ("?sslmode=verify-full", False),
+    ]:
+        monkeypatch.setenv("CRM_URL", database.url(options=options).replace("127.0.0.1", "localhost"))
+        if works:
+            mesh.publish(PRODUCT)
+        else:
+            assert "certificate" in failure(mesh, "publish", PRODUCT).lower()
+
+
+@pg
+@pytest.mark.parametrize("problem", ["password", "database", "table", "column", "port", "url", "unset", "role"])
+def test_failures_say_what_to_do_and_no_password(mesh, database, monkeypatch, problem):
+    database.sql("CREATE TABLE t (id bigint, name text)")
+    url, table, expected = database.url(), "table: t", ""
+    match problem:
+        case "password":
+            url, expected = database.url(password="wr0ng-Pa55"), "password"
+        case "database":
+            url, expected = database.url().rsplit("/", 1)[0] + "/missing", "missing"
+        case "table":
+            table, expected = "table: nowhere", "nowhere"
+        case "column":
+            table, expected = 'table: t, where: "missing > 1"', "missing"
+        case "port":
+            url, expected = database.url().replace(f":{database.server.port}/", ":1/"), "host and port"
+        case "url":
+            url, expected = database.url().replace("/", "//", 1) + "%zz?sslmode=sometimes", "URL"
+        case "unset":
+            expected = "CRM_URL"
+        case "role":
+            url, expected = database.url(user="stranger"), "password"
+    if problem == "unset":
+        monkeypatch.delenv("CRM_URL")
+    else:
+        monkeypatch.setenv("CRM_URL", url)
+    define(mesh, source(table), PLAIN)
+    for form in ((), ("--format", "json")):
+        done = command(mesh, "publish", PRODUCT, *form)
+        assert done.returncode not in (0, 101), (done.stdout, done.stderr)
+        said = done.stdout + done.stderr
+        assert expected in said and "help" in said, said
+        for secret in (PASSWORD, "s3cret", "Pa55", "wr0ng", url.split("@")[0]):
+            assert secret not in said, said
+
+
+@pg
+def test_a_missing_required_column_rejects(mesh, database):
+    database.sql("CREATE TABLE t (id bigint)")
+    define(mesh, source("table: t"), "{name: id, type: long}\n{name: name, type: string, required: true}")
+    report = mesh.publish(PRODUCT, expect=3)
+    assert report["tables"][0]["missingRequired"] == ["name"]
+
+
+@pg
+def test_secrets_are_kept_nowhere(mesh, database, monkeypatch, tmp_path):
+    database.sql("CREATE TABLE t (id bigint, name text, region text); INSERT INTO t VALUES (1, 'a', 'EU'), (2, NULL, 'EU'), (NULL, 'c', 'EU')")
+    secret = tmp_path / "password"
+    from urllib.parse import quote
+
+    secret.write_text(quote(PASSWORD, safe="") + "\n")
+    monkeypatch.setenv("REGION", "EU")
+    define(mesh, source('table: t, where: "region = ${env:REGION}"',
+                        f"postgres://{USER}:${{file:{secret}}}@127.0.0.1:{database.server.port}/" + database.url().rsplit("/", 1)[1]),
+           PLAIN, more="quarantine: {limit: 100%}")
+    done = command(mesh, "publish", PRODUCT, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    output = done.stdout + done.stderr + mesh.run("show", PRODUCT) + mesh.run("publications", PRODUCT) + mesh.run("quarantine", PRODUCT)
+    kept = output.encode() + b"".join(path.read_bytes() for path in mesh.root.rglob("*") if path.is_file())
+    assert b"${file:" in kept
+    for value in (PASSWORD, quote(PASSWORD, safe=""), "s3cret"):
+        assert value.encode() not in kept
+
+
+def test_check_refuses_a_password_in_a_manifest(mesh):
+    define(mesh, source("table: t", "postgres://anna:hunter2@db/crm"), PLAIN)
+    found = mesh.json("check", expect=4)
+    assert [problem["id"] for problem in found["diagnostics"]] == ["literal-secret"]
+    problem = found["diagnostics"][0]
+    assert problem["location"]["line"] == 8 and "${env:NAME}" in problem["help"]
+    assert "hunter2" not in problem["message"] + problem["help"]
+
+
+# SQLite
+
+
+def sqlite(mesh, script: str, name: str = "crm.db") -> sqlite3.Connection:
+    path = mesh.root / FOLDER / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path)
+    connection.executescript(script)
+    connection.commit()
+    return connection
+
+
+def test_sqlite(mesh):
+    connection = sqlite(mesh, """
+        CREATE TABLE "odd.name" (id INTEGER PRIMARY KEY, name TEXT, amount NUMERIC, share REAL, ok BOOLEAN, day TEXT, at TEXT,
+            document TEXT, bytes BLOB, other TEXT);
+    """)
+    connection.execute('INSERT INTO "odd.name" VALUES (1, ?, ?, 0.1, 1, ?, ?, ?, ?, NULL)',
+                       ("ö 'q'", "12.50", "2024-02-29", "2024-02-29 12:00:00Z", '{"a":1}', b"\x00\xff"))
+    connection.execute('INSERT INTO "odd.name" (id) VALUES (9223372036854775807)')
+    connection.commit()
+    define(mesh, """{database: "sqlite:crm.db", table: '"odd.name"'}""", """
+        {name: id, type: long, primaryKey: true}
+        {name: name, type: string}
+        {name: amount, type: 'decimal(10,2)'}
+        {name: share, type: double}
+        {name: ok, type: boolean}
+        {name: day, type: date}
+        {name: at, type: timestamp}
+        {name: document, type: json}
+        {name: bytes, type: binary}
+    """)
+    report = mesh.publish(PRODUCT)
+    assert counts(report) == (2, 2, 0) and report["tables"][0]["ignoredColumns"] == ["other"]
+    first, second = mesh.query("SELECT * FROM lab.pull.rows ORDER BY id").to_pylist()
+    assert first | {"at": None} == {"id": 1, "name": "ö 'q'", "amount": Decimal("12.50"), "share": 0.1, "ok": True,
+                                    "day": dt.date(2024, 2, 29), "at": None, "document": '{"a":1}', "bytes": b"\x00\xff"}
+    assert second["id"] == 9223372036854775807
+
+
+def test_sqlite_cells_that_do_not_fit_are_faults(mesh):
+    sqlite(mesh, """
+        CREATE TABLE t (id, x, y);
+        INSERT INTO t VALUES (1, 5, 'ok'), (2, 'five', 'ok'), (3, 5.5, 'ok'), (4, x'00', 'ok'), (5, 5.0, 'ok'),
+            (6, '6', 'ok'), (7, 7, 7), (8, 8, 8.5), (9, NULL, x'41'), (10, 9223372036854775807, NULL), (11, 1e300, 'ok');
+    """)
+    define(mesh, '{database: "sqlite:crm.db", table: t}', """
+        {name: id, type: int, primaryKey: true}
+        {name: x, type: long}
+        {name: y, type: string}
+    """, more="quarantine: {limit: 100%}")
+    report = mesh.publish(PRODUCT)
+    assert [row["id"] for row in rows(mesh)] == [1, 5, 6, 10]
+    reasons = {rule: found["rows"] for rule, found in report["tables"][0]["reasons"].items()}
+    assert reasons == {"type:x": 4, "type:y": 3}
+    assert any("five" in str(row) for row in quarantined(mesh))
+
+
+def test_sqlite_while_it_is_written(mesh):
+    connection = sqlite(mesh, "PRAGMA journal_mode = WAL; CREATE TABLE t (id INTEGER, name TEXT); INSERT INTO t VALUES (1, 'a');")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT INTO t VALUES (2, 'b')")
+    define(mesh, '{database: "sqlite:crm.db", query: "SELECT * FROM t", where: "id < 100"}', PLAIN)
+    assert counts(mesh.publish(PRODUCT)) == (1, 1, 0)
+    connection.commit()
+    assert mesh.publish(PRODUCT, "--again", expect=3)["status"] == "rejected"
+
+
+@pytest.mark.parametrize("database, table, said", [
+    ("sqlite:missing.db", "table: t", "no such file"),
+    ("sqlite:crm.db", "table: nowhere", "nowhere"),
+    ("sqlite:crm.db", 'table: t, where: "missing = 1"', "missing"),
+    ("sqlite:product.yaml", "table: t", "not a database"),
+])
+def test_sqlite_failures_are_clear(mesh, database, table, said):
+    sqlite(mesh, "CREATE TABLE t (id INTEGER, name TEXT);")
+    define(mesh, f'{{database: "{database}", {table}}}', PLAIN)
+    assert said in failure(mesh, "publish", PRODUCT)

@@ -1,0 +1,302 @@
+"""Incremental pulls: what is read, what is kept, and what a rejection or a crash leaves as it was."""
+
+import csv
+import io
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+
+import pyarrow as pa
+import pytest
+
+from sources import FOLDER, PRODUCT, command, counts, define, failure, rows
+
+COLUMNS = """
+{name: id, type: long, primaryKey: true}
+{name: changed, type: timestamp, required: true}
+{name: value, type: long, maximum: 1000}
+"""
+PULL = "watermark: changed\nquarantine: {limit: 60%}"
+
+
+def at(minute: int) -> str:
+    return f"2024-01-01T{minute // 60:02}:{minute % 60:02}:00Z"
+
+
+def kept(minute: int) -> str:
+    return at(minute).replace("Z", ".000000Z")
+
+
+class Csv:
+    """A file that grows."""
+
+    source = "rows.csv"
+
+    def __init__(self, mesh, postgres=None):
+        self.path = mesh.root / FOLDER / "rows.csv"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text("id,changed,value\n")
+
+    def add(self, *made: tuple[int, int, int]) -> None:
+        with self.path.open("a") as out:
+            csv.writer(out).writerows((id_, at(minute), value) for id_, minute, value in made)
+
+
+class Sqlite:
+    source = '{database: "sqlite:crm.db", table: t}'
+
+    def __init__(self, mesh, postgres=None):
+        path = mesh.root / FOLDER / "crm.db"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.connection = sqlite3.connect(path)
+        self.connection.execute("CREATE TABLE t (id INTEGER, changed TEXT, value INTEGER)")
+
+    def add(self, *made) -> None:
+        self.connection.executemany("INSERT INTO t VALUES (?, ?, ?)", [(id_, at(minute), value) for id_, minute, value in made])
+        self.connection.commit()
+
+
+class Postgres:
+    source = '{database: "${env:PULL_URL}", table: t}'
+
+    def __init__(self, mesh, postgres):
+        self.name = f"w{time.time_ns()}"
+        postgres.sql(f"CREATE DATABASE {self.name}")
+        self.postgres = postgres
+        os.environ["PULL_URL"] = postgres.url(self.name)
+        postgres.sql("CREATE TABLE t (id int, changed timestamptz, value int)", self.name)
+
+    def add(self, *made) -> None:
+        values = ", ".join(f"({id_}, '{at(minute)}', {value})" for id_, minute, value in made)
+        self.postgres.sql(f"INSERT INTO t VALUES {values}", self.name)
+
+
+class Iceberg:
+    source = "{iceberg: ../../../../outside/table}"
+
+    def __init__(self, mesh, postgres=None):
+        from pyiceberg.catalog.sql import SqlCatalog
+
+        folder = mesh.root / "outside"
+        folder.mkdir()
+        catalog = SqlCatalog("outside", uri=f"sqlite:///{folder}/catalog.db", warehouse=f"file://{folder}")
+        catalog.create_namespace("lab")
+        self.schema = pa.schema([("id", pa.int64()), ("changed", pa.timestamp("us", "UTC")), ("value", pa.int64())])
+        self.table = catalog.create_table("lab.rows", self.schema, location=f"file://{folder}/table")
+
+    def add(self, *made) -> None:
+        import datetime as dt
+
+        moment = dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc)
+        made = [{"id": id_, "changed": moment + dt.timedelta(minutes=minute), "value": value} for id_, minute, value in made]
+        self.table.append(pa.Table.from_pylist(made, self.schema))
+
+
+@pytest.fixture(params=[Csv, Sqlite, pytest.param(Postgres, marks=pytest.mark.postgres), Iceberg])
+def feed(mesh, request):
+    server = request.getfixturevalue("postgres") if request.param is Postgres else None
+    feed = request.param(mesh, server)
+    define(mesh, feed.source, COLUMNS, PULL)
+    return feed
+
+
+def watermark(report: dict) -> tuple[str | None, str | None]:
+    found = report["tables"][0]["watermark"]
+    assert found["column"] == "changed"
+    return found.get("after"), found.get("last")
+
+
+def test_only_newer_rows_are_read(mesh, feed):
+    feed.add((1, 10, 1), (2, 20, 2))
+    report = mesh.publish(PRODUCT)
+    assert counts(report) == (2, 2, 0) and watermark(report) == (None, kept(20))
+    feed.add((3, 30, 3))
+    report = mesh.publish(PRODUCT)
+    assert counts(report) == (1, 1, 0) and watermark(report) == (kept(20), kept(30))
+    report = mesh.publish(PRODUCT)
+    assert report["status"] == "repeat" and report["publication"] == 2
+    assert [row["id"] for row in rows(mesh, "id")] == [1, 2, 3]
+
+
+def test_ties_and_late_rows_are_not_read(mesh, feed):
+    """The documented limit: a row that appears with a value that was passed before is only seen by a full pull."""
+    feed.add((1, 10, 1), (2, 20, 2))
+    mesh.publish(PRODUCT)
+    feed.add((3, 20, 3), (4, 15, 4), (5, 21, 5))
+    assert counts(mesh.publish(PRODUCT)) == (1, 1, 0)
+    report = mesh.publish(PRODUCT, "--full", "--dry-run", expect=3 if False else 0)
+    assert report["tables"][0]["in"] == 5 and watermark(report) == (None, kept(21))
+
+
+def test_a_quarantined_row_is_not_read_again(mesh, feed):
+    feed.add((1, 10, 1), (2, 20, 5000))
+    report = mesh.publish(PRODUCT)
+    assert counts(report) == (2, 1, 1) and watermark(report) == (None, kept(20))
+    feed.add((3, 30, 3))
+    assert counts(mesh.publish(PRODUCT)) == (1, 1, 0)
+
+
+def test_a_rejected_pull_moves_nothing(mesh, feed):
+    feed.add((1, 10, 1), (2, 20, 2))
+    mesh.publish(PRODUCT)
+    feed.add((3, 30, 5000), (4, 40, 5000))
+    report = mesh.publish(PRODUCT, expect=3)
+    assert report["status"] == "rejected" and watermark(report) == (kept(20), kept(40))
+    feed.add((5, 50, 5), (6, 60, 6))
+    report = mesh.publish(PRODUCT)
+    assert counts(report) == (4, 2, 2) and watermark(report) == (kept(20), kept(60))
+
+
+def test_a_dry_run_moves_nothing(mesh, feed):
+    feed.add((1, 10, 1))
+    mesh.publish(PRODUCT)
+    feed.add((2, 20, 2))
+    for _ in range(2):
+        assert counts(mesh.publish(PRODUCT, "--dry-run")) == (1, 1, 0)
+    assert counts(mesh.publish(PRODUCT)) == (1, 1, 0)
+
+
+def test_a_killed_pull_moves_nothing(mesh, feed):
+    feed.add((1, 10, 1))
+    mesh.publish(PRODUCT)
+    feed.add(*((at_, at_ // 100 + 20, 1) for at_ in range(2, 20_000)))
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("DATAMESH_")}
+    published = False
+    for wait in (0.02, 0.05, 0.1, 0.2, 0.4):
+        process = subprocess.Popen([str(mesh.binary), "--mesh", str(mesh.root), "publish", PRODUCT], cwd=mesh.root, env=environment,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        published |= process.wait() == 0
+        found = rows(mesh, "count(*) AS n")[0]["n"]
+        published |= found > 1
+        assert found in (1, 19_999)
+    report = mesh.publish(PRODUCT)
+    assert report["status"] == ("repeat" if published else "published")
+    assert rows(mesh, "count(*) AS n, count(DISTINCT id) AS d") == [{"n": 19_999, "d": 19_999}]
+
+
+def test_two_pulls_at_once_add_each_row_once(mesh, feed):
+    feed.add((1, 10, 1))
+    define(mesh, feed.source, COLUMNS.replace(", primaryKey: true", ""), PULL)
+    mesh.publish(PRODUCT)
+    feed.add(*((at_, at_ // 100 + 20, 1) for at_ in range(2, 5_000)))
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("DATAMESH_")}
+    both = [subprocess.Popen([str(mesh.binary), "--mesh", str(mesh.root), "publish", PRODUCT, "--format", "json"], cwd=mesh.root,
+                             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    said = [json.loads(process.communicate()[0]) for process in both]
+    assert sorted(report["status"] for report in said)[-1:] in (["published"], ["repeat"]), said
+    assert {report["status"] for report in said} <= {"published", "repeat", "conflict"}
+    assert rows(mesh, "count(*) AS n, count(DISTINCT id) AS d") == [{"n": 4_999, "d": 4_999}]
+
+
+def test_a_value_that_breaks_its_own_rule_does_not_hide_later_rows(mesh):
+    feed = Csv(mesh)
+    columns = COLUMNS.replace("{name: changed, type: timestamp, required: true}",
+                              "{name: changed, type: timestamp, required: true, maximum: '2024-12-31T00:00:00Z'}")
+    define(mesh, feed.source, columns, PULL)
+    feed.add((1, 10, 1), (2, 20, 2))
+    with feed.path.open("a") as out:
+        out.write("3,9999-12-31T00:00:00Z,3\n")
+    report = mesh.publish(PRODUCT)
+    assert counts(report) == (3, 2, 1) and watermark(report) == (None, kept(20))
+    feed.add((4, 30, 4), (5, 40, 5))
+    assert counts(mesh.publish(PRODUCT)) == (3, 2, 1)
+
+
+def test_a_row_that_cannot_be_read_is_seen(mesh):
+    feed = Csv(mesh)
+    define(mesh, feed.source, COLUMNS, PULL)
+    feed.add((1, 10, 1))
+    mesh.publish(PRODUCT)
+    feed.add((2, 20, 2))
+    with feed.path.open("a") as out:
+        out.write("3,yesterday,3\n")
+    report = mesh.publish(PRODUCT)
+    assert counts(report) == (2, 1, 1)
+    assert report["tables"][0]["watermark"]["skipped"] == 1
+
+
+@pytest.mark.parametrize("type_, values, expected", [
+    ("int", ["-5", "10", "9"], "10"),
+    ("long", ["9223372036854775806", "9223372036854775807"], "9223372036854775807"),
+    ("'decimal(20,3)'", ["-0.001", "0.010", "0.002"], "0.010"),
+    ("date", ["2024-02-29", "0001-01-01"], "2024-02-29"),
+    ("timestamp_ntz", ["1969-12-31T23:59:59.999999", "1950-01-01T00:00"], "1969-12-31T23:59:59.999999"),
+    ("string", ["a", "B", "ä", "z"], "ä"),
+])
+@pytest.mark.parametrize("kind", ["csv", "sqlite"])
+def test_every_ordered_type(mesh, kind, type_, values, expected):
+    source = "rows.csv" if kind == "csv" else Sqlite.source
+    define(mesh, source, f"{{name: id, type: int}}\n{{name: mark, type: {type_}, required: true}}", "watermark: mark")
+    folder = mesh.root / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def write(marks: list[str]) -> None:
+        if kind == "csv":
+            out = io.StringIO()
+            csv.writer(out).writerows([("id", "mark"), *enumerate(marks)])
+            (folder / "rows.csv").write_text(out.getvalue())
+        else:
+            connection = sqlite3.connect(folder / "crm.db")
+            connection.execute("DROP TABLE IF EXISTS t")
+            affinity = {"int": "INTEGER", "long": "INTEGER"}.get(type_, "TEXT")
+            connection.execute(f"CREATE TABLE t (id INTEGER, mark {affinity})")
+            connection.executemany("INSERT INTO t VALUES (?, ?)", enumerate(marks))
+            connection.commit()
+
+    write(values)
+    report = mesh.publish(PRODUCT)
+    assert report["tables"][0]["watermark"]["last"] == expected
+    write([*values, *values])
+    assert mesh.publish(PRODUCT)["status"] == "repeat"
+
+
+def test_data_named_by_hand_is_read_whole(mesh):
+    feed = Csv(mesh)
+    define(mesh, feed.source, COLUMNS, PULL)
+    feed.add((1, 10, 1), (2, 20, 2))
+    mesh.publish(PRODUCT)
+    other = mesh.write("late.csv", f"id,changed,value\n3,{at(5)},3\n")
+    report = mesh.publish(PRODUCT, f"rows={other}")
+    assert counts(report) == (1, 1, 0) and "watermark" not in report["tables"][0]
+    feed.add((4, 30, 4))
+    assert counts(mesh.publish(PRODUCT)) == (1, 1, 0)
+
+
+def test_another_watermark_column_needs_a_full_pull(mesh):
+    feed = Csv(mesh)
+    define(mesh, feed.source, COLUMNS, PULL)
+    feed.add((1, 10, 1))
+    mesh.publish(PRODUCT)
+    define(mesh, feed.source, COLUMNS, PULL.replace("changed", "id"))
+    assert "--full" in failure(mesh, "publish", PRODUCT)
+    feed.add((2, 20, 2))
+    report = mesh.publish(PRODUCT, "--full")
+    assert report["tables"][0]["watermark"] == {"column": "id", "last": "2"}
+    assert [row["id"] for row in rows(mesh, "id")] == [1, 2]
+
+
+def test_the_report_is_kept_and_shown(mesh):
+    feed = Csv(mesh)
+    define(mesh, feed.source, COLUMNS, PULL)
+    feed.add((1, 10, 1))
+    said = command(mesh, "publish", PRODUCT).stdout
+    assert f"watermark changed: everything, up to {kept(10)}" in said
+    assert "no row with changed after" in command(mesh, "publish", PRODUCT).stdout
+    publications = mesh.json("publications", PRODUCT)
+    assert publications[0]["report"]["tables"][0]["watermark"]["last"] == kept(10)
+
+
+@pytest.mark.parametrize("more, columns, write, problem", [
+    ("watermark: missing", COLUMNS, "append", "unknown-column"),
+    ("watermark: value", COLUMNS.replace("value, type: long, maximum: 1000", "value, type: double"), "append", "invalid-watermark"),
+    ("watermark: changed", COLUMNS.replace("required: true", "required: true, pii: true"), "append", "invalid-watermark"),
+    ("watermark: changed", COLUMNS, "replace", "invalid-watermark"),
+])
+def test_check_refuses_a_watermark_that_cannot_work(mesh, more, columns, write, problem):
+    define(mesh, "rows.csv", columns, more, write=write)
+    assert problem in [found["id"] for found in mesh.json("check", expect=4)["diagnostics"]]
