@@ -40,3 +40,19 @@ LEFT JOIN operations.network.airports AS a ON a.faa = f.dest
 WHERE a.faa IS NULL
 GROUP BY f.dest
 ORDER BY flights DESC;
+
+-- 6. What became of the flights? On time is less than 15 minutes late at arrival, as the Department of Transportation has it.
+SELECT outcome, count(*) AS flights, round(100.0 * count(*) / sum(count(*)) OVER (), 2) AS percent
+FROM punctuality.punctuality.flight_punctuality
+GROUP BY outcome
+ORDER BY flights DESC;
+
+-- 7. What does a wet day do? Days and airports, by the rain that fell.
+SELECT CASE WHEN rain > 0.5 THEN 'wet' WHEN rain > 0 THEN 'showers' ELSE 'dry' END AS day,
+       count(*) AS days,
+       round(100.0 * sum(on_time) / sum(scheduled), 2) AS on_time_percent,
+       round(100.0 * sum(cancelled) / sum(scheduled), 2) AS cancelled_percent
+FROM punctuality.punctuality.daily_punctuality
+WHERE rain IS NOT NULL
+GROUP BY 1
+ORDER BY on_time_percent DESC;

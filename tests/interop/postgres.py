@@ -64,7 +64,7 @@ class Postgres:
             return None
         certificate, key = self.folder / "server.crt", self.folder / "server.key"
         command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                   "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", certificate]
+                   "-addext", "basicConstraints=critical,CA:FALSE", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", certificate]
         subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **self.as_user)
         certificate.chmod(0o644)
         return certificate, key

@@ -28,9 +28,11 @@ def define(mesh: Mesh, source: str, columns: str, more: str = "", write: str = "
     return mesh.write(f"{FOLDER}/product.yaml", "\n".join(lines) + "\n")
 
 
-def command(mesh: Mesh, *arguments: str, stdin: bytes | None = None, **environment: str) -> subprocess.CompletedProcess:
+def command(mesh: Mesh, *arguments: str, stdin: bytes | None = None, fault: str = "", **environment: str) -> subprocess.CompletedProcess:
     """Runs a command whatever it says; its output is text."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("DATAMESH_")}
+    if fault:
+        inherited["DATAMESH_FAULT"] = fault
     done = subprocess.run([str(mesh.binary), "--mesh", str(mesh.root), *arguments], cwd=mesh.root, input=stdin,
                           env=inherited | environment, capture_output=True, timeout=300)
     done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()

@@ -150,6 +150,17 @@ def test_columns_are_added_on_the_server(lake, endpoint, duck_on_s3):
     check(lake, endpoint, duck_on_s3, pa.concat_tables([first, second]))
 
 
+def test_a_table_on_the_server_is_a_source(lake, endpoint):
+    publish(lake, endpoint, manifest("append", ""), rows(0, 100))
+    location = lake.metadata_locations("lab/readings")["readings"]
+    for source in (location, location.split("/metadata/")[0]):
+        copy = manifest("replace", "").replace("name: readings\n", "name: copy\n", 1)
+        copy = copy.replace("      write:", f"      source: {{iceberg: '{source}'}}\n      write:")
+        lake.write("domains/lab/products/copy/product.yaml", copy)
+        assert lake.publish("lab/copy", "--again")["tables"][0]["published"] == 100
+        assert_same(lake.query("SELECT * FROM lab.copy.readings"), rows(0, 100), source)
+
+
 def test_nothing_is_kept_beside_the_server(lake, endpoint):
     publish(lake, endpoint, manifest("append", ""), rows(0, 10))
     assert not (lake.root / "warehouse").exists()

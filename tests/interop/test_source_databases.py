@@ -151,10 +151,9 @@ def test_a_query_casts_what_a_table_cannot(mesh, database):
 def test_conditions_and_columns_go_to_the_server(mesh, database, monkeypatch):
     """The server's own statistics say which statement ran."""
     database.sql("CREATE TABLE t (id bigint, name text, secret text, region text); "
-                 "INSERT INTO t SELECT i, 'n' || i, repeat('s', 100), CASE WHEN i % 2 = 0 THEN 'EU' ELSE 'US' END FROM generate_series(1, 100) i; "
-                 "ALTER DATABASE current_db_placeholder SET log_statement = 'all'".replace("ALTER DATABASE current_db_placeholder SET log_statement = 'all'", ""))
+                 "INSERT INTO t SELECT i, 'n' || i, repeat('s', 100), CASE WHEN i % 2 = 0 THEN 'EU' ELSE 'US' END FROM generate_series(1, 100) i")
     log = database.server.folder / "log"
-    database.server.sql("ALTER SYSTEM SET log_statement = 'all'; SELECT pg_reload_conf()".split(";")[0])
+    database.server.sql("ALTER SYSTEM SET log_statement = 'all'")
     database.server.sql("SELECT pg_reload_conf()")
     time.sleep(0.5)
     try:

@@ -3,6 +3,7 @@
 //! Ports without data live in `datamesh-core`; those that carry data live here and may name Arrow. This crate must not
 //! know SQLite, DataFusion, Iceberg, files or the command line.
 
+pub mod explore;
 pub mod lineage;
 pub mod maintain;
 pub mod ports;
@@ -11,5 +12,6 @@ pub mod read;
 mod references;
 pub mod retry;
 pub mod rollback;
+pub mod run;
 
 pub use ports::{Clock, Context, Engine, Ids, Progress};

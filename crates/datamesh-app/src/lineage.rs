@@ -7,9 +7,9 @@ use datamesh_core::decision::Action;
 use datamesh_core::ids::{ProductId, ProductKey};
 use datamesh_core::lineage::{
     ColumnLineage, Dataset, Direction, FieldLineage, FieldPath, InputField, Inputs, LineageGraph, Node, Subject,
-    Subtype, Trace, external_dataset,
+    Subtype, TableLineage, Trace, database_dataset, external_dataset, iceberg_dataset,
 };
-use datamesh_core::ports::{CatalogProduct, PublicationStatus};
+use datamesh_core::ports::{CatalogProduct, PublicationStatus, TableCommit};
 use datamesh_core::{Column, DataType, Error, ErrorCode, Result};
 use serde_json::json;
 
@@ -47,25 +47,35 @@ fn external_datasets(input: &StageInput) -> BTreeSet<Dataset> {
         StageInput::Source(source) => source.paths.iter().map(|path| external_dataset(path, &source.folder)).collect(),
         // The rows were read by an earlier publication, which has their lineage.
         StageInput::Quarantine(_) => BTreeSet::new(),
-        StageInput::Iceberg(table) => BTreeSet::from([external_dataset(&table.spec.iceberg, &table.folder)]),
+        // Its columns' lineage is that of the query, which reads tables of the mesh.
+        StageInput::Query(_) => BTreeSet::new(),
+        StageInput::Iceberg(source) => BTreeSet::from([iceberg_dataset(&source.spec.iceberg, &source.folder)]),
         StageInput::Database(BoundDatabase { spec, folder }) => {
-            let rows = match &spec.rows {
-                DatabaseRows::Table(table) => table.clone(),
-                DatabaseRows::Query(query) => query.clone(),
+            let table = match &spec.rows {
+                DatabaseRows::Table(table) => Some(table.as_str()),
+                // Its text is in the database's own words and may be long; the contract has it.
+                DatabaseRows::Query(_) => None,
             };
-            let location = spec.database.strip_prefix("sqlite:").map(|path| path.trim_start_matches("//"));
-            let (namespace, name) = match location {
-                Some(path) => ("sqlite".to_owned(), external_dataset(path, folder).to_string()),
-                None if spec.database.starts_with("${") => (spec.database.clone(), String::new()),
-                None => match external_dataset(&spec.database, folder) {
-                    Dataset::External { namespace, name } => (namespace, name),
-                    other => (other.to_string(), String::new()),
-                },
-            };
-            let name = if name.is_empty() { rows } else { format!("{name}.{rows}") };
-            BTreeSet::from([Dataset::External { namespace, name }])
+            BTreeSet::from([database_dataset(&spec.database, table, folder)])
         }
     }
+}
+
+/// The lineage that these tables had with a publication, to be recorded with one that takes them back to it.
+pub(crate) async fn lineage_as_of(
+    context: &Context,
+    contract: &DataProduct,
+    publication: u64,
+    tables: &[TableCommit],
+) -> Result<Vec<TableLineage>> {
+    let edges = context.registry.lineage(Some(publication)).await?;
+    let of = |commit: &TableCommit| {
+        let columns = contract.table(&commit.table).map(|table| table.columns.as_slice()).unwrap_or_default();
+        let columns: Vec<FieldPath> = columns.iter().map(|column| FieldPath::column(&column.name)).collect();
+        let dataset = Dataset::Table { product: contract.key(), table: commit.table.clone() };
+        TableLineage { table: commit.table.clone(), lineage: ColumnLineage::from_edges(&dataset, &columns, &edges) }
+    };
+    Ok(tables.iter().map(of).collect())
 }
 
 /// The newest registered major version of a product; the first where none is registered yet.

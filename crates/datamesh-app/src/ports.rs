@@ -13,7 +13,9 @@ use datamesh_core::decision::{Action, Principal, decide};
 use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, Registry, StepObserver, TablePointer};
+use datamesh_core::profile::TableProfile;
 use datamesh_core::reference::TableReference;
+use datamesh_core::transform::{InputPin, TableRead, TransformRun, TransformSpec};
 use datamesh_core::verdict::TableReport;
 use datamesh_core::{Error, ErrorCode, Result};
 use futures::stream::BoxStream;
@@ -108,6 +110,41 @@ pub struct BoundIceberg {
     pub folder: PathBuf,
 }
 
+/// A table of an input, pinned to what one registry read saw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PinnedTable {
+    /// What is recorded of it.
+    pub pin: InputPin,
+    /// Its pointer.
+    pub pointer: TablePointer,
+}
+
+/// A query over pinned tables of other products.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransformInput {
+    /// The query.
+    pub transform: TransformSpec,
+    /// What is recorded of this run.
+    pub run: TransformRun,
+    /// The tables it reads.
+    pub tables: Vec<PinnedTable>,
+    /// The metadata document of the table that is made, when the inputs were pinned; `None`: it was not published.
+    pub base: Option<String>,
+    /// Whether the rows take the place of all that the table holds, however it is written otherwise.
+    pub full_refresh: bool,
+    /// What `now()` answers.
+    pub now: DateTime<Utc>,
+}
+
+/// What a transform's text says that it reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransformReads {
+    /// The tables, each once.
+    pub tables: Vec<TableRead>,
+    /// Identity of the text.
+    pub hash: String,
+}
+
 /// Where the rows of one table's pass come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StageInput {
@@ -119,6 +156,8 @@ pub enum StageInput {
     Iceberg(BoundIceberg),
     /// Rows that were held back before.
     Quarantine(QuarantineInput),
+    /// Other products of the mesh.
+    Query(Box<TransformInput>),
 }
 
 impl StageInput {
@@ -127,7 +166,7 @@ impl StageInput {
         match self {
             Self::Source(source) => source.pulled,
             Self::Database(_) | Self::Iceberg(_) => true,
-            Self::Quarantine(_) => false,
+            Self::Quarantine(_) | Self::Query(_) => false,
         }
     }
 }
@@ -165,6 +204,8 @@ pub struct StageJob {
     pub pinned: Vec<PinnedInput>,
     /// The attempt.
     pub attempt: AttemptId,
+    /// Where staged files go that shall not be published, in place of the table's folder.
+    pub scratch: Option<PathBuf>,
 }
 
 /// A metadata document that waits for its pointer.
@@ -310,6 +351,21 @@ pub trait Engine: Send + Sync {
     /// Deletes the attempt's files below the lease's tables, but those in `keep`; returns how many were deleted.
     async fn reclaim(&self, lease: &Lease, keep: &HashSet<String>) -> Result<u64>;
 
+    /// The tables that a transform's text names.
+    ///
+    /// # Errors
+    /// `invalid-query` where the text is not one SELECT.
+    fn transform_reads(&self, transform: &TransformSpec) -> Result<TransformReads>;
+
+    /// Where the columns of a table that a transform makes come from.
+    ///
+    /// # Errors
+    /// `invalid-query` where the transform cannot be planned.
+    async fn transform_lineage(&self, table: &Table, input: &TransformInput) -> Result<ColumnLineage>;
+
+    /// The current snapshot of a published table.
+    fn snapshot(&self, pointer: &TablePointer) -> Result<Option<i64>>;
+
     /// Plans a query over the catalog: all its tables are pinned here.
     async fn plan_query(&self, sql: &str, catalog: &[CatalogProduct]) -> Result<Self::Query>;
 
@@ -318,6 +374,12 @@ pub trait Engine: Send + Sync {
 
     /// Where each column of a planned query's result comes from.
     fn query_lineage(query: &Self::Query) -> Result<ColumnLineage>;
+
+    /// Looks at a source without a contract, in one pass. `told`: how its text is written is known; else it is detected.
+    async fn examine(&self, source: BoundSource, told: bool, progress: Arc<dyn Progress>) -> Result<TableProfile>;
+
+    /// Looks at the rows of a query.
+    async fn examine_rows(&self, rows: Rows) -> Result<TableProfile>;
 
     /// Runs a planned query.
     async fn run_query(&self, query: Self::Query) -> Result<Rows>;

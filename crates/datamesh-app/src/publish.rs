@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use datamesh_core::lineage::TableLineage;
 use datamesh_core::ports::{
     CommitOutcome, CommitRequest, Lease, ProductState, PublishStep, QuarantineResolution, TableCommit, TablePointer,
 };
+use datamesh_core::transform::TransformRun;
 use datamesh_core::verdict::{TableReport, Verdict, judge};
 use datamesh_core::watermark::{self, Watermark, WatermarkReport};
 use datamesh_core::{Error, ErrorCode, Name, Result};
@@ -95,6 +97,9 @@ pub struct PublishReport {
     /// The tables without new input, which stay as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub carried_forward: Vec<String>,
+    /// How tables were made of other products.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transforms: Vec<TransformRun>,
     /// How often the audit was repeated because somebody else published in between.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub reaudits: usize,
@@ -136,6 +141,11 @@ impl Plan {
             }
         }
         if request.inputs.is_empty() {
+            if contract.tables.iter().any(|table| table.transform.is_some()) {
+                let message = format!("`{}` is made of other products, not of data from outside", contract.id);
+                return Err(Error::new(ErrorCode::InvalidArgument, message)
+                    .with_help(format!("`datamesh run {}` runs its transforms", contract.id)));
+            }
             let first = contract.tables.first().map_or("table", |table| table.name.as_str());
             return Err(Error::new(
                 ErrorCode::InvalidArgument,
@@ -154,7 +164,29 @@ impl Plan {
             .with_help("put it back, or raise the product's major version"));
         }
         let key = contract.key();
-        Ok(Self { request, key, state })
+        let plan = Self { request, key, state };
+        // What a query adds was chosen by what the table held: over anything else rows could be doubled or lost.
+        let moved = plan.inputs().into_iter().find(|(table, input)| match input {
+            StageInput::Query(query) => {
+                let current = plan.state.table(&table.name.sql()).map(|pointer| &pointer.metadata_location);
+                current != query.base.as_ref()
+            }
+            _ => false,
+        });
+        if let Some((table, _)) = moved {
+            let message = format!("table `{}`: somebody else published since its inputs were pinned", table.name);
+            return Err(Error::new(ErrorCode::Conflict, message).with_help("run the same command again"));
+        }
+        Ok(plan)
+    }
+
+    /// How the tables of this plan are made of other products.
+    fn transforms(&self) -> Vec<TransformRun> {
+        let query = |(_, input): (&Table, &StageInput)| match input {
+            StageInput::Query(query) => Some(query.run.clone()),
+            _ => None,
+        };
+        self.inputs().into_iter().filter_map(query).collect()
     }
 
     /// The same plan over what the registry holds now, after somebody else committed.
@@ -208,7 +240,7 @@ impl Plan {
             "dryRun": self.request.dry_run,
         });
         let decision = context.authorize(Action::Publish, &self.request.contract.id.to_string(), details).await?;
-        Ok(AuthorizedPlan { plan: self, attempt, decision })
+        Ok(AuthorizedPlan { plan: self, attempt, decision, scratch: None })
     }
 }
 
@@ -223,6 +255,7 @@ pub struct AuthorizedPlan {
     plan: Plan,
     attempt: AttemptId,
     decision: u64,
+    scratch: Option<PathBuf>,
 }
 
 impl AuthorizedPlan {
@@ -252,14 +285,19 @@ impl AuthorizedPlan {
         }
         let mut staged = Vec::new();
         for (table, input) in self.plan.inputs() {
+            let mut judged = self.plan.judged(table);
+            if matches!(input, StageInput::Query(query) if query.full_refresh) {
+                judged.write = WriteMode::Replace;
+            }
             let job = StageJob {
                 product: self.plan.key.clone(),
                 pull: self.plan.pull(table, input)?,
-                table: self.plan.judged(table),
                 input: input.clone(),
                 base: self.plan.state.table(&table.name.sql()).cloned(),
                 pinned: pinned.clone(),
                 attempt: self.attempt.clone(),
+                table: judged,
+                scratch: self.scratch.clone(),
             };
             staged.push(engine.stage(job, progress.clone()).await?);
             progress.reached(PublishStep::Staged);
@@ -286,7 +324,11 @@ impl<E: Engine> StagedPlan<E> {
         let plan = self.plan();
         let mut repeats = Vec::new();
         for ((table, input), staged) in plan.inputs().into_iter().zip(&self.staged) {
-            let by_hand = plan.request.again || plan.request.full || plan.request.idempotency_key.is_some();
+            // New rows that a query makes may look like older ones: whether it repeats is told by what it read.
+            let by_hand = plan.request.again
+                || plan.request.full
+                || plan.request.idempotency_key.is_some()
+                || matches!(input, StageInput::Query(_));
             if E::rows_read(staged) == 0
                 && E::content(staged).is_some()
                 && plan.pull(table, input)?.is_some_and(|pull| pull.after.is_some())
@@ -365,7 +407,7 @@ impl<E: Engine> StagedPlan<E> {
     }
 }
 
-fn repeated(table: &Table, repeat_of: Option<u64>, content: String, total_rows: u64) -> TableReport {
+pub(crate) fn repeated(table: &Table, repeat_of: Option<u64>, content: String, total_rows: u64) -> TableReport {
     TableReport {
         table: table.name.to_string(),
         write: table.write,
@@ -419,6 +461,7 @@ impl<E: Engine> AuditedPlan<E> {
             because,
             tables: self.tables.clone(),
             carried_forward: plan.carried().into_iter().map(|carried| carried.table).collect(),
+            transforms: plan.transforms(),
             reaudits: self.staged.reaudits,
             rollback_to: None,
             resolves: plan.request.resolves.clone(),
@@ -427,7 +470,7 @@ impl<E: Engine> AuditedPlan<E> {
     }
 
     /// Where the columns of the tables that are committed come from.
-    async fn lineage(&self, context: &Context) -> Result<Vec<TableLineage>> {
+    async fn lineage(&self, engine: &E, context: &Context) -> Result<Vec<TableLineage>> {
         let plan = self.staged.plan();
         let contract = &plan.request.contract;
         let catalog = context.registry.catalog().await?;
@@ -437,7 +480,12 @@ impl<E: Engine> AuditedPlan<E> {
             let report = E::report(settled);
             let Some(table) = contract.table(&report.table) else { continue };
             let Some(input) = plan.request.inputs.get(table.name.as_str()) else { continue };
-            let found = source_lineage(table, input, &report.missing_columns, &major);
+            let found = match input {
+                // Its rows had been read before, so the lineage that the table has stays.
+                StageInput::Quarantine(_) => continue,
+                StageInput::Query(query) => engine.transform_lineage(table, query).await?,
+                input => source_lineage(table, input, &report.missing_columns, &major),
+            };
             lineage.push(TableLineage { table: table.name.sql(), lineage: found });
         }
         Ok(lineage)
@@ -474,6 +522,7 @@ impl<E: Engine> AuditedPlan<E> {
             tables,
             quarantine: self.settled.iter().flat_map(|settled| E::quarantine(settled).to_vec()).collect(),
             lineage,
+            transforms: plan.transforms(),
             report: serde_json::to_value(report)
                 .map_err(|error| Error::new(ErrorCode::Internal, "the report cannot be written").with_source(error))?,
             rollback_to: None,
@@ -542,7 +591,7 @@ impl<E: Engine> AuditedPlan<E> {
             });
         }
         let mut report = self.report(PublishStatus::Published, None, Vec::new());
-        let request = self.request(context, &report, commits, self.lineage(context).await?)?;
+        let request = self.request(context, &report, commits, self.lineage(engine, context).await?)?;
         recording.store(true, Ordering::SeqCst);
         match context.registry.commit(&request, progress.as_ref()).await? {
             CommitOutcome::Committed(publication) => {
@@ -597,6 +646,34 @@ pub async fn publish<E: Engine>(
     outcome.map(|(report, _)| report)
 }
 
+/// Says what [`publish`] would do, and touches nothing but the log of decisions: what must be staged to know it goes
+/// below `scratch`, which is the caller's to remove.
+///
+/// # Errors
+/// Those of [`publish`].
+pub async fn rehearse<E: Engine>(
+    request: PublishRequest,
+    scratch: PathBuf,
+    engine: &E,
+    context: &Context,
+    progress: Arc<dyn Progress>,
+    stop: impl Future<Output = ()>,
+) -> Result<(PublishReport, ProductState)> {
+    let state = context.registry.product_state(&request.contract.key()).await?;
+    let plan = Plan::new(PublishRequest { dry_run: true, ..request }, state.clone())?;
+    let mut authorized = plan.authorize(context).await?;
+    if let Some(report) = repeated_key(&authorized, context).await? {
+        return Ok((report, state));
+    }
+    authorized.scratch = Some(scratch);
+    let recording = AtomicBool::new(false);
+    tokio::select! {
+        biased;
+        outcome = run(authorized, engine, context, &progress, &recording) => outcome.map(|(report, _)| (report, state)),
+        () = stop => Err(Error::new(ErrorCode::Interrupted, "stopped; nothing was changed")),
+    }
+}
+
 /// A publication with a key set by hand repeats an earlier one with that key, whatever its content.
 async fn repeated_key(authorized: &AuthorizedPlan, context: &Context) -> Result<Option<PublishReport>> {
     let plan = &authorized.plan;
@@ -612,6 +689,7 @@ async fn repeated_key(authorized: &AuthorizedPlan, context: &Context) -> Result<
         because: vec![format!("idempotency key `{key}` was used by publication {publication}")],
         tables: Vec::new(),
         carried_forward: plan.state.tables.iter().map(|pointer| pointer.table.clone()).collect(),
+        transforms: Vec::new(),
         reaudits: 0,
         rollback_to: None,
         resolves: Vec::new(),

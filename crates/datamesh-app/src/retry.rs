@@ -191,6 +191,7 @@ fn nothing(contract: &DataProduct, context: &Context, mut notes: Vec<String>) ->
         because: Vec::new(),
         tables: Vec::new(),
         carried_forward: Vec::new(),
+        transforms: Vec::new(),
         reaudits: 0,
         rollback_to: None,
         resolves: Vec::new(),

@@ -19,6 +19,7 @@ use datamesh_core::verdict::TableReport;
 use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::json;
 
+use crate::lineage::lineage_as_of;
 use crate::ports::{Context, Engine, Progress};
 use crate::publish::{LEASE, PublishReport, PublishStatus, REPORT_FORMAT, clean, keep_alive};
 
@@ -138,6 +139,7 @@ impl RollbackPlan {
             because: Vec::new(),
             tables: self.moving().map(report_table).collect(),
             carried_forward: carried.cloned().collect(),
+            transforms: Vec::new(),
             reaudits: 0,
             rollback_to: Some(self.target.number),
             resolves: Vec::new(),
@@ -308,9 +310,10 @@ async fn run<E: Engine>(
         at: context.clock.now(),
         idempotency_key: None,
         decision,
+        lineage: lineage_as_of(context, plan.contract(), plan.target.number, &commits).await?,
         tables: commits,
         quarantine: Vec::new(),
-        lineage: Vec::new(),
+        transforms: Vec::new(),
         report: serde_json::to_value(&report)
             .map_err(|error| Error::new(ErrorCode::Internal, "the report cannot be written").with_source(error))?,
         rollback_to: Some(plan.target.number),

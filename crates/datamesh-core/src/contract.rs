@@ -11,6 +11,7 @@ use crate::ids::{Name, ProductId, ProductKey, TableName};
 use crate::lineage::ColumnReference;
 use crate::quality::{MetricRule, RowCondition};
 use crate::reference::Reference;
+pub use crate::transform::{ProductInput, TransformSpec};
 
 /// Version of the serialised form of [`DataProduct`] that the registry keeps.
 pub const CONTRACT_FORMAT: u32 = 1;
@@ -30,6 +31,9 @@ pub struct DataProduct {
     /// What the product is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// The products it reads, in manifest order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<ProductInput>,
     /// The tables, in manifest order.
     pub tables: Vec<Table>,
     /// Keys that are declared but not enforced by this version, as written (ports, access, sla, …).
@@ -41,6 +45,14 @@ impl DataProduct {
     /// The major version's key in registry and warehouse.
     pub fn key(&self) -> ProductKey {
         self.id.key(self.version.major)
+    }
+
+    /// Whether nobody should rely on it yet: by its status, else by a version below 1.0.0.
+    pub fn is_draft(&self) -> bool {
+        match self.declared.get("status").and_then(Value::as_str) {
+            Some(status) => status != "active",
+            None => self.version.major == 0,
+        }
     }
 
     /// The table called `name`, compared as SQL would.
@@ -98,6 +110,9 @@ pub struct Table {
     /// The column by which the source is pulled incrementally.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watermark: Option<String>,
+    /// The query that makes its rows, where it is made of other products.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<TransformSpec>,
     /// Its columns, in order.
     pub columns: Vec<Column>,
     /// Further unique keys, each a list of columns.
@@ -214,6 +229,21 @@ impl Column {
                 DataType::Map(_, value) => value.is_protected(),
                 _ => false,
             }
+    }
+}
+
+/// Why a column cannot have this name; `None` where it can.
+pub fn bad_column_name(name: &str) -> Option<String> {
+    if name.is_empty() {
+        Some("a column's name must not be empty".into())
+    } else if name.len() > 255 {
+        Some(format!("a column's name has at most 255 bytes, this one has {}", name.len()))
+    } else if name.starts_with("__") {
+        Some(format!("`{name}`: names that start with `__` are reserved"))
+    } else {
+        let bad =
+            name.chars().find(|c| c.is_control() || matches!(c, '.' | '[' | ']' | '{' | '}' | '+' | '"' | '`'))?;
+        Some(format!("`{}` has `{}`, which a column's name cannot have", name.escape_default(), bad.escape_default()))
     }
 }
 

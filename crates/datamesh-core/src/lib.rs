@@ -3,6 +3,7 @@
 //! Everything here is data and functions over data. This crate must not know tokio, Arrow, SQL, a clock,
 //! the environment or any IO: time, randomness and configuration are passed in.
 
+pub mod change;
 pub mod contract;
 pub mod datatype;
 pub mod dates;
@@ -10,12 +11,15 @@ pub mod decision;
 pub mod diagnostic;
 pub mod error;
 pub mod ids;
+pub mod infer;
 pub mod lineage;
 pub mod ports;
+pub mod profile;
 pub mod quality;
 pub mod reference;
 pub mod scalar;
 pub mod secret;
+pub mod transform;
 pub mod verdict;
 pub mod watermark;
 

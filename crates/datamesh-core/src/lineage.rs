@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use facet::facet;
 pub use graph::{Direction, Edge, Effect, Hop, LineageGraph, Node, Trace};
 pub use render::{Ink, mermaid, to_json, tree};
-pub use source::external_dataset;
+pub use source::{database_dataset, external_dataset, iceberg_dataset};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::ids::{Name, ProductId, ProductKey};

@@ -13,6 +13,7 @@ use crate::decision::DecisionRecord;
 use crate::error::Result;
 use crate::ids::{AttemptId, ProductKey};
 use crate::lineage::{Edge, TableLineage};
+use crate::transform::TransformRun;
 use crate::watermark::Watermark;
 
 /// The steps of a publish, in order. Each is a place where a crash must do no harm: the crash tests walk
@@ -219,6 +220,8 @@ pub struct CommitRequest {
     pub quarantine: Vec<QuarantineFile>,
     /// Where the columns of the tables that change come from. Empty for a rejection.
     pub lineage: Vec<TableLineage>,
+    /// How tables were made of other products.
+    pub transforms: Vec<TransformRun>,
     /// The report, as JSON.
     pub report: Value,
     /// The publication whose tables this one brings back.
@@ -398,6 +401,9 @@ pub trait Registry: Send + Sync {
 
     /// The newest publication of this major version that published `content` into `table` and was not rolled back.
     async fn find_content(&self, product: &ProductKey, table: &str, content: &str) -> Result<Option<u64>>;
+
+    /// For each table that a transform made, the newest publication that did, and how.
+    async fn last_transforms(&self, product: &ProductKey) -> Result<Vec<(u64, TransformRun)>>;
 
     /// The recorded attempts, newest first.
     async fn publications(&self, product: &ProductKey, limit: u64) -> Result<Vec<Publication>>;

@@ -300,6 +300,27 @@ pub fn is_uuid(text: &str) -> bool {
         })
 }
 
+/// `YYYY-MM-DD` of days since 1970-01-01.
+pub fn date_text(days: i64) -> String {
+    let micros = days.checked_mul(MICROS_PER_DAY);
+    let day = micros.and_then(chrono::DateTime::from_timestamp_micros);
+    day.map_or_else(|| format!("day {days}"), |day| day.format("%Y-%m-%d").to_string())
+}
+
+/// `HH:MM:SS[.ffffff]` of microseconds since midnight.
+pub fn time_text(micros: i64) -> String {
+    let (second, fraction) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
+    let fraction = if fraction == 0 { String::new() } else { format!(".{fraction:06}") };
+    format!("{:02}:{:02}:{:02}{fraction}", second / 3600, second / 60 % 60, second % 60)
+}
+
+/// A date and time of microseconds since the epoch, with `Z` for an instant.
+pub fn timestamp_text(micros: i64, instant: bool) -> String {
+    let days = micros.div_euclid(MICROS_PER_DAY);
+    let zone = if instant { "Z" } else { "" };
+    format!("{}T{}{zone}", date_text(days), time_text(micros.rem_euclid(MICROS_PER_DAY)))
+}
+
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, NaiveDate};
@@ -379,6 +400,16 @@ mod tests {
         assert_eq!(date("2013-02-29"), None);
         assert_eq!(date("2012-02-29").map(i64::from), Some(15_399));
         assert_eq!(time("24:00"), None);
+    }
+
+    #[test]
+    fn times_are_written_as_they_are_read() {
+        for text in ["2013-01-01T06:00:00", "1969-12-31T23:59:59.000001", "0001-01-01T00:00:00"] {
+            assert_eq!(timestamp_ntz(text).map(|micros| timestamp_text(micros, false)), Some(text.to_owned()));
+        }
+        assert_eq!(timestamp_text(0, true), "1970-01-01T00:00:00Z");
+        assert_eq!(date("1900-02-28").map(|days| date_text(days.into())), Some("1900-02-28".to_owned()));
+        assert!(date_text(i64::MAX).starts_with("day "));
     }
 
     proptest! {

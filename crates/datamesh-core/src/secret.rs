@@ -219,6 +219,7 @@ pub fn has_literal_password(url: &str) -> bool {
         ["password", "passwd", "pwd", "secret", "token", "sslpassword", "signature"]
             .iter()
             .any(|word| key.contains(word))
+            || ["sig", "x-amz-credential"].contains(&key.as_str())
     };
     let in_query =
         query.split('&').filter_map(|pair| pair.split_once('=')).any(|(key, value)| secret_key(key) && literal(value));

@@ -17,11 +17,15 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datamesh_app::ports::{CarriedTable, Engine, PinnedInput, PreparedTable, Progress, Rows, StageJob};
-use datamesh_core::contract::{DataProduct, WriteMode};
+use datamesh_app::ports::{
+    BoundSource, CarriedTable, Engine, PinnedInput, PreparedTable, Progress, Rows, StageInput, StageJob,
+    TransformInput, TransformReads,
+};
+use datamesh_core::contract::{DataProduct, TransformSpec, WriteMode};
 use datamesh_core::ids::AttemptId;
 use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, TablePointer};
+use datamesh_core::profile::TableProfile;
 use datamesh_core::quality::{KeyRule, value_constraints};
 use datamesh_core::reference::{PinnedTable, RULE_REFERENCES};
 use datamesh_core::secret::{NoSecrets, Redactor, SecretResolver};
@@ -37,6 +41,7 @@ use crate::audit::{AuditPlan, PartitionResult};
 use crate::candidate::Candidates;
 use crate::conditions::{Filter, SqlProblem};
 use crate::error::unwrap;
+use crate::examine::{examine_rows, examine_source};
 use crate::files::FilesTable;
 use crate::keys::KeyReader;
 use crate::query::{self, PlannedQuery};
@@ -45,7 +50,7 @@ use crate::scan;
 use crate::settle::{LateReference, SettledTable, StagedTable, settle};
 use crate::source::{MissingRequired, OpenSource, RawFields, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan};
 use crate::stores::Stores;
-use crate::{candidate, conditions, quarantine, stage};
+use crate::{candidate, conditions, quarantine, stage, transform};
 
 /// How the engine uses the machine.
 #[derive(Clone, Debug)]
@@ -97,7 +102,15 @@ impl DataEngine {
         self
     }
 
-    fn context(&self) -> SessionContext {
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.options.storage
+    }
+
+    pub(crate) fn batch_size(&self) -> usize {
+        self.options.batch_size
+    }
+
+    pub(crate) fn context(&self) -> SessionContext {
         let mut config = SessionConfig::new()
             .with_target_partitions(self.options.parallelism)
             .with_batch_size(self.options.batch_size)
@@ -126,7 +139,7 @@ impl DataEngine {
         self.options.scratch.join(attempt.as_str())
     }
 
-    fn open(&self, pointer: Option<&TablePointer>) -> Result<Option<OpenTable>> {
+    pub(crate) fn open(&self, pointer: Option<&TablePointer>) -> Result<Option<OpenTable>> {
         let parse = |pointer: &TablePointer| {
             OpenTable::parse(&self.options.storage, &pointer.metadata, &pointer.metadata_location)
         };
@@ -214,6 +227,10 @@ impl DataEngine {
         let delete_when = delete_when.transpose().map_err(|why| broken(format!("`deleteWhen`: {why}")))?;
         let keys = KeyRule::of(&job.table).iter().map(|rule| KeyReader::new(rule, &schema)).collect::<Result<_>>()?;
         let attempt = job.attempt.as_str();
+        let location = match &job.scratch {
+            Some(scratch) => join(&datamesh_iceberg::local::to_url(scratch), &job.table.name.sql()),
+            None => draft.location().to_owned(),
+        };
         Ok(AuditPlan {
             checks: compile_all(&value_constraints(&job.table)).map_err(broken)?,
             conditions,
@@ -224,9 +241,12 @@ impl DataEngine {
             keys,
             partition_fields: draft.partition_fields(),
             storage: self.options.storage.clone(),
-            data_folder: join(&join(draft.location(), "data"), attempt),
-            quarantine_folder: join(&join(draft.location(), "quarantine"), attempt),
-            scratch: self.scratch(&job.attempt).join(job.table.name.sql()),
+            data_folder: join(&join(&location, "data"), attempt),
+            quarantine_folder: join(&join(&location, "quarantine"), attempt),
+            scratch: match &job.scratch {
+                Some(scratch) => scratch.join("work").join(job.table.name.sql()),
+                None => self.scratch(&job.attempt).join(job.table.name.sql()),
+            },
             quarantine_schema: quarantine::schema(&schema),
             schema,
             files,
@@ -251,7 +271,8 @@ impl DataEngine {
         }
         let draft = Arc::new(TableDraft::new(&job.table, &location, base)?);
         let context = self.context();
-        let source = OpenSource::open(&job, self.secrets.as_ref(), redactor, &self.options.storage, &context).await?;
+        let secrets = self.secrets.as_ref();
+        let source = OpenSource::open(&job, secrets, redactor, &self.options.storage, &context).await?;
         let facts = Arc::new(SourceFacts::new(job.table.name.as_str(), source.total, progress));
         let mut audit = self.audit_plan(&job, &draft, source.names.clone(), facts.raw_fields().clone()).await?;
         let watermark = job.pull.as_ref().map(|pull| WatermarkPlan::new(&job.table, draft.arrow_schema(), pull));
@@ -267,24 +288,35 @@ impl DataEngine {
             facts: facts.clone(),
             batch_size: self.options.batch_size,
         });
-        let fail = |error| unwrap(ErrorCode::SourceUnreadable, "the source cannot be read", error);
-        let mut reader = source.plan(layout, self.options.parallelism);
-        if let Some(watermark) = &audit.watermark {
-            reader = Arc::new(WatermarkExec::new(reader, watermark.clone()));
+        let fail = |error| match &job.input {
+            StageInput::Query(_) => {
+                unwrap(ErrorCode::InvalidQuery, &format!("the transform of table `{}` failed", job.table.name), error)
+            }
+            _ => unwrap(ErrorCode::SourceUnreadable, "the source cannot be read", error),
+        };
+        let reader = match &job.input {
+            StageInput::Query(query) => transform::source(self, query, layout).await?,
+            _ => Ok(source.plan(layout, self.options.parallelism)),
+        };
+        let absent;
+        let mut result = PartitionResult::default();
+        match reader {
+            Err(missing) => absent = missing.0,
+            Ok(mut reader) => {
+                if let Some(watermark) = &audit.watermark {
+                    reader = Arc::new(WatermarkExec::new(reader, watermark.clone()));
+                }
+                let parallelism = self.options.parallelism;
+                let pass = stage::pass(reader, &draft, &job.table, audit.clone(), parallelism).map_err(fail)?;
+                match run(&pass, &self.context()).await {
+                    Ok(()) => absent = facts.never_seen(&job.table),
+                    Err(error) => absent = missing_required(&error).ok_or_else(|| fail(error))?,
+                }
+                if absent.is_empty() {
+                    result = pass.take();
+                }
+            }
         }
-        let pass = stage::pass(reader, &draft, &job.table, audit.clone(), self.options.parallelism).map_err(fail)?;
-        let mut absent = Vec::new();
-        match run(&pass, &self.context()).await {
-            Ok(()) => {}
-            Err(error) => match missing_required(&error) {
-                Some(columns) => absent = columns,
-                None => return Err(fail(error)),
-            },
-        }
-        if absent.is_empty() {
-            absent = facts.never_seen(&job.table);
-        }
-        let result = if absent.is_empty() { pass.take() } else { PartitionResult::default() };
         let (ignored_columns, missing_columns) = facts.columns();
         Ok(Arc::new(StagedTable {
             audit,
@@ -473,6 +505,9 @@ impl Engine for DataEngine {
         between: &(dyn Fn() + Send + Sync),
     ) -> Result<PreparedTable> {
         let open = self.open(Some(pointer))?;
+        if let Some(open) = &open {
+            self.check_inside(table, open)?;
+        }
         let location = open.as_ref().map(|open| open.table_location().to_owned()).unwrap_or_default();
         let draft = TableDraft::new(table, &location, open)?;
         let (attempt, now) = (attempt.as_str(), now.timestamp_millis());
@@ -513,6 +548,18 @@ impl Engine for DataEngine {
         Ok(deleted)
     }
 
+    fn transform_reads(&self, transform: &TransformSpec) -> Result<TransformReads> {
+        transform::reads(&self.context(), transform)
+    }
+
+    async fn transform_lineage(&self, table: &Table, input: &TransformInput) -> Result<ColumnLineage> {
+        transform::lineage(self, table, input).await
+    }
+
+    fn snapshot(&self, pointer: &TablePointer) -> Result<Option<i64>> {
+        Ok(self.open(Some(pointer))?.and_then(|table| table.snapshot_id()))
+    }
+
     async fn plan_query(&self, sql: &str, catalog: &[CatalogProduct]) -> Result<PlannedQuery> {
         query::plan(&self.context(), &self.options.storage, sql, catalog).await
     }
@@ -523,6 +570,14 @@ impl Engine for DataEngine {
 
     fn query_lineage(query: &PlannedQuery) -> Result<ColumnLineage> {
         query::lineage(query)
+    }
+
+    async fn examine(&self, source: BoundSource, told: bool, progress: Arc<dyn Progress>) -> Result<TableProfile> {
+        examine_source(source, told, &self.options.storage, self.options.batch_size, progress).await
+    }
+
+    async fn examine_rows(&self, rows: Rows) -> Result<TableProfile> {
+        examine_rows(rows).await
     }
 
     async fn run_query(&self, query: PlannedQuery) -> Result<Rows> {

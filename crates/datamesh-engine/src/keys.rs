@@ -46,6 +46,11 @@ impl Place {
         Self(area << 62 | (u64::from(file) & 0x3f_ffff) << 40 | row & 0xff_ffff_ffff)
     }
 
+    /// Any 64 bits, for runs whose entries have no place.
+    pub(crate) fn opaque(bits: u64) -> Self {
+        Self(bits)
+    }
+
     pub(crate) fn area(self) -> Area {
         match self.0 >> 62 {
             0 => Area::Staged,

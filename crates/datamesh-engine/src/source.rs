@@ -8,6 +8,7 @@ mod avro;
 mod build;
 mod csv;
 mod database;
+mod dialect;
 mod exec;
 mod iceberg;
 mod ipc;
@@ -17,6 +18,8 @@ mod open;
 mod parquet;
 mod postgres;
 mod quarantined;
+mod query;
+mod raw;
 mod resolve;
 mod sqlite;
 mod text;
@@ -30,16 +33,21 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datamesh_app::Progress;
-use datamesh_core::Table;
 use datamesh_core::contract::CsvOptions;
 use datamesh_core::verdict::Reason;
+use datamesh_core::{Result, Table};
 use twox_hash::XxHash3_128;
 
-use exec::SourceExec;
+pub(crate) use exec::SourceExec;
+pub(crate) use json::rows as json_rows;
 pub(crate) use open::OpenSource;
-use resolve::{SourceFile, resolve};
+pub(crate) use query::{QueryExec, fits};
+pub(crate) use raw::{add_typed, profile};
+pub(crate) use resolve::{SourceFile, resolve};
+pub(crate) use typed::convert;
 pub(crate) use watermark::{WatermarkExec, WatermarkPlan};
 
 /// Names of the hidden columns. Contract columns cannot start with `__`.
@@ -100,6 +108,15 @@ pub(crate) struct SourceFacts {
     seen: Mutex<Option<BTreeSet<String>>>,
     raw_fields: Arc<RawFields>,
     progress: Arc<dyn Progress>,
+    tap: Option<Arc<dyn Tap>>,
+}
+
+/// Takes what a reader finds before a contract is put to it.
+pub(crate) trait Tap: Send + Sync {
+    /// A batch of typed columns; an empty one comes first.
+    fn batch(&self, batch: &RecordBatch) -> Result<()>;
+    /// A JSON text that should be an object.
+    fn record(&self, record: &str, position: u64) -> Result<()>;
 }
 
 impl std::fmt::Debug for SourceFacts {
@@ -119,7 +136,18 @@ impl SourceFacts {
             seen: Mutex::default(),
             raw_fields: Arc::default(),
             progress,
+            tap: None,
         }
+    }
+
+    /// The same, for readers whose findings go to `tap` and not to a contract.
+    pub(crate) fn with_tap(self, tap: Arc<dyn Tap>) -> Self {
+        Self { tap: Some(tap), ..self }
+    }
+
+    /// Who takes what is found before a contract is put to it.
+    pub(crate) fn tap(&self) -> Option<&dyn Tap> {
+        self.tap.as_deref()
     }
 
     /// How raw texts are read.

@@ -3,6 +3,7 @@
 //! Uses the specification types of the `iceberg` crate only: we own the catalog, so its `Catalog`, `Table` and
 //! `Transaction` have no part in this. It must not know DataFusion, SQL or the registry.
 
+mod changes;
 mod commit;
 mod error;
 pub mod local;

@@ -36,6 +36,12 @@ pub struct DataFile {
     pub rows: u64,
 }
 
+impl DataFile {
+    pub(crate) fn of(file: &iceberg::spec::DataFile) -> Self {
+        Self { url: file.file_path().to_owned(), bytes: file.file_size_in_bytes(), rows: file.record_count() }
+    }
+}
+
 /// A live data file with its manifest entry.
 #[derive(Clone, Debug)]
 pub struct LiveFile {
@@ -103,7 +109,7 @@ impl OpenTable {
         self.manifests(snapshot.manifest_list()).await
     }
 
-    async fn manifests(&self, list: &str) -> Result<Vec<ManifestFile>> {
+    pub(crate) async fn manifests(&self, list: &str) -> Result<Vec<ManifestFile>> {
         let bytes = self.storage.read(list).await?;
         let list = ManifestList::parse_with_version(&bytes, self.metadata.format_version())
             .map_err(unreadable("read the manifest list", list))?;
@@ -129,11 +135,7 @@ impl OpenTable {
         Ok(entries
             .map(|entry| entry.data_file())
             .filter(|file| file.content_type() == DataContentType::Data)
-            .map(|file| DataFile {
-                url: file.file_path().to_owned(),
-                bytes: file.file_size_in_bytes(),
-                rows: file.record_count(),
-            })
+            .map(DataFile::of)
             .collect())
     }
 

@@ -4,13 +4,15 @@
 //! also makes the JSON Schema ([`schema`]), and is then read into the types of `datamesh-core` ([`read`]).
 //! This crate must not know Arrow, SQL, tokio or the registry.
 
-mod address;
+pub mod draft;
 mod from;
+pub mod inputs;
 pub mod mesh;
 pub mod read;
 pub mod schema;
 pub mod shape;
 pub mod source;
+pub mod transform_tests;
 mod write;
 pub mod yaml;
 

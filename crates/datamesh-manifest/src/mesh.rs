@@ -41,7 +41,17 @@ impl Mesh {
         self.diagnostics.iter().any(Diagnostic::is_error)
     }
 
-    fn read<T>(&mut self, path: &Path, read: impl FnOnce(&mut Document<'_>, &Node) -> Option<T>) -> Result<Option<T>> {
+    /// Adds a problem that was found after a document was read, with the text of its file.
+    pub fn report(&mut self, diagnostic: Diagnostic, source: String) {
+        self.sources.insert(diagnostic.location.file.clone(), source);
+        self.diagnostics.push(diagnostic);
+    }
+
+    pub(crate) fn read<T>(
+        &mut self,
+        path: &Path,
+        read: impl FnOnce(&mut Document<'_>, &Node) -> Option<T>,
+    ) -> Result<Option<T>> {
         let file = path.display().to_string();
         let bytes = read_bounded(path)?;
         self.documents += 1;
@@ -64,7 +74,12 @@ impl Mesh {
 
     fn read_product(&mut self, path: &Path, domain: Option<&Name>) -> Result<()> {
         let contract = self.read(path, |document, root| read::product(document, root, domain))?;
-        let Some(contract) = contract else { return Ok(()) };
+        let Some(mut contract) = contract else { return Ok(()) };
+        let before = self.diagnostics.len();
+        crate::inputs::load_transforms(self, path, &mut contract)?;
+        if self.diagnostics[before..].iter().any(Diagnostic::is_error) {
+            return Ok(());
+        }
         let clash = self.products.iter().find(|other| {
             other.contract.id.domain.sql() == contract.id.domain.sql()
                 && other.contract.id.product.sql() == contract.id.product.sql()
@@ -91,7 +106,7 @@ impl Mesh {
 }
 
 /// Reads a file, but not the rest of one that is far too large for a manifest.
-fn read_bounded(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     use std::io::Read;
     let fail = |error| Error::io(ErrorCode::InvalidManifest, "read", path, error);
     let mut bytes = Vec::new();
@@ -293,11 +308,19 @@ pub fn locate(path: &Path, text: &str) -> Result<(Location, String)> {
             crate::yaml::Kind::Mapping(entries) => entries.iter().find_map(|(_, value)| search(value, text)),
         }
     }
+    locate_by(path, |root| search(root, text))
+}
+
+/// Where what `find` finds stands in a file, with the file's text; the whole file where it finds nothing.
+pub(crate) fn locate_by(
+    path: &Path,
+    find: impl FnOnce(&Node) -> Option<crate::yaml::Span>,
+) -> Result<(Location, String)> {
     let file = path.display().to_string();
     let bytes = read_bounded(path)?;
     let whole = Location { file: file.clone(), ..Location::default() };
     let Ok(mut document) = Document::new(&file, &bytes) else { return Ok((whole, String::new())) };
-    let span = document.parse().and_then(|root| search(&root, text));
+    let span = document.parse().and_then(|root| find(&root));
     let location = span.map_or(whole, |span| document.location(span));
     Ok((location, String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}').to_owned()))
 }

@@ -8,14 +8,15 @@ pub(crate) use references::check_across;
 use std::collections::{BTreeMap, HashMap};
 
 use datamesh_core::contract::{
-    CONTRACT_FORMAT, Constraints, DataProduct, Domain, PartitionField, QuarantineLimit, SortField, Table, TextFormat,
-    Transform, WriteMode,
+    self, CONTRACT_FORMAT, Constraints, DataProduct, Domain, PartitionField, QuarantineLimit, SortField, Table,
+    TextFormat, Transform, WriteMode,
 };
 use datamesh_core::datatype::SCALAR_TYPES;
 use datamesh_core::dates::DatePattern;
 use datamesh_core::{Column, DataType, Name, ProductId, scalar};
 use semver::Version;
 
+use crate::inputs;
 use crate::shape::{self, closest, percent};
 use crate::source;
 use crate::yaml::{Document, Node};
@@ -28,7 +29,7 @@ pub fn product(document: &mut Document<'_>, root: &Node, domain: Option<&Name>) 
     let node = root.get("dataProduct")?;
     let name = read_name(document, node, "name");
     let version = node.get("version").and_then(|node| read_version(document, node));
-    let owner = text(node, "owner");
+    let owner = read_owner(document, node);
     let declared_domain = node.get("domain").and_then(|node| read_name_at(document, node));
     if let (Some(declared), Some(domain), Some(at)) = (&declared_domain, domain, node.get("domain"))
         && declared.sql() != domain.sql()
@@ -40,6 +41,7 @@ pub fn product(document: &mut Document<'_>, root: &Node, domain: Option<&Name>) 
             "leave `domain` out, or move the product",
         );
     }
+    let inputs = inputs::read_inputs(document, node);
     let domain = declared_domain.or_else(|| domain.cloned()).or_else(|| domain_of_owner(document, node));
 
     let mut tables: Vec<Table> = Vec::new();
@@ -77,6 +79,7 @@ pub fn product(document: &mut Document<'_>, root: &Node, domain: Option<&Name>) 
         version: version?,
         owner: owner?,
         description: text(node, "description"),
+        inputs,
         tables,
         declared: declared(node, &shape::DATA_PRODUCT),
     })
@@ -86,7 +89,7 @@ pub fn product(document: &mut Document<'_>, root: &Node, domain: Option<&Name>) 
 pub fn domain(document: &mut Document<'_>, root: &Node) -> Option<Domain> {
     shape::check(document, root, &shape::DOMAIN, "domain");
     let name = read_name(document, root, "name");
-    let owner = text(root, "owner");
+    let owner = read_owner(document, root);
     if document.has_errors() {
         return None;
     }
@@ -121,6 +124,23 @@ pub fn mesh(document: &mut Document<'_>, root: &Node) -> Option<MeshSettings> {
 
 pub(crate) fn text(node: &Node, key: &str) -> Option<String> {
     node.get(key).filter(|node| !node.is_null()).and_then(Node::text).map(|text| text.trim().to_owned())
+}
+
+/// The accountable team. A placeholder is nobody, so nobody would answer for what is published.
+fn read_owner(document: &mut Document<'_>, node: &Node) -> Option<String> {
+    let owner = text(node, "owner")?;
+    let placeholder = owner.is_empty()
+        || ["todo", "tbd", "fixme"].iter().any(|word| owner.to_ascii_lowercase().split(' ').next() == Some(*word));
+    if placeholder && let Some(at) = node.get("owner") {
+        document.error(
+            "owner-missing",
+            at.span,
+            "nobody is named as owner yet",
+            "write the team that answers for it, such as `weather-team`, in place of the placeholder",
+        );
+        return None;
+    }
+    Some(owner)
 }
 
 pub(crate) fn texts(node: Option<&Node>) -> Vec<String> {
@@ -221,6 +241,7 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
         delete_when: None,
         source: node.get("source").and_then(|node| source::read(document, node)),
         watermark: None,
+        transform: inputs::read_transform(document, node),
         columns,
         unique: Vec::new(),
         partition_by: Vec::new(),
@@ -337,7 +358,7 @@ fn read_columns(document: &mut Document<'_>, node: &Node) -> Vec<Column> {
     for entry in node.get("columns").and_then(Node::items).unwrap_or_default() {
         let Some(name) = entry.get("name") else { continue };
         let Some(column) = read_column(document, entry, text(entry, "name").as_deref()) else { continue };
-        if let Some(why) = bad_column_name(&column.name) {
+        if let Some(why) = contract::bad_column_name(&column.name) {
             document.error(
                 "invalid-name",
                 name.span,
@@ -356,20 +377,6 @@ fn read_columns(document: &mut Document<'_>, node: &Node) -> Vec<Column> {
         }
     }
     columns
-}
-
-fn bad_column_name(name: &str) -> Option<String> {
-    if name.is_empty() {
-        Some("a column's name must not be empty".into())
-    } else if name.len() > 255 {
-        Some(format!("a column's name has at most 255 bytes, this one has {}", name.len()))
-    } else if name.starts_with("__") {
-        Some(format!("`{name}`: names that start with `__` are reserved"))
-    } else {
-        let bad =
-            name.chars().find(|c| c.is_control() || matches!(c, '.' | '[' | ']' | '{' | '}' | '+' | '"' | '`'))?;
-        Some(format!("`{}` has `{}`, which a column's name cannot have", name.escape_default(), bad.escape_default()))
-    }
 }
 
 fn read_column(document: &mut Document<'_>, node: &Node, name: Option<&str>) -> Option<Column> {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::shape::{MANIFEST, Object, Shape};
+use crate::shape::{MANIFEST, Object, Shape, TESTS};
 
 /// The JSON Schema (2020-12) of a `product.yaml`.
 pub fn manifest_schema() -> Value {
@@ -12,6 +12,19 @@ pub fn manifest_schema() -> Value {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:datamesh:manifest:1",
         "title": "datamesh product manifest",
+        "$ref": root["$ref"],
+        "$defs": definitions,
+    })
+}
+
+/// The JSON Schema (2020-12) of a `product.tests.yaml`.
+pub fn tests_schema() -> Value {
+    let mut definitions = Map::new();
+    let root = reference(&TESTS, &mut definitions);
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:datamesh:tests:1",
+        "title": "datamesh tests of a product's transforms",
         "$ref": root["$ref"],
         "$defs": definitions,
     })

@@ -96,7 +96,11 @@ pub static DATA_PRODUCT: Object = Object {
         key("description", Shape::Text, "What the product is for"),
         TAGS,
         declared("classification", Shape::Text, "Default classification of every column"),
-        declared("inputs", TEXTS, "Products this one reads: `domain/product@range`"),
+        key(
+            "inputs",
+            TEXTS,
+            "Products this one reads: `domain/product`, or `domain/product@range` by semantic version",
+        ),
         declared("trigger", Shape::Text, "`inputs` or a cron line"),
         must("schema", Shape::List(&Shape::Object(&TABLE)), "The tables"),
         declared(
@@ -131,7 +135,11 @@ pub static TABLE: Object = Object {
             Shape::Text,
             "With `write: upsert`: an SQL condition; an incoming row that meets it deletes the published row with its key",
         ),
-        declared("transform", Shape::Text, "SQL, or the name of a file with it"),
+        key(
+            "transform",
+            Shape::Text,
+            "A SELECT over the inputs, named domain.product.table, or the name of a .sql file beside the manifest",
+        ),
         key(
             "watermark",
             Shape::Text,
@@ -545,6 +553,30 @@ pub static DOMAIN: Object = Object {
         key("responsibilities", TEXTS, "What it answers for"),
         declared("terms", Shape::Any, "Its ubiquitous language"),
         declared("relationships", Shape::Any, "How it leans on other domains"),
+        CUSTOM,
+    ],
+};
+
+/// The document of a `product.tests.yaml`.
+pub static TESTS: Object = Object {
+    name: "Tests",
+    about: "Tests of a product's transforms",
+    keys: &[must("tests", Shape::List(&Shape::Object(&TEST)), "The tests"), CUSTOM],
+};
+
+static TEST: Object = Object {
+    name: "Test",
+    about: "Fixture rows in, expected rows out",
+    keys: &[
+        must("name", Shape::Text, "What it shows"),
+        key("description", Shape::Text, "Why it is there"),
+        key("now", Shape::Text, "What now() answers, such as 2013-01-01T12:00:00Z; default 2000-01-01T00:00:00Z"),
+        key("given", Shape::Any, "Rows of inputs by `domain.product.table`: a list of objects, or `{file: rows.csv}`"),
+        must(
+            "expect",
+            Shape::Any,
+            "Rows of tables by name: a list of objects, `{file: …}`, or `{rows: …, ordered: true}`",
+        ),
         CUSTOM,
     ],
 };

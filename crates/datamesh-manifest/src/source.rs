@@ -89,15 +89,6 @@ fn check_location(document: &mut Document<'_>, node: &Node, location: &str) -> O
         );
         return None;
     }
-    if let Some(name) = crate::address::signature(location) {
-        document.error(
-            "literal-secret",
-            node.span,
-            format!("`{name}` looks like a secret, which must not stand in a manifest"),
-            "write `${env:NAME}` or `${file:/path}` as its value, and set the variable where datamesh runs",
-        );
-        return None;
-    }
     Some(())
 }
 
@@ -259,10 +250,10 @@ pub fn read_watermark(document: &mut Document<'_>, table: &mut Table, node: &Nod
         );
     } else if node.get("source").is_none() {
         fail("a watermark needs a source to pull from".to_owned(), "add `source:`, or remove the watermark");
-    } else if table.write == WriteMode::Replace {
+    } else if !matches!(table.write, WriteMode::Append | WriteMode::Upsert) {
         fail(
-            "with `write: replace` an incremental pull would drop every older row".to_owned(),
-            "use `write: append`, or remove the watermark",
+            format!("with `write: {}` an incremental pull would drop older rows", table.write.as_str()),
+            "use `write: append` or `upsert`, or remove the watermark",
         );
     } else {
         if !column.required && !column.primary_key {

@@ -4,10 +4,13 @@
 //! tokio: a batch comes in, a mask or a count goes out.
 
 pub mod arrow_types;
+pub mod detect;
 pub mod exact;
 pub mod format;
 pub mod metrics;
+pub mod profile;
 pub mod rows;
+pub mod sketch;
 pub mod values;
 
 pub use metrics::{GroupJudge, Measured, MetricPlan, MetricStates, RowFilter};

@@ -62,13 +62,14 @@ fn read(row: &SqliteRow) -> Result<Edge> {
     Ok(Edge { output, input: Node { dataset, field: field("input_field")? }, how })
 }
 
-/// The edges of each table's newest publication, or of the newest of those up to `publication`.
+/// The edges of each table's newest publication, or of the newest of those up to `publication`. One that recorded none,
+/// because its rows had been read before, leaves those that there were.
 pub(crate) async fn edges(pool: &SqlitePool, publication: Option<u64>) -> Result<Vec<Edge>> {
     let rows = sqlx::query(
         "WITH written AS (
              SELECT p.domain, p.product, p.major, t.table_name, max(p.number) AS publication
-             FROM publications p JOIN publication_tables t ON t.publication = p.number
-             WHERE p.status = 'published' AND p.number <= ?
+             FROM (SELECT DISTINCT publication, table_name FROM lineage_edges WHERE publication <= ?) t
+             JOIN publications p ON p.number = t.publication
              GROUP BY p.domain, p.product, p.major, t.table_name)
          SELECT w.domain, w.product, w.major, e.*
          FROM written w JOIN lineage_edges e ON e.publication = w.publication AND e.table_name = w.table_name

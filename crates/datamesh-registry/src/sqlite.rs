@@ -13,6 +13,7 @@ use datamesh_core::ports::{
     CatalogProduct, CommitOutcome, CommitRequest, Lease, ProductState, Publication, PublicationStatus, PublishStep,
     QuarantineFile, QuarantineResolution, Registry, Revision, Rollback, ServedTable, StepObserver, TablePointer,
 };
+use datamesh_core::transform::{InputPin, TransformRun};
 use datamesh_core::watermark::Watermark;
 use datamesh_core::{Error, ErrorCode, Result};
 use serde::Serialize;
@@ -207,7 +208,61 @@ async fn insert_publication(
             .await
             .map_err(error::query)?;
     }
+    for run in &request.transforms {
+        insert_transform(connection, publication, run).await?;
+    }
     Ok(publication)
+}
+
+async fn insert_transform(connection: &mut SqliteConnection, publication: u64, run: &TransformRun) -> Result<()> {
+    sqlx::query("INSERT INTO publication_transforms (publication, table_name, sql_hash) VALUES (?, ?, ?)")
+        .bind(integer(publication)?)
+        .bind(&run.table)
+        .bind(&run.sql_hash)
+        .execute(&mut *connection)
+        .await
+        .map_err(error::query)?;
+    for pin in &run.inputs {
+        sqlx::query(
+            "INSERT INTO publication_inputs (publication, table_name, input_domain, input_product, input_major,
+             input_version, input_table, input_publication, snapshot_id, changes, since)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(integer(publication)?)
+        .bind(&run.table)
+        .bind(&pin.product.domain)
+        .bind(&pin.product.product)
+        .bind(integer(pin.product.major)?)
+        .bind(pin.version.to_string())
+        .bind(&pin.table)
+        .bind(integer(pin.publication)?)
+        .bind(pin.snapshot_id)
+        .bind(i64::from(pin.changes))
+        .bind(pin.since)
+        .execute(&mut *connection)
+        .await
+        .map_err(error::query)?;
+    }
+    Ok(())
+}
+
+fn read_pin(row: &SqliteRow) -> Result<InputPin> {
+    let version = text(row, "input_version")?;
+    Ok(InputPin {
+        product: ProductKey {
+            domain: text(row, "input_domain")?,
+            product: text(row, "input_product")?,
+            major: number(row, "input_major")?,
+        },
+        version: version.parse().map_err(|_| {
+            Error::new(ErrorCode::Registry, format!("the registry holds `{version}`, which is no version"))
+        })?,
+        table: text(row, "input_table")?,
+        publication: number(row, "input_publication")?,
+        snapshot_id: row.try_get("snapshot_id").map_err(error::query)?,
+        changes: row.try_get::<i64, _>("changes").map_err(error::query)? != 0,
+        since: row.try_get("since").map_err(error::query)?,
+    })
 }
 
 /// Fails unless the attempt's lease is still its own.
@@ -448,6 +503,45 @@ impl Registry for SqliteRegistry {
     async fn quarantine_resolutions(&self, product: &ProductKey) -> Result<Vec<QuarantineResolution>> {
         let mut connection = self.pool.acquire().await.map_err(error::query)?;
         history::resolutions(&mut connection, product).await
+    }
+
+    async fn last_transforms(&self, product: &ProductKey) -> Result<Vec<(u64, TransformRun)>> {
+        let mut transaction = self.pool.begin().await.map_err(error::query)?;
+        let rows = sqlx::query(
+            "SELECT t.publication, t.table_name, t.sql_hash FROM publication_transforms t
+             JOIN publications p ON p.number = t.publication
+             WHERE p.domain = ? AND p.product = ? AND p.major = ? AND p.status = 'published'
+             ORDER BY t.table_name, t.publication DESC",
+        )
+        .bind(&product.domain)
+        .bind(&product.product)
+        .bind(integer(product.major)?)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(error::query)?;
+        let rollbacks = history::rollbacks(&mut transaction, product).await?;
+        let mut recorded: std::collections::BTreeMap<String, Vec<u64>> = std::collections::BTreeMap::new();
+        for row in &rows {
+            recorded.entry(text(row, "table_name")?).or_default().push(number(row, "publication")?);
+        }
+        let mut runs = Vec::new();
+        for row in &rows {
+            let (publication, table) = (number(row, "publication")?, text(row, "table_name")?);
+            // What a rollback took back has not been run.
+            let numbers = recorded.get(&table).map_or(&[][..], Vec::as_slice);
+            if history::newest_effective(numbers, &rollbacks) != Some(publication) {
+                continue;
+            }
+            let pins = sqlx::query("SELECT * FROM publication_inputs WHERE publication = ? AND table_name = ?")
+                .bind(integer(publication)?)
+                .bind(&table)
+                .fetch_all(&mut *transaction)
+                .await
+                .map_err(error::query)?;
+            let inputs = pins.iter().map(read_pin).collect::<Result<_>>()?;
+            runs.push((publication, TransformRun { table, sql_hash: text(row, "sql_hash")?, inputs }));
+        }
+        Ok(runs)
     }
 
     async fn publications(&self, product: &ProductKey, limit: u64) -> Result<Vec<Publication>> {

@@ -2,9 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use datamesh_core::{Diagnostic, Error, ErrorCode, Level, Location, Result, Table};
-use datamesh_engine::DataEngine;
-use datamesh_manifest::{Mesh, load_mesh, load_product, mesh::locate};
+use datamesh_core::decision::Action;
+use datamesh_core::transform::{ProductInput, TableRead};
+use datamesh_core::{DataProduct, Diagnostic, Error, ErrorCode, Level, Location, Result, Table};
+use datamesh_engine::{DataEngine, ProblemPlace, TransformProblem};
+use datamesh_manifest::inputs::{SqlText, check_inputs, locate_column, locate_input};
+use datamesh_manifest::transform_tests::load_tests;
+use datamesh_manifest::{LoadedProduct, Mesh, load_mesh, load_product, mesh::locate};
 use serde_json::json;
 
 use crate::cli::{CheckArguments, ReportFormat};
@@ -77,9 +81,85 @@ fn check_sql(mesh: &mut Mesh) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn run(arguments: &CheckArguments, told: Option<&Path>) -> Result<u8> {
+/// Checks inputs, transforms and their tests: against the mesh's manifests, and the registry's contracts where those do not
+/// know a product.
+async fn check_transforms(mesh: &mut Mesh, whole: bool, told: Option<&Path>) -> Result<()> {
+    if mesh.products.iter().all(|product| product.contract.inputs.is_empty() && !has_transforms(product)) {
+        return Ok(());
+    }
+    let known = known_contracts(mesh, told).await?;
+    check_inputs(mesh, &known, whole)?;
+    let engine: DataEngine = home::engine(Path::new("."), 64)?;
+    let mut found = Vec::new();
+    for product in &mesh.products {
+        let contracts: Vec<&DataProduct> = mesh.products.iter().map(|other| &other.contract).chain(&known).collect();
+        let mut read: Vec<TableRead> = Vec::new();
+        let mut all_read = has_transforms(product);
+        for table in product.contract.tables.iter().filter(|table| table.transform.is_some()) {
+            let (problems, reads) = engine.check_transform(&product.contract, table, &contracts).await;
+            // What a text without a query would read cannot be told.
+            all_read &= !problems.iter().any(|problem| problem.id == "invalid-transform") || !reads.is_empty();
+            read.extend(reads);
+            for problem in problems {
+                found.push(locate_problem(product, table, problem)?);
+            }
+        }
+        let unread = |input: &&ProductInput| !read.iter().any(|read| input.is_named(&read.domain, &read.product));
+        for input in product.contract.inputs.iter().filter(|_| all_read).filter(unread) {
+            let (location, source) = locate_input(&product.path, input)?;
+            let message = format!("no transform reads `{}`", input.product);
+            let help = Some("take it out, or read it".to_owned());
+            found.push((Diagnostic { id: "unused-input", level: Level::Warning, message, help, location }, source));
+        }
+    }
+    for (diagnostic, source) in found {
+        mesh.report(diagnostic, source);
+    }
+    for product in mesh.products.clone() {
+        load_tests(mesh, &product)?;
+    }
+    Ok(())
+}
+
+fn has_transforms(product: &LoadedProduct) -> bool {
+    product.contract.tables.iter().any(|table| table.transform.is_some())
+}
+
+/// The registry's contracts, where there is a registry and an input that no manifest satisfies.
+async fn known_contracts(mesh: &Mesh, told: Option<&Path>) -> Result<Vec<DataProduct>> {
+    let own = || mesh.products.iter().map(|product| &product.contract);
+    if own().flat_map(|contract| &contract.inputs).all(|input| input.choose(own()).is_some()) {
+        return Ok(Vec::new());
+    }
+    let Ok(root) = home::find(told) else { return Ok(Vec::new()) };
+    if !root.join(".datamesh").join("registry.db").is_file() {
+        return Ok(Vec::new());
+    }
+    let context = home::context(&root).await?;
+    context.authorize(Action::Describe, "mesh", json!({ "operation": "check" })).await?;
+    let catalog = context.registry.catalog().await?;
+    Ok(catalog.into_iter().map(|product| product.revision.contract).collect())
+}
+
+fn locate_problem(product: &LoadedProduct, table: &Table, problem: TransformProblem) -> Result<(Diagnostic, String)> {
+    let sql = table.transform.as_ref().map_or("", |transform| &transform.sql);
+    let (location, source) = match problem.place {
+        ProblemPlace::Column(column) => locate_column(&product.path, table.name.as_str(), &column)?,
+        ProblemPlace::Query(place) => {
+            let text = SqlText::of(product, table.name.as_str())?;
+            (text.locate(sql, place), text.source)
+        }
+    };
+    let message = format!("table `{}`: {}", table.name, problem.message);
+    Ok((Diagnostic { id: problem.id, level: problem.level, message, help: problem.help, location }, source))
+}
+
+pub(crate) async fn run(arguments: &CheckArguments, told: Option<&Path>) -> Result<u8> {
     let mut mesh = load(arguments.path.as_deref(), told)?;
     check_sql(&mut mesh)?;
+    // A mesh has a name; a single product is checked without the others.
+    let whole = mesh.name.is_some();
+    check_transforms(&mut mesh, whole, told).await?;
     mesh.diagnostics.sort_by(|a, b| key(a).cmp(&key(b)));
     let count = |level| mesh.diagnostics.iter().filter(|diagnostic| diagnostic.level == level).count();
     let (errors, warnings, notes) = (count(Level::Error), count(Level::Warning), count(Level::Note));

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::explain::ExplainArguments;
+use crate::init::InitArguments;
 use crate::lineage::{LineageArguments, LineageFormat};
+use crate::new::NewArguments;
+use crate::profile::ProfileArguments;
 
 /// A whole data mesh in one binary.
 #[derive(Debug, Parser)]
@@ -13,7 +17,7 @@ use crate::lineage::{LineageArguments, LineageFormat};
     name = "datamesh",
     version,
     about = "A whole data mesh in one binary: check, audit, publish and query data products",
-    after_help = "Examples:\n  datamesh check\n  datamesh publish weather/observations\n  datamesh query \"SELECT count(*) FROM weather.observations.hourly\"\n  datamesh quarantine weather/observations\n\nTables are kept where `warehouse:` in mesh.yaml or DATAMESH_WAREHOUSE says, a folder or s3://bucket/prefix (default: the\nmesh's folder `warehouse`). Object stores take credentials from the usual variables: AWS_ACCESS_KEY_ID,\nAWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, AWS_ALLOW_HTTP; GOOGLE_*; AZURE_*. DATAMESH_TIMEOUT is how long a\nserver may stay silent, in seconds (default: 30).\n\nExit codes: 0 done (or a repeat), 1 internal, 2 wrong arguments, 3 rejected by the audit, 4 invalid manifest,\n5 conflict, 6 not found, 7 source unreadable, 8 write failed, 9 invalid query, 10 registry, 11 registry too new,\n12 lease lost, 13 incompatible change, 14 denied, 130 interrupted"
+    after_help = "Examples:\n  datamesh init\n  datamesh new weather/observations --from hourly.csv\n  datamesh check\n  datamesh publish weather/observations\n  datamesh query \"SELECT count(*) FROM weather.observations.hourly\"\n  datamesh quarantine weather/observations\n\nTables are kept where `warehouse:` in mesh.yaml or DATAMESH_WAREHOUSE says, a folder or s3://bucket/prefix (default: the\nmesh's folder `warehouse`). Object stores take credentials from the usual variables: AWS_ACCESS_KEY_ID,\nAWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, AWS_ALLOW_HTTP; GOOGLE_*; AZURE_*. DATAMESH_TIMEOUT is how long a\nserver may stay silent, in seconds (default: 30).\n\nExit codes: 0 done (or a repeat), 1 internal, 2 wrong arguments, 3 rejected by the audit, 4 invalid manifest,\n5 conflict, 6 not found, 7 source unreadable, 8 write failed, 9 invalid query, 10 registry, 11 registry too new,\n12 lease lost, 13 incompatible change, 14 denied, 130 interrupted"
 )]
 pub(crate) struct Cli {
     /// The mesh directory (default: the nearest folder upwards with a mesh.yaml)
@@ -38,13 +42,19 @@ impl Cli {
             Command::Publications(arguments) => arguments.format,
             Command::Rollback(arguments) => arguments.format,
             Command::Maintain(arguments) => arguments.format,
+            Command::Run(arguments) => arguments.format,
+            Command::Test(arguments) => arguments.format,
+            Command::Init(arguments) => arguments.format,
+            Command::New(arguments) => arguments.format,
+            Command::Explain(arguments) => arguments.format,
+            Command::Profile(arguments) => arguments.format,
             Command::Query(arguments) => return arguments.format == RowFormat::Json,
             Command::Quarantine(QuarantineArguments { command: Some(QuarantineCommand::Retry(retry)), .. }) => {
                 retry.format
             }
             Command::Quarantine(arguments) => return arguments.format == RowFormat::Json,
             Command::Lineage(arguments) => return arguments.format == LineageFormat::Json,
-            Command::Schema | Command::Completions { .. } => return false,
+            Command::Schema { .. } | Command::Completions { .. } => return false,
         };
         format == ReportFormat::Json
     }
@@ -52,19 +62,53 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Start a mesh: mesh.yaml, a first domain, .gitignore and a short README; nothing is overwritten
+    #[command(after_help = "Examples:\n  datamesh init\n  datamesh init my-mesh --domain weather --owner weather-team")]
+    Init(InitArguments),
+    /// Draft a product's contract from data: types, keys, enums, ranges, formats and personal data, with the evidence
+    #[command(
+        after_help = "Examples:\n  datamesh new weather/observations --from data/hourly.csv\n  datamesh new fleet/registry --from planes.parquet --name aircraft --from airlines.csv\n  datamesh new marketing/customers --from customer.customer_360.customer_profile\n  datamesh new sales/orders --from orders.csv --print\n\nThe whole data is read, in one pass. The draft is for review: comments name the evidence, and `owner: TODO` is refused\nby `datamesh check` until a team is named."
+    )]
+    New(NewArguments),
+    /// Say what would be published, quarantined and refused, and why; nothing is changed
+    #[command(
+        after_help = "Examples:\n  datamesh explain weather/observations\n  datamesh explain observations hourly=new/*.csv\n  datamesh explain observations --format json\n\nAll rows are judged as `publish` judges them, in a temporary folder. Only the decision that allowed it is recorded.\nThe exit code is 0 where it would be published, 3 where it would be refused."
+    )]
+    Explain(ExplainArguments),
+    /// Show what a file or published table holds: types, nulls, distinct values, distribution, personal data
+    #[command(
+        after_help = "Examples:\n  datamesh profile data/hourly.csv\n  datamesh profile weather.observations.hourly\n  datamesh profile orders.csv --format json\n\nValues of a published table's protected columns are not shown; reading it is decided and recorded as any other read."
+    )]
+    Profile(ProfileArguments),
     /// Check manifests: every problem at once, each with its place and how to mend it
     #[command(
         after_help = "Examples:\n  datamesh check\n  datamesh check domains/weather/products/observations\n  datamesh check --format json"
     )]
     Check(CheckArguments),
     /// Print the JSON Schema of a manifest, for editors
-    #[command(after_help = "Example:\n  datamesh schema > .vscode/product.schema.json")]
-    Schema,
+    #[command(
+        after_help = "Examples:\n  datamesh schema > .vscode/product.schema.json\n  datamesh schema --tests > .vscode/product.tests.schema.json"
+    )]
+    Schema {
+        /// The schema of a `product.tests.yaml` instead
+        #[arg(long)]
+        tests: bool,
+    },
     /// Audit every row of a product's data and publish the good ones atomically
     #[command(
         after_help = "Examples:\n  datamesh publish weather/observations\n  datamesh publish observations hourly=new/*.csv\n  datamesh publish observations hourly=s3://bucket/new/ hourly=https://example.org/late.csv.gz\n  cat rows.csv | datamesh publish observations hourly=-\n  datamesh publish observations --dry-run --format json\n  datamesh publish sales/crm --full\n\nWithout TABLE=PATH every table with a `source:` in the manifest is read; with a `watermark:` only its newer rows.\nContent that was published before is a repeat: nothing changes and the exit code is 0."
     )]
     Publish(PublishArguments),
+    /// Run a product's transforms over its inputs and publish what they make, audited like any data
+    #[command(
+        after_help = "Examples:\n  datamesh run punctuality/punctuality\n  datamesh run punctuality --upstream\n  datamesh run --all --format json\n  datamesh run events --full-refresh\n\nAll inputs are pinned in one read. Inputs that were read before, with the same contract, are a repeat: nothing is run\nand the exit code is 0. With --upstream or --all the exit code is that of the worst product."
+    )]
+    Run(RunArguments),
+    /// Test transforms: fixture rows in, expected rows out, without a registry or a warehouse
+    #[command(
+        after_help = "Examples:\n  datamesh test\n  datamesh test punctuality\n  datamesh test punctuality --format json\n\nTests are in product.tests.yaml beside the manifest, or in files below tests/. The exit code is 3 where one fails."
+    )]
+    Test(TestArguments),
     /// Answer a SQL query over published tables, named domain.product.table
     #[command(
         after_help = "Examples:\n  datamesh query \"SELECT * FROM fleet.registry.airlines LIMIT 5\"\n  datamesh query --format csv \"SELECT origin, count(*) FROM weather.observations.hourly GROUP BY origin\"\n  datamesh query --format parquet --out hourly.parquet \"SELECT * FROM weather.observations.hourly\"\n  datamesh query - < question.sql"
@@ -181,6 +225,43 @@ pub(crate) enum InputFormat {
     Arrow,
     /// An Avro object container file.
     Avro,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// domain/product, a product's name, or the folder of its manifest
+    #[arg(required_unless_present = "all")]
+    pub(crate) product: Option<String>,
+    /// Run everything it rests on first, in the order of dependencies; independent products side by side
+    #[arg(long, conflicts_with = "all")]
+    pub(crate) upstream: bool,
+    /// Run every product of the mesh that has sources or transforms
+    #[arg(long, conflicts_with = "product")]
+    pub(crate) all: bool,
+    /// Run even if the same inputs were read before
+    #[arg(long)]
+    pub(crate) again: bool,
+    /// Read the whole of every input, and replace what incremental tables hold
+    #[arg(long)]
+    pub(crate) full_refresh: bool,
+    /// Run, audit and report, but commit nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Name this publication; another one with the same key is a repeat
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["again", "upstream", "all"])]
+    pub(crate) idempotency_key: Option<String>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArguments {
+    /// domain/product, a product's name, or the folder of its manifest (default: every product)
+    pub(crate) product: Option<String>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
 }
 
 #[derive(Debug, Args)]

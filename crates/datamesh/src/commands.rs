@@ -15,7 +15,7 @@ use datamesh_core::decision::Action;
 use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus, QuarantineResolution};
 use datamesh_core::secret::escape;
 use datamesh_core::{Error, ErrorCode, Result};
-use datamesh_manifest::{LoadedProduct, load_mesh, load_product, mesh::find};
+use datamesh_manifest::{LoadedProduct, load_mesh, load_product, mesh::find, schema};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,20 +25,27 @@ use crate::cli::{
 };
 use crate::observer::Observer;
 use crate::output::{self, grouped};
-use crate::{EXIT_REJECTED, check, home, lineage};
+use crate::{EXIT_REJECTED, check, explain, home, init, lineage, new, profile, run, test};
 
 pub(crate) async fn run(cli: Cli) -> Result<u8> {
     let told = cli.mesh.as_deref();
     match cli.command {
-        Command::Check(arguments) => check::run(&arguments, told),
-        Command::Schema => {
-            output::print_json(&datamesh_manifest::schema::manifest_schema())?;
+        Command::Check(arguments) => check::run(&arguments, told).await,
+        Command::Init(arguments) => init::run(&arguments),
+        Command::New(arguments) => new::run(arguments, told, cli.memory, interrupted()?).await,
+        Command::Explain(arguments) => explain::run(arguments, told, cli.memory, interrupted()?).await,
+        Command::Profile(arguments) => profile::run(arguments, told, cli.memory, interrupted()?).await,
+        Command::Schema { tests } => {
+            let schema = if tests { schema::tests_schema() } else { schema::manifest_schema() };
+            output::print_json(&schema)?;
             Ok(0)
         }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "datamesh", &mut std::io::stdout());
             Ok(0)
         }
+        Command::Run(arguments) => run::run(arguments, told, cli.memory).await,
+        Command::Test(arguments) => test::run(&arguments, told, cli.memory).await,
         Command::Publish(arguments) => run_publish(arguments, told, cli.memory).await,
         Command::Query(arguments) => run_query(arguments, told, cli.memory).await,
         Command::Show(arguments) => run_show(arguments, told).await,
@@ -86,12 +93,28 @@ pub(crate) fn find_manifest(root: &Path, wanted: &str) -> Result<LoadedProduct> 
     }
 }
 
-fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTreeMap<String, StageInput>> {
+/// The format that a word on the command line means.
+pub(crate) fn source_format(format: InputFormat) -> SourceFormat {
+    match format {
+        InputFormat::Csv => SourceFormat::Csv,
+        InputFormat::Ndjson => SourceFormat::Ndjson,
+        InputFormat::Json => SourceFormat::Json,
+        InputFormat::Parquet => SourceFormat::Parquet,
+        InputFormat::Arrow => SourceFormat::Arrow,
+        InputFormat::Avro => SourceFormat::Avro,
+    }
+}
+
+/// The sources that the manifest names.
+pub(crate) fn manifest_sources(product: &LoadedProduct) -> BTreeMap<String, StageInput> {
     let folder = product.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let tables = product.contract.tables.iter();
+    tables.filter_map(|table| Some((table.name.to_string(), bind(table.source.as_ref()?, folder)))).collect()
+}
+
+pub(crate) fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTreeMap<String, StageInput>> {
     if arguments.inputs.is_empty() {
-        let tables = product.contract.tables.iter();
-        let bound = tables.filter_map(|table| Some((table.name.to_string(), bind(table.source.as_ref()?, folder))));
-        return Ok(bound.collect());
+        return Ok(manifest_sources(product));
     }
     let mut sources: BTreeMap<String, BoundSource> = BTreeMap::new();
     let working =
@@ -112,14 +135,7 @@ fn sources(arguments: &PublishArguments, product: &LoadedProduct) -> Result<BTre
         let file = if path.starts_with("http") { path.split(['?', '#']).next().unwrap_or(path) } else { path };
         let remote = path.contains("://") && !file.ends_with('/') && !file.contains(['*', '?', '[']);
         let unnamed = path == "-" || ((remote || Path::new(path).is_file()) && SourceFormat::of_name(file).is_none());
-        let format = arguments.input_format.map(|format| match format {
-            InputFormat::Csv => SourceFormat::Csv,
-            InputFormat::Ndjson => SourceFormat::Ndjson,
-            InputFormat::Json => SourceFormat::Json,
-            InputFormat::Parquet => SourceFormat::Parquet,
-            InputFormat::Arrow => SourceFormat::Arrow,
-            InputFormat::Avro => SourceFormat::Avro,
-        });
+        let format = arguments.input_format.map(source_format);
         // The name of a file says its format; where it does not, and for how text is written, the manifest's source counts.
         let format = format.or(own.filter(|_| unnamed).and_then(|own| own.format));
         // The shell has filled in what it knows: here `${` is a part of the name.

@@ -3,13 +3,19 @@
 mod check;
 mod cli;
 mod commands;
+mod explain;
 mod home;
+mod init;
 mod lineage;
+mod new;
 mod observer;
 mod output;
+mod profile;
 mod retry;
 mod rollback;
+mod run;
 mod secrets;
+mod test;
 
 use std::process::ExitCode;
 

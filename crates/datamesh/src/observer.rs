@@ -33,14 +33,31 @@ impl Fault {
 /// Shows progress on a terminal.
 pub(crate) struct Observer {
     bars: Option<(MultiProgress, Mutex<HashMap<String, ProgressBar>>)>,
+    /// What stands before a table's name: the product, where several are worked on.
+    prefix: String,
     fault: Option<Fault>,
     reached: Mutex<HashMap<&'static str, usize>>,
 }
 
 impl Observer {
     pub(crate) fn new(show: bool) -> Self {
+        Self::within(show.then(MultiProgress::new), String::new())
+    }
+
+    /// An observer of one of several products, whose bars share a display.
+    pub(crate) fn within(display: Option<MultiProgress>, prefix: String) -> Self {
         let fault = std::env::var(FAULT).ok().and_then(|text| Fault::parse(&text));
-        Self { bars: show.then(|| (MultiProgress::new(), Mutex::default())), fault, reached: Mutex::default() }
+        let bars = display.map(|display| (display, Mutex::default()));
+        Self { bars, prefix, fault, reached: Mutex::default() }
+    }
+}
+
+impl Observer {
+    /// Takes the bars off the terminal.
+    pub(crate) fn finish(&self) {
+        if let Some((_, bars)) = &self.bars {
+            bars.lock().unwrap_or_else(PoisonError::into_inner).drain().for_each(|(_, bar)| bar.finish_and_clear());
+        }
     }
 }
 
@@ -52,10 +69,8 @@ impl StepObserver for Observer {
             *count += 1;
             *count
         };
-        if let Some((_, bars)) = &self.bars
-            && step == PublishStep::Judged
-        {
-            bars.lock().unwrap_or_else(PoisonError::into_inner).drain().for_each(|(_, bar)| bar.finish_and_clear());
+        if step == PublishStep::Judged {
+            self.finish();
         }
         match &self.fault {
             Some(Fault::Kill(at, nth)) if *at == step && *nth == count => {
@@ -82,7 +97,7 @@ impl Progress for Observer {
             };
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-            display.add(bar.with_style(style).with_prefix(table.to_owned()))
+            display.add(bar.with_style(style).with_prefix(format!("{}{table}", self.prefix)))
         });
         bar.inc(bytes);
     }

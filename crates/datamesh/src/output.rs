@@ -205,9 +205,11 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
             continue;
         }
         if let Some(earlier) = table.repeat_of {
+            let name = table.table.to_lowercase().replace('-', "_");
+            let what = if report.transforms.iter().any(|run| run.table == name) { "inputs" } else { "content" };
             let why = match table.watermark.as_ref().and_then(|pull| Some((&pull.column, pull.after.as_ref()?))) {
                 Some((column, after)) => format!("no row with {column} after {after}, as of publication {earlier}"),
-                None => format!("same content as publication {earlier}, carried forward"),
+                None => format!("same {what} as publication {earlier}, carried forward"),
             };
             text.push_str(&format!("  {}: {why}\n", table.table));
             continue;

@@ -35,6 +35,41 @@ pub fn external_dataset(location: &str, folder: &Path) -> Dataset {
     }
 }
 
+/// A table of the database at `location` (`postgres://…`, `sqlite:path`), or, without one, the result of a query in the
+/// database's own words. An address that is a reference to a secret as a whole stands for itself.
+pub fn database_dataset(location: &str, table: Option<&str>, folder: &Path) -> Dataset {
+    let external = |namespace: String, name: String| Dataset::External { namespace, name };
+    let rows = table.unwrap_or("query");
+    if let Some(path) = location.strip_prefix("sqlite:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        let path = path.split('?').next().unwrap_or(path);
+        return external(format!("sqlite:{}", absolute(&folder.join(path)).display()), rows.to_owned());
+    }
+    match external_dataset(location, folder) {
+        Dataset::External { namespace, name } if location.contains("://") => {
+            let (scheme, host) = namespace.split_once("://").unwrap_or((&namespace, ""));
+            let scheme = if scheme == "postgresql" { "postgres" } else { scheme };
+            let host = if scheme == "postgres" && !has_port(host) { format!("{host}:5432") } else { host.to_owned() };
+            let name = if name.is_empty() { rows.to_owned() } else { format!("{name}.{rows}") };
+            external(format!("{scheme}://{host}"), name)
+        }
+        _ => external(location.to_owned(), rows.to_owned()),
+    }
+}
+
+fn has_port(host: &str) -> bool {
+    host.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The Iceberg table at `location`, its folder or one of its metadata documents.
+pub fn iceberg_dataset(location: &str, folder: &Path) -> Dataset {
+    let table = match location.rsplit_once("/metadata/") {
+        Some((table, document)) if document.ends_with(".json") => table,
+        _ => location.trim_end_matches('/'),
+    };
+    external_dataset(table, folder)
+}
+
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))

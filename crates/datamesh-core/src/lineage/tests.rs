@@ -167,6 +167,24 @@ fn external_datasets_are_named_without_secrets() {
 }
 
 #[test]
+fn databases_and_iceberg_tables_are_named_without_secrets() {
+    let folder = Path::new("/mesh/product");
+    let check = |found: Dataset, namespace: &str, name: &str| {
+        assert_eq!(found, Dataset::External { namespace: namespace.into(), name: name.into() });
+    };
+    let table = |location: &str| database_dataset(location, Some("public.customers"), folder);
+    check(table("postgres://me:secret@db:5433/crm?sslmode=require"), "postgres://db:5433", "crm.public.customers");
+    check(table("postgresql://db/crm"), "postgres://db:5432", "crm.public.customers");
+    check(table("postgres://${env:USER}:${env:PASSWORD}@db/crm"), "postgres://db:5432", "crm.public.customers");
+    check(table("${env:CRM_URL}"), "${env:CRM_URL}", "public.customers");
+    check(table("sqlite:../crm.db?mode=ro"), "sqlite:/mesh/crm.db", "public.customers");
+    check(table("sqlite:///abs/crm.db"), "sqlite:/abs/crm.db", "public.customers");
+    check(database_dataset("postgres://db/crm", None, folder), "postgres://db:5432", "crm.query");
+    check(iceberg_dataset("s3://lake/t/metadata/00001-a.metadata.json", folder), "s3://lake", "t");
+    check(iceberg_dataset("../lake/t/", folder), "file", "/mesh/lake/t");
+}
+
+#[test]
 fn references_and_subjects_are_parsed() {
     let reference = ColumnReference::parse("sales/crm.customers.address.city");
     assert_eq!(reference.as_ref().map(|found| found.field.clone()).ok(), Some(path("address.city")));

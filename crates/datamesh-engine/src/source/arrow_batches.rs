@@ -21,6 +21,10 @@ pub(super) struct ArrowBatches<'a> {
 impl<'a> ArrowBatches<'a> {
     /// Matches the source's columns with the contract's.
     pub(super) fn new(layout: &'a TableLayout, file: u32, schema: SchemaRef) -> Result<Self, DataFusionError> {
+        if let Some(tap) = layout.facts.tap() {
+            tap.batch(&RecordBatch::new_empty(schema)).map_err(wrap)?;
+            return Ok(Self { layout, file, wanted: Vec::new(), hasher: RowHasher::default(), position: 0 });
+        }
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
         match_columns(layout, &names).map_err(|missing| DataFusionError::External(Box::new(missing)))?;
         let wanted = (0..names.len())
@@ -35,6 +39,9 @@ impl<'a> ArrowBatches<'a> {
         batch: &RecordBatch,
         emit: &mut dyn FnMut(RecordBatch) -> bool,
     ) -> Result<bool, DataFusionError> {
+        if let Some(tap) = self.layout.facts.tap() {
+            return tap.batch(batch).map(|()| true).map_err(wrap);
+        }
         let batch = batch.project(&self.wanted).map_err(|error| wrap(arrow(error)))?;
         let mut start = 0;
         while start < batch.num_rows() {

@@ -45,8 +45,9 @@ pub(super) fn read(
     Ok(())
 }
 
-/// Decodes a container of one block of `rows` rows, whose frame claims one row more: a block that holds just its rows
-/// is then at its end when the claimed one is asked for, and one that holds more gives itself away.
+/// Decodes a container of one block of `rows` rows, whose frame claims twice as many: a block that holds just its rows is
+/// then at its end when more are asked for, and one that holds more gives itself away. Were the claim smaller, the decoder
+/// would wait for ever for rows that nobody claims.
 fn decode(rows: usize, container: &[u8]) -> Result<RecordBatch, String> {
     let mut reader = ReaderBuilder::new().with_batch_size(rows).build(container).map_err(|error| error.to_string())?;
     let batch = reader.next().transpose().map_err(|error| error.to_string())?;
@@ -170,7 +171,7 @@ impl<R: Read> Blocks<R> {
                 return Err(self.damaged("a block has an impossible count of rows"));
             }
             let mut block = self.header.clone();
-            push_long(&mut block, count + 1);
+            push_long(&mut block, count * 2);
             push_long(&mut block, size);
             block.extend(data);
             block.extend(sync);

@@ -95,6 +95,18 @@ fn unescape<'t>(text: &'t str, field: &FieldRange, quote: char) -> Cow<'t, str> 
     }
 }
 
+/// The cells of a tokenised record, as text; bytes that are not UTF-8 are replaced.
+pub(super) fn cells(record: &[u8], fields: &[FieldRange], quote: Option<char>) -> Vec<String> {
+    let cell = |field: &FieldRange| {
+        let text = String::from_utf8_lossy(&record[field.range.clone()]).into_owned();
+        match quote.filter(|_| field.escaped) {
+            Some(quote) => text.replace(&format!("{quote}{quote}"), &quote.to_string()),
+            None => text,
+        }
+    };
+    fields.iter().map(cell).collect()
+}
+
 /// Reads a file and hands over full batches.
 pub(super) fn read(
     layout: &TableLayout,

@@ -26,6 +26,8 @@ use super::exec::QUEUE;
 use super::{Content, MissingRequired, TableLayout, postgres, source_schema, sqlite};
 use crate::error::wrap;
 
+const TLS_HELP: &str = "check `sslmode` and `sslrootcert` in the URL, and the server's certificate";
+
 /// How long a database may take to answer at all.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -220,10 +222,9 @@ impl Database {
                 let code = if code.is_empty() { code } else { format!(" ({code})") };
                 new(format!("{}{code}", database.message())).with_help(help)
             }
+            sqlx::Error::Io(io) if io.to_string().contains("certificate") => new(io.to_string()).with_help(TLS_HELP),
             sqlx::Error::Io(io) => new(io.to_string()).with_help("check host and port, and that the server runs"),
-            sqlx::Error::Tls(tls) => {
-                new(format!("TLS: {tls}")).with_help("check `sslmode` in the URL, and the server's certificate")
-            }
+            sqlx::Error::Tls(tls) => new(format!("TLS: {tls}")).with_help(TLS_HELP),
             other => new(other.to_string()).with_help("nothing was committed; run the same command again"),
         }
     }

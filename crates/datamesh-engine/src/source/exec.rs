@@ -91,7 +91,8 @@ impl ExecutionPlan for SourceExec {
     }
 }
 
-fn read(
+/// Reads a file of any format under a table's contract.
+pub(super) fn read(
     layout: &TableLayout,
     file: &SourceFile,
     index: u32,

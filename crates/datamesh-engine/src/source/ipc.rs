@@ -16,6 +16,8 @@ use super::{SourceFile, TableLayout};
 use crate::error::wrap;
 
 const MAGIC: &[u8] = b"ARROW1";
+/// The end of a stream.
+const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 /// The largest message header: a schema of many thousand columns is far below.
 const MAX_HEADER: usize = 256 << 20;
 /// The largest buffer that compressed data may claim to be.
@@ -32,12 +34,16 @@ pub(super) fn read(
     let mut messages = Messages::open(BufReader::with_capacity(1 << 20, input), &file.name).map_err(wrap)?;
     let mut decoder = StreamDecoder::new();
     let mut batches: Option<ArrowBatches<'_>> = None;
-    while let Some(message) = messages.next().map_err(wrap)? {
-        let mut message = Buffer::from_vec(message);
+    let mut more = true;
+    while more {
+        // The decoder takes a message without a body for done when it sees what follows, and be it the end.
+        let message = messages.next().map_err(wrap)?;
+        more = message.is_some();
+        let mut message = Buffer::from_vec(message.unwrap_or_else(|| END.to_vec()));
         let decoded = guarded(|| {
-            let mut found = None;
-            while !message.is_empty() && found.is_none() {
-                found = decoder.decode(&mut message).map_err(|error| error.to_string())?;
+            let mut found = Vec::new();
+            while !message.is_empty() {
+                found.extend(decoder.decode(&mut message).map_err(|error| error.to_string())?);
             }
             Ok(found)
         });
@@ -45,17 +51,17 @@ pub(super) fn read(
         let batches = match (&mut batches, decoder.schema()) {
             (Some(batches), _) => batches,
             (none, Some(schema)) => none.insert(ArrowBatches::new(layout, index, schema)?),
-            (None, None) => return Err(wrap(messages.damaged("it does not begin with a schema"))),
+            (None, None) => continue,
         };
-        if let Some(batch) = decoded
-            && !batches.push(&batch, emit)?
-        {
-            return Ok(());
+        for batch in decoded {
+            if !batches.push(&batch, emit)? {
+                return Ok(());
+            }
         }
     }
     match batches {
         Some(batches) => batches.finish(),
-        None => return Err(wrap(messages.damaged("it is empty"))),
+        None => return Err(wrap(messages.damaged("it has no schema"))),
     }
     Ok(())
 }

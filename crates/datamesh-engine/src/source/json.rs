@@ -101,3 +101,25 @@ pub(super) fn reread(keys: &ObjectKeys<'_>, raw: &[u8], batch: &mut BatchBuilder
         }
     }
 }
+
+/// Rows that are JSON objects, one text each, as one source batch.
+pub(crate) fn rows(layout: &TableLayout, texts: &[String]) -> datamesh_core::Result<RecordBatch> {
+    let keys = ObjectKeys::new(&layout.table.columns);
+    let mut batch = BatchBuilder::new(layout, 0);
+    for (position, text) in (1..).zip(texts) {
+        match keys.read(text) {
+            Err(why) => batch.append_broken(position, text.as_bytes(), &why),
+            Ok(object) => {
+                layout.facts.add_columns(object.unknown, Vec::new());
+                for (column, value) in object.values.iter().enumerate() {
+                    match value {
+                        Some(value) => batch.append_json(column, value),
+                        None => batch.append_null(column),
+                    }
+                }
+                batch.end_record(position, || text.clone().into_bytes());
+            }
+        }
+    }
+    batch.finish()
+}

@@ -57,6 +57,13 @@ impl OpenSource {
                 let names = resolved.files.iter().map(|file| redactor.redact(&file.name)).collect();
                 Ok(Self { names, total: resolved.total, csv: source.spec.csv, kind: Kind::Files(resolved.files) })
             }
+            // Its plan is made of what it reads: see `transform::source`.
+            StageInput::Query(query) => Ok(Self {
+                names: vec![query.transform.origin().to_owned()],
+                total: None,
+                csv: CsvOptions::default(),
+                kind: Kind::Files(Vec::new()),
+            }),
             StageInput::Database(bound) => {
                 let database = Database::open(bound, pull, secrets, redactor)?;
                 Ok(Self {

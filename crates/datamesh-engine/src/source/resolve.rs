@@ -10,7 +10,7 @@ use datamesh_iceberg::Storage;
 use datamesh_iceberg::storage::{StorageReader, shown, split};
 
 /// The files of a source, in a stable order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ResolvedSource {
     pub(crate) files: Vec<SourceFile>,
     /// Sum of the files' sizes, where all are known.

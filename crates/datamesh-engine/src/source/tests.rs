@@ -7,9 +7,9 @@ use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Schema;
 use datafusion::error::DataFusionError;
 use datamesh_app::Progress;
-use datamesh_core::contract::{CsvOptions, QuarantineLimit, SourceFormat, WriteMode};
+use datamesh_core::contract::{CsvOptions, SourceFormat};
 use datamesh_core::ports::{PublishStep, StepObserver};
-use datamesh_core::{Column, DataType, Name, Table};
+use datamesh_core::{Column, DataType, Table};
 use datamesh_quality::arrow_types::arrow_field;
 use datamesh_quality::values::show;
 
@@ -51,20 +51,8 @@ impl TestSource {
             })
             .collect();
         let schema = Schema::new(columns.iter().map(arrow_field).collect::<Vec<_>>());
-        let table = Table {
-            name: Name::new("rows").expect("a name"),
-            description: None,
-            write: WriteMode::Append,
-            source: None,
-            watermark: None,
-            columns,
-            unique: Vec::new(),
-            partition_by: Vec::new(),
-            sort_by: Vec::new(),
-            conditions: Vec::new(),
-            metrics: Vec::new(),
-            quarantine: QuarantineLimit::default(),
-        };
+        let bare = serde_json::json!({ "name": "rows", "columns": [] });
+        let table = Table { columns, ..serde_json::from_value(bare).expect("a table") };
         TableLayout {
             facts: Arc::new(SourceFacts::new("rows", None, Arc::new(Quiet))),
             table,

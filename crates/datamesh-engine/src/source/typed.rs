@@ -23,7 +23,7 @@ use super::{Content, TableLayout, encode_faults, source_schema};
 use crate::error::arrow;
 
 /// Brings a batch of a source to the contract's columns, with faults.
-pub(super) fn convert(layout: &TableLayout, batch: &RecordBatch, file: u32, position: u64) -> Result<RecordBatch> {
+pub(crate) fn convert(layout: &TableLayout, batch: &RecordBatch, file: u32, position: u64) -> Result<RecordBatch> {
     let rows = batch.num_rows();
     let mut arrays: Vec<ArrayRef> = Vec::with_capacity(layout.table.columns.len());
     let mut misfits: Vec<(usize, ArrayRef, BooleanBuffer)> = Vec::new();
@@ -318,7 +318,7 @@ fn same_doubles(a: &ArrayRef, b: &ArrayRef) -> Result<BooleanBuffer> {
 }
 
 /// Conversions that keep the meaning of a value. A local time is no instant, and a number is no date.
-fn is_convertible(from: &Arrow, to: &Arrow) -> bool {
+pub(super) fn is_convertible(from: &Arrow, to: &Arrow) -> bool {
     match (from, to) {
         (Arrow::Null, _) => true,
         (from, to) if from.is_numeric() && to.is_numeric() => true,

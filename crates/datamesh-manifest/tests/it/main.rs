@@ -7,6 +7,7 @@ mod fuzz;
 mod mesh;
 mod rules;
 mod schema;
+mod source;
 
 use datamesh_core::contract::DataProduct;
 use datamesh_core::{Diagnostic, Name};

@@ -219,6 +219,9 @@ fn an_older_publication_keeps_its_own_lineage() {
     assert_eq!(files(&["sales/crm.customers.id", "--up"]), "/domains/sales/products/crm/data/customers.csv.id");
     let outcome = mesh.run(&["lineage", "sales/crm", "--publication", "5"]).expect_code(2);
     assert!(outcome.stderr.contains("was rejected"), "{outcome}");
+    // Going back takes the lineage back.
+    mesh.run(&["rollback", "sales/crm", "--to", "3"]).expect_code(0);
+    assert_eq!(files(&["sales/crm.customers.id", "--up"]), "/other.csv.id");
 }
 
 #[test]

@@ -8,5 +8,7 @@ mod lineage;
 mod modes;
 mod remote;
 mod servers;
+mod start;
 mod support;
+mod transform;
 mod warehouse;

@@ -499,3 +499,43 @@ fn a_product_called_retry_is_written_with_its_domain() {
     mesh.run(&["quarantine", "retry", "retry", "--dry-run"]).expect_code(3);
     mesh.run(&["quarantine"]).expect_code(2);
 }
+
+/// The same on an S3 server.
+mod on_s3 {
+    use crate::support::on_object_store;
+
+    #[test]
+    fn an_upsert_killed_at_any_step_is_applied_once() {
+        on_object_store(super::an_upsert_killed_at_any_step_is_applied_once);
+    }
+
+    #[test]
+    fn a_rollback_killed_at_any_step_goes_back_once() {
+        on_object_store(super::a_rollback_killed_at_any_step_goes_back_once);
+    }
+
+    #[test]
+    fn a_retry_killed_at_any_step_publishes_once() {
+        on_object_store(super::a_retry_killed_at_any_step_publishes_once);
+    }
+
+    #[test]
+    fn a_racing_upsert_is_planned_anew() {
+        on_object_store(super::a_racing_upsert_is_planned_anew);
+    }
+
+    #[test]
+    fn a_racing_backfill_conflicts_only_over_its_own_partitions() {
+        on_object_store(super::a_racing_backfill_conflicts_only_over_its_own_partitions);
+    }
+
+    #[test]
+    fn a_racing_rollback_reports_the_conflict() {
+        on_object_store(super::a_racing_rollback_reports_the_conflict);
+    }
+
+    #[test]
+    fn racing_retries_publish_once() {
+        on_object_store(super::racing_retries_publish_once);
+    }
+}

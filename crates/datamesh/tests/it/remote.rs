@@ -44,10 +44,26 @@ fn ndjson() -> Vec<u8> {
     rows.collect::<String>().into_bytes()
 }
 
-fn parquet() -> Vec<u8> {
+fn json_array() -> Vec<u8> {
+    let lines = String::from_utf8(ndjson()).unwrap();
+    format!("[{}]", lines.trim_end().replace('\n', ",\n")).into_bytes()
+}
+
+fn batch() -> RecordBatch {
     let ids: ArrayRef = Arc::new((1..=ROWS).collect::<Int64Array>());
     let names: ArrayRef = Arc::new((1..=ROWS).map(|id| Some(name(id))).collect::<StringArray>());
-    let batch = RecordBatch::try_from_iter([("id", ids), ("name", names)]).unwrap();
+    RecordBatch::try_from_iter([("id", ids), ("name", names)]).unwrap()
+}
+
+fn ipc() -> Vec<u8> {
+    let batch = batch();
+    let mut writer = arrow::ipc::writer::FileWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+fn parquet() -> Vec<u8> {
+    let batch = batch();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
     writer.into_inner().unwrap()
@@ -90,6 +106,8 @@ fn every_format_is_read_from_an_object_store() {
         check(&[&server.put(&format!("{prefix}/{name}"), &bytes)], Some(bytes.len()));
     }
     check(&[&server.put(&format!("{prefix}/a.parquet"), parquet())], None);
+    check(&[&server.put(&format!("{prefix}/a.arrow"), ipc())], None);
+    check(&[&server.put(&format!("{prefix}/a.json"), json_array())], Some(json_array().len()));
 }
 
 /// A prefix that no other test uses.
@@ -123,7 +141,8 @@ fn prefixes_and_patterns_name_several_files() {
 
 #[test]
 fn files_of_web_servers_are_read() {
-    for (name, bytes) in [("a.csv", csv()), ("a.csv.gz", gzip(&csv())), ("a%20b.ndjson", ndjson())] {
+    let files = [("a.csv", csv()), ("a.csv.gz", gzip(&csv())), ("a%20b.ndjson", ndjson()), ("a.json", json_array())];
+    for (name, bytes) in files {
         let web = Web::serving(bytes.clone());
         check(&[&web.url(name)], Some(bytes.len()));
         assert_eq!(web.requests().len(), 1, "one request serves one pass: {:?}", web.requests());
