@@ -9,6 +9,7 @@ pub mod maintain;
 pub mod ports;
 pub mod publish;
 pub mod read;
+mod references;
 pub mod retry;
 pub mod rollback;
 pub mod run;

@@ -15,6 +15,7 @@ use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, Registry, StepObserver, TablePointer};
 use datamesh_core::profile::TableProfile;
+use datamesh_core::reference::TableReference;
 use datamesh_core::transform::{InputPin, TableRead, TransformRun, TransformSpec};
 use datamesh_core::verdict::TableReport;
 use datamesh_core::{Error, ErrorCode, Result};
@@ -200,6 +201,8 @@ pub struct StageJob {
     pub pull: Option<Pull>,
     /// The published table, where there is one.
     pub base: Option<TablePointer>,
+    /// Published tables that its references and comparisons read, as they are now.
+    pub pinned: Vec<PinnedInput>,
     /// The attempt.
     pub attempt: AttemptId,
     /// Where staged files go that shall not be published, in place of the table's folder.
@@ -263,6 +266,19 @@ pub struct QueryRequest {
     pub tables: Vec<GivenTable>,
 }
 
+/// A published table that rules of another table read, in the state that one registry read saw.
+#[derive(Clone, Debug)]
+pub struct PinnedInput {
+    /// As the contract names it.
+    pub reference: TableReference,
+    /// Version of its product's contract.
+    pub version: String,
+    /// Its pointer.
+    pub pointer: TablePointer,
+    /// Whether it has columns that must not be shown in clear.
+    pub protected: bool,
+}
+
 /// Batches with their schema.
 pub struct Rows {
     /// The schema of every batch.
@@ -290,11 +306,26 @@ pub trait Engine: Send + Sync {
     /// Rows that a staged table's pass read.
     fn rows_read(staged: &Self::Staged) -> u64;
 
-    /// Takes doubled keys out, within the staged rows and against `base`, and counts the metrics of the candidate.
-    async fn settle(&self, staged: &Self::Staged, base: Option<&TablePointer>) -> Result<Self::Settled>;
+    /// Takes doubled keys out, within the staged rows and against `base`, and rows that refer to what the tables of the
+    /// attempt do not have; counts the metrics of the candidate. A table that others refer to is settled before them:
+    /// `settled` are those so far, `carried` the ones that stay as they are.
+    async fn settle(
+        &self,
+        staged: &Self::Staged,
+        base: Option<&TablePointer>,
+        settled: &[Self::Settled],
+        carried: &[CarriedTable],
+    ) -> Result<Self::Settled>;
 
-    /// Measures the rules that need the candidate tables themselves, and judges every metric rule.
-    async fn measure(&self, settled: &mut [Self::Settled], carried: &[CarriedTable]) -> Result<()>;
+    /// Measures the rules that need the candidate tables themselves, or tables beside them, and judges every metric
+    /// rule. `now` is what freshness is measured against.
+    async fn measure(
+        &self,
+        settled: &mut [Self::Settled],
+        carried: &[CarriedTable],
+        pinned: &[PinnedInput],
+        now: DateTime<Utc>,
+    ) -> Result<()>;
 
     /// The facts about a settled table.
     fn report(settled: &Self::Settled) -> &TableReport;

@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::lineage::{newest_major, source_lineage};
-use crate::ports::{CarriedTable, Context, Engine, Progress, Pull, StageInput, StageJob};
+use crate::ports::{CarriedTable, Context, Engine, PinnedInput, Progress, Pull, StageInput, StageJob};
+use crate::references;
 
 /// How long a lease lasts when it is not renewed.
 pub(crate) const LEASE: chrono::Duration = chrono::Duration::hours(1);
@@ -268,7 +269,14 @@ impl AuthorizedPlan {
     }
 
     /// One pass over every table's source. The staged files are audited, but not yet judged against a base.
-    async fn stage<E: Engine>(self, engine: &E, progress: &Arc<dyn Progress>) -> Result<StagedPlan<E>> {
+    async fn stage<E: Engine>(
+        self,
+        engine: &E,
+        context: &Context,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<StagedPlan<E>> {
+        let fresh: Vec<&Table> = self.plan.inputs().into_iter().map(|(table, _)| table).collect();
+        let pinned = references::pin(context, &self.plan.request.contract, &self.plan.state, &fresh).await?;
         for table in &self.plan.request.contract.tables {
             // The new contract binds the tables that stay as they are too.
             if let Some(pointer) = self.plan.state.table(&table.name.sql()) {
@@ -286,6 +294,7 @@ impl AuthorizedPlan {
                 pull: self.plan.pull(table, input)?,
                 input: input.clone(),
                 base: self.plan.state.table(&table.name.sql()).cloned(),
+                pinned: pinned.clone(),
                 attempt: self.attempt.clone(),
                 table: judged,
                 scratch: self.scratch.clone(),
@@ -293,7 +302,7 @@ impl AuthorizedPlan {
             staged.push(engine.stage(job, progress.clone()).await?);
             progress.reached(PublishStep::Staged);
         }
-        Ok(StagedPlan { authorized: self, staged, reaudits: 0 })
+        Ok(StagedPlan { authorized: self, staged, pinned, reaudits: 0 })
     }
 }
 
@@ -301,6 +310,7 @@ impl AuthorizedPlan {
 struct StagedPlan<E: Engine> {
     authorized: AuthorizedPlan,
     staged: Vec<E::Staged>,
+    pinned: Vec<PinnedInput>,
     reaudits: usize,
 }
 
@@ -349,31 +359,37 @@ impl<E: Engine> StagedPlan<E> {
     async fn audit(self, engine: &E, context: &Context, progress: &Arc<dyn Progress>) -> Result<AuditedPlan<E>> {
         let repeats = self.repeats(context).await?;
         let plan = self.plan();
-        let mut settled = Vec::new();
-        let mut reports: Vec<Option<TableReport>> = Vec::new();
         let mut carried = plan.carried();
-        for (((table, input), staged), repeat) in plan.inputs().into_iter().zip(&self.staged).zip(&repeats) {
-            let base = plan.state.table(&table.name.sql());
-            if repeat.is_some() {
-                carried.extend(base.map(|pointer| self::carried(table, pointer)));
-                let mut report = repeated(
-                    table,
-                    *repeat,
-                    E::content(staged).unwrap_or_default(),
-                    base.map_or(0, |pointer| pointer.rows),
-                );
-                report.watermark = plan
-                    .pull(table, input)?
-                    .filter(|pull| pull.after.is_some())
-                    .map(|pull| WatermarkReport { column: pull.column, after: pull.after, last: None, skipped: 0 });
-                reports.push(Some(report));
+        let inputs = plan.inputs();
+        let mut reports: Vec<Option<TableReport>> = Vec::new();
+        for (((table, input), staged), repeat) in inputs.iter().zip(&self.staged).zip(&repeats) {
+            if repeat.is_none() {
+                reports.push(None);
                 continue;
             }
-            settled.push(engine.settle(staged, base).await?);
-            reports.push(None);
+            let base = plan.state.table(&table.name.sql());
+            carried.extend(base.map(|pointer| self::carried(table, pointer)));
+            let content = E::content(staged).unwrap_or_default();
+            let mut report = repeated(table, *repeat, content, base.map_or(0, |pointer| pointer.rows));
+            report.watermark = plan
+                .pull(table, input)?
+                .filter(|pull| pull.after.is_some())
+                .map(|pull| WatermarkReport { column: pull.column, after: pull.after, last: None, skipped: 0 });
+            reports.push(Some(report));
+        }
+        let tables: Vec<&Table> = inputs.iter().map(|(table, _)| *table).collect();
+        let mut settled: Vec<E::Settled> = Vec::new();
+        let mut places = Vec::new();
+        for at in references::settling_order(&tables).into_iter().filter(|at| repeats[*at].is_none()) {
+            let base = plan.state.table(&tables[at].name.sql());
+            settled.push(engine.settle(&self.staged[at], base, &settled, &carried).await?);
+            places.push(at);
             progress.reached(PublishStep::Settled);
         }
-        engine.measure(&mut settled, &carried).await?;
+        let mut in_order: Vec<(usize, E::Settled)> = places.into_iter().zip(settled).collect();
+        in_order.sort_by_key(|(at, _)| *at);
+        let mut settled: Vec<E::Settled> = in_order.into_iter().map(|(_, settled)| settled).collect();
+        engine.measure(&mut settled, &carried, &self.pinned, context.clock.now()).await?;
         let mut fresh = settled.iter();
         let tables: Vec<TableReport> = reports
             .into_iter()
@@ -405,6 +421,7 @@ pub(crate) fn repeated(table: &Table, repeat_of: Option<u64>, content: String, t
         limit_percent: table.quarantine.percent,
         reasons: BTreeMap::new(),
         metrics: Vec::new(),
+        pinned: Vec::new(),
         ignored_columns: Vec::new(),
         missing_columns: Vec::new(),
         missing_required: Vec::new(),
@@ -687,7 +704,7 @@ async fn run<E: Engine>(
     progress: &Arc<dyn Progress>,
     recording: &AtomicBool,
 ) -> Result<(PublishReport, HashSet<String>)> {
-    let mut staged = authorized.stage(engine, progress).await?;
+    let mut staged = authorized.stage(engine, context, progress).await?;
     let mut last: Option<PublishReport> = None;
     loop {
         let audited = match (staged.audit(engine, context, progress).await, last.take()) {

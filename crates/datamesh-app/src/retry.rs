@@ -227,6 +227,7 @@ pub(crate) fn retried(table: &Table) -> Table {
                 condition: format!("\"{name}\" IS NULL OR \"{name}\" <> '***'"),
                 description: None,
                 dimension: None,
+                filter: None,
             });
         }
     }

@@ -174,7 +174,11 @@ fn brought_back(rollbacks: &[Rollback], number: u64) -> u64 {
 
 /// Whether two contracts of a table judge rows alike.
 fn same_promises(a: &Table, b: &Table) -> bool {
-    a.columns == b.columns && a.unique == b.unique && a.conditions == b.conditions && a.metrics == b.metrics
+    a.columns == b.columns
+        && a.unique == b.unique
+        && a.conditions == b.conditions
+        && a.metrics == b.metrics
+        && a.references == b.references
 }
 
 fn report_table(back: &TableBack) -> TableReport {
@@ -191,6 +195,7 @@ fn report_table(back: &TableBack) -> TableReport {
         limit_percent: back.table.quarantine.percent,
         reasons: BTreeMap::new(),
         metrics: Vec::new(),
+        pinned: Vec::new(),
         ignored_columns: Vec::new(),
         missing_columns: Vec::new(),
         missing_required: Vec::new(),

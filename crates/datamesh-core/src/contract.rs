@@ -10,6 +10,7 @@ use crate::datatype::DataType;
 use crate::ids::{Name, ProductId, ProductKey, TableName};
 use crate::lineage::ColumnReference;
 use crate::quality::{MetricRule, RowCondition};
+use crate::reference::Reference;
 pub use crate::transform::{ProductInput, TransformSpec};
 
 /// Version of the serialised form of [`DataProduct`] that the registry keeps.
@@ -129,6 +130,9 @@ pub struct Table {
     /// Rules that judge the candidate table, of the table and its columns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<MetricRule>,
+    /// What its rows must find in other tables, of the table and its columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<Reference>,
     /// The circuit breaker.
     #[serde(default)]
     pub quarantine: QuarantineLimit,
@@ -277,6 +281,12 @@ pub struct Constraints {
     /// A well-known text format.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<TextFormat>,
+    /// How dates and times are written in the text: `yyyy-MM-dd` (as in Java and ODCS) or `%Y-%m-%d`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub date_format: Option<String>,
+    /// An SQL condition on the row: where it holds, null is not allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub complete_if: Option<String>,
 }
 
 impl Constraints {
@@ -302,17 +312,27 @@ pub enum TextFormat {
     Ipv6,
     /// A host name (RFC 1123).
     Hostname,
+    /// A calendar day, `2013-01-31` (RFC 3339 `full-date`).
+    Date,
+    /// An instant, `2013-01-31T06:00:00Z` (RFC 3339 `date-time`).
+    #[serde(rename = "date-time")]
+    DateTime,
+    /// A time of day, `06:00:00`, with or without an offset (ISO 8601; RFC 3339 `full-time` has one).
+    Time,
 }
 
 impl TextFormat {
     /// Every format and its word.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 9] = [
         ("email", Self::Email),
         ("uuid", Self::Uuid),
         ("uri", Self::Uri),
         ("ipv4", Self::Ipv4),
         ("ipv6", Self::Ipv6),
         ("hostname", Self::Hostname),
+        ("date", Self::Date),
+        ("date-time", Self::DateTime),
+        ("time", Self::Time),
     ];
 }
 

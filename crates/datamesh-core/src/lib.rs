@@ -6,6 +6,7 @@
 pub mod change;
 pub mod contract;
 pub mod datatype;
+pub mod dates;
 pub mod decision;
 pub mod diagnostic;
 pub mod error;
@@ -16,6 +17,7 @@ pub mod lineage;
 pub mod ports;
 pub mod profile;
 pub mod quality;
+pub mod reference;
 pub mod scalar;
 pub mod secret;
 pub mod transform;

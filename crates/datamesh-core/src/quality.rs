@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::{Column, Table};
 use crate::datatype::DataType;
+use crate::reference::TableReference;
 
 /// A row condition: an SQL boolean expression over the table's columns. Null passes, as in SQL's `CHECK`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub struct RowCondition {
     /// ODCS quality dimension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dimension: Option<Dimension>,
+    /// An SQL condition: only rows that meet it are judged.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
 }
 
 /// A rule that a metric of the candidate table meets a threshold.
@@ -45,9 +49,96 @@ pub struct MetricRule {
     /// Why the rule is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// An SQL condition: only rows that meet it are measured.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// Columns: each combination of their values is measured by itself, and the worst group is judged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub group_by: Vec<String>,
+    /// What the measurement must be not to be warned about, beside the threshold that rejects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warn: Option<Threshold>,
+    /// Another table: what is judged is the difference to the same metric there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare_to: Option<Comparison>,
 }
 
-/// The metrics of ODCS's library, and SQL.
+impl MetricRule {
+    /// Whether the measurement would show a value of a protected column.
+    pub fn shows_protected(&self, table: &Table) -> bool {
+        match &self.metric {
+            Metric::Statistic { column, statistic } => *statistic != Statistic::CountDistinct && table.protects(column),
+            Metric::Freshness { column } => table.protects(column),
+            _ => false,
+        }
+    }
+
+    /// Whether the groups' names would show a value of a protected column.
+    pub fn names_protected(&self, table: &Table) -> bool {
+        self.group_by.iter().any(|column| table.protects(column))
+    }
+}
+
+/// The other side of a rule that compares two tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Comparison {
+    /// The other table.
+    pub table: TableReference,
+    /// The measured column there, where the metric measures one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
+    /// An SQL condition on the other table's rows.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+}
+
+/// A statistic of one column, nulls left out. A statistic over a NaN is NaN and meets no threshold.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Statistic {
+    /// Least number.
+    Minimum,
+    /// Greatest number.
+    Maximum,
+    /// Arithmetic mean.
+    Mean,
+    /// Sum; 0 where there is no value.
+    Sum,
+    /// Standard deviation of a sample (divided by n - 1).
+    StandardDeviation,
+    /// The value below which this share (0 to 1) of the values lies, interpolated between its two neighbours.
+    Quantile(f64),
+    /// Number of different values.
+    CountDistinct,
+}
+
+/// The library metrics by every word they are known by, the first being the one that reports use. The words are those
+/// of ODCS, then those of Deequ in ODCS's spelling, then what else is common.
+pub const METRIC_WORDS: [(&str, &[&str]); 15] = [
+    ("rowCount", &["size"]),
+    ("nullValues", &[]),
+    ("missingValues", &[]),
+    ("invalidValues", &[]),
+    ("duplicateValues", &[]),
+    ("minimum", &["min"]),
+    ("maximum", &["max"]),
+    ("mean", &["avg", "average"]),
+    ("sum", &[]),
+    ("standardDeviation", &["stddev", "stdev", "stddevSamp"]),
+    ("quantile", &["percentile", "exactQuantile"]),
+    ("countDistinct", &["distinctCount", "uniqueValueCount"]),
+    ("freshness", &[]),
+    ("outOfOrderValues", &["monotonic"]),
+    ("sequenceGaps", &["gapFree"]),
+];
+
+/// The word that reports use for a metric that the manifest calls `word`.
+pub fn metric_word(word: &str) -> Option<&'static str> {
+    METRIC_WORDS.iter().find(|(name, others)| *name == word || others.contains(&word)).map(|(name, _)| *name)
+}
+
+/// The metrics of ODCS's library, further ones of Deequ and Great Expectations, and SQL.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "kind")]
 pub enum Metric {
@@ -86,6 +177,37 @@ pub enum Metric {
         /// One `SELECT`.
         query: String,
     },
+    /// A statistic of a column's values.
+    Statistic {
+        /// The measured column.
+        column: String,
+        /// Which one.
+        statistic: Statistic,
+    },
+    /// The time from the column's greatest value to now.
+    Freshness {
+        /// The measured column: a date or a timestamp; those without a zone are read as UTC.
+        column: String,
+    },
+    /// Number of rows whose value is on the wrong side of the row before, within each group. Rows with a null in the
+    /// column or in the order have no place in the sequence and are left out.
+    OutOfOrderValues {
+        /// The measured column.
+        column: String,
+        /// The columns that say which row comes before.
+        order_by: Vec<String>,
+        /// Whether values must fall instead of rise.
+        #[serde(default)]
+        decreasing: bool,
+        /// Whether equal neighbours are out of order too.
+        #[serde(default)]
+        strictly: bool,
+    },
+    /// Number of values missing between the least and the greatest, a step of 1 (a day for dates) apart.
+    SequenceGaps {
+        /// The measured column: whole numbers or dates.
+        column: String,
+    },
 }
 
 impl Metric {
@@ -98,6 +220,18 @@ impl Metric {
             Self::InvalidValues { .. } => "invalidValues",
             Self::DuplicateValues { .. } => "duplicateValues",
             Self::Sql { .. } => "sql",
+            Self::Statistic { statistic, .. } => match statistic {
+                Statistic::Minimum => "minimum",
+                Statistic::Maximum => "maximum",
+                Statistic::Mean => "mean",
+                Statistic::Sum => "sum",
+                Statistic::StandardDeviation => "standardDeviation",
+                Statistic::Quantile(_) => "quantile",
+                Statistic::CountDistinct => "countDistinct",
+            },
+            Self::Freshness { .. } => "freshness",
+            Self::OutOfOrderValues { .. } => "outOfOrderValues",
+            Self::SequenceGaps { .. } => "sequenceGaps",
         }
     }
 
@@ -109,7 +243,23 @@ impl Metric {
                 vec![column]
             }
             Self::DuplicateValues { columns } => columns.iter().map(String::as_str).collect(),
+            Self::Statistic { column, .. } | Self::Freshness { column } | Self::SequenceGaps { column } => vec![column],
+            Self::OutOfOrderValues { column, order_by, .. } => {
+                std::iter::once(column).chain(order_by).map(String::as_str).collect()
+            }
         }
+    }
+
+    /// Whether it counts rows, so that it has a percentage of the rows.
+    pub fn counts_rows(&self) -> bool {
+        matches!(
+            self,
+            Self::NullValues { .. }
+                | Self::MissingValues { .. }
+                | Self::InvalidValues { .. }
+                | Self::DuplicateValues { .. }
+                | Self::OutOfOrderValues { .. }
+        )
     }
 }
 
@@ -120,8 +270,66 @@ pub enum Unit {
     /// A number of rows.
     #[default]
     Rows,
-    /// Percent of the candidate's rows; 0 for an empty table.
+    /// Percent of the candidate's rows (with `compareTo`: of the other table's measurement); 0 for an empty table.
     Percent,
+    /// Seconds of time.
+    Seconds,
+    /// Minutes of time.
+    Minutes,
+    /// Hours of time.
+    Hours,
+    /// Days of time, 24 hours each.
+    Days,
+}
+
+impl Unit {
+    /// Every word for a unit, as ODCS's SLA properties and people write them.
+    pub const WORDS: [(&'static str, Self); 16] = [
+        ("rows", Self::Rows),
+        ("percent", Self::Percent),
+        ("%", Self::Percent),
+        ("s", Self::Seconds),
+        ("second", Self::Seconds),
+        ("seconds", Self::Seconds),
+        ("m", Self::Minutes),
+        ("min", Self::Minutes),
+        ("minute", Self::Minutes),
+        ("minutes", Self::Minutes),
+        ("h", Self::Hours),
+        ("hour", Self::Hours),
+        ("hours", Self::Hours),
+        ("d", Self::Days),
+        ("day", Self::Days),
+        ("days", Self::Days),
+    ];
+
+    /// The unit that `word` means.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(name, _)| *name == word).map(|(_, unit)| *unit)
+    }
+
+    /// Length in seconds of a unit of time.
+    pub fn seconds(self) -> Option<f64> {
+        match self {
+            Self::Rows | Self::Percent => None,
+            Self::Seconds => Some(1.0),
+            Self::Minutes => Some(60.0),
+            Self::Hours => Some(3600.0),
+            Self::Days => Some(86_400.0),
+        }
+    }
+
+    /// What follows a number in this unit.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Rows => "",
+            Self::Percent => "%",
+            Self::Seconds => "s",
+            Self::Minutes => "m",
+            Self::Hours => "h",
+            Self::Days => "d",
+        }
+    }
 }
 
 /// ODCS's eight comparison operators.
@@ -173,6 +381,36 @@ impl Threshold {
             Self::MustBeLessOrEqualTo(bound) => value <= bound,
             Self::MustBeBetween(low, high) => (low..=high).contains(&value),
             Self::MustNotBeBetween(low, high) => !(low..=high).contains(&value),
+        }
+    }
+
+    /// The threshold that holds where this one does not: a rule that warns or fails *when* something is so.
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::MustBe(bound) => Self::MustNotBe(bound),
+            Self::MustNotBe(bound) => Self::MustBe(bound),
+            Self::MustBeGreaterThan(bound) => Self::MustBeLessOrEqualTo(bound),
+            Self::MustBeGreaterOrEqualTo(bound) => Self::MustBeLessThan(bound),
+            Self::MustBeLessThan(bound) => Self::MustBeGreaterOrEqualTo(bound),
+            Self::MustBeLessOrEqualTo(bound) => Self::MustBeGreaterThan(bound),
+            Self::MustBeBetween(low, high) => Self::MustNotBeBetween(low, high),
+            Self::MustNotBeBetween(low, high) => Self::MustBeBetween(low, high),
+        }
+    }
+
+    /// How far `value` is on the wrong side of the threshold; negative on the right side, infinite for NaN. Orders
+    /// groups from worst to best.
+    pub fn excess(self, value: f64) -> f64 {
+        if value.is_nan() {
+            return f64::INFINITY;
+        }
+        match self {
+            Self::MustBe(bound) => (value - bound).abs(),
+            Self::MustNotBe(bound) => -(value - bound).abs(),
+            Self::MustBeGreaterThan(bound) | Self::MustBeGreaterOrEqualTo(bound) => bound - value,
+            Self::MustBeLessThan(bound) | Self::MustBeLessOrEqualTo(bound) => value - bound,
+            Self::MustBeBetween(low, high) => (low - value).max(value - high),
+            Self::MustNotBeBetween(low, high) => (value - low).min(high - value),
         }
     }
 }
@@ -234,6 +472,10 @@ impl Dimension {
 
 /// Rule word of a record that cannot be tokenised.
 pub const RULE_RECORD: &str = "record";
+/// Rule word of a column that is null although its `completeIf` holds.
+pub const RULE_COMPLETE_IF: &str = "completeIf";
+/// Rule word of a row condition.
+pub const RULE_CONDITION: &str = "condition";
 /// Rule word of a cell that does not parse as, or would lose information in, its declared type.
 pub const RULE_TYPE: &str = "type";
 
@@ -298,6 +540,7 @@ pub enum ValueRule {
     MaxLength(u64),
     Pattern(String),
     Format(crate::contract::TextFormat),
+    DateFormat(String),
 }
 
 impl ValueRule {
@@ -315,7 +558,7 @@ impl ValueRule {
             Self::MinLength(_) => "minLength",
             Self::MaxLength(_) => "maxLength",
             Self::Pattern(_) => "pattern",
-            Self::Format(_) => "format",
+            Self::Format(_) | Self::DateFormat(_) => "format",
         }
     }
 }
@@ -363,6 +606,7 @@ fn collect(index: usize, column: &Column, steps: &mut Vec<Step>, path: &str, out
     rules.extend(limits.max_length.map(ValueRule::MaxLength));
     rules.extend(limits.pattern.clone().map(ValueRule::Pattern));
     rules.extend(limits.format.map(ValueRule::Format));
+    rules.extend(limits.date_format.clone().map(ValueRule::DateFormat));
     out.extend(rules.into_iter().map(|rule| ValueConstraint {
         column: index,
         steps: steps.clone(),
@@ -413,5 +657,42 @@ mod tests {
             assert!(!bad.iter().any(|value| threshold.holds(*value)), "{threshold}");
             assert!(!threshold.holds(f64::NAN), "{threshold}");
         }
+    }
+
+    #[test]
+    fn a_threshold_or_its_opposite_holds_and_excess_says_which() {
+        let bounds = [
+            Threshold::MustBe(1.0),
+            Threshold::MustNotBe(1.0),
+            Threshold::MustBeGreaterThan(1.0),
+            Threshold::MustBeGreaterOrEqualTo(1.0),
+            Threshold::MustBeLessThan(1.0),
+            Threshold::MustBeLessOrEqualTo(1.0),
+            Threshold::MustBeBetween(1.0, 2.0),
+            Threshold::MustNotBeBetween(1.0, 2.0),
+        ];
+        for threshold in bounds {
+            for value in [-1.0, 0.5, 1.0, 1.5, 2.0, 2.5] {
+                assert_ne!(threshold.holds(value), threshold.opposite().holds(value), "{threshold} {value}");
+                let excess = threshold.excess(value);
+                assert!(if threshold.holds(value) { excess <= 0.0 } else { excess >= 0.0 }, "{threshold} {value}");
+            }
+            assert!(!threshold.opposite().holds(f64::NAN), "{threshold}");
+            assert_eq!(threshold.excess(f64::NAN), f64::INFINITY, "{threshold}");
+        }
+    }
+
+    #[test]
+    fn every_metric_word_is_known_once() {
+        let mut words: Vec<&str> = METRIC_WORDS
+            .iter()
+            .flat_map(|(name, others)| std::iter::once(*name).chain(others.iter().copied()))
+            .collect();
+        let count = words.len();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), count);
+        assert_eq!(metric_word("stddev"), Some("standardDeviation"));
+        assert_eq!(metric_word("nothing"), None);
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::WriteMode;
 use crate::quality::{Dimension, Severity};
+use crate::reference::PinnedTable;
 use crate::watermark::WatermarkReport;
 
 /// One rule that a row broke, as quarantine and samples show it.
@@ -60,7 +61,7 @@ pub struct RuleCount {
 pub const SAMPLES_PER_RULE: usize = 5;
 
 /// What a metric rule measured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricResult {
     /// The rule's name.
@@ -81,6 +82,61 @@ pub struct MetricResult {
     /// Why it could not be measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The threshold for a warning, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warn: Option<String>,
+    /// Whether the threshold for a warning was missed, whatever became of the other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub warned: bool,
+    /// Whether the measurement is kept back because it would show a protected value.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masked: bool,
+    /// What the other table measured, where two are compared; `value` is the difference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared_to: Option<f64>,
+    /// With `groupBy`: how the groups did. `value` is that of the worst.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<GroupResults>,
+}
+
+/// How the groups of a rule with `groupBy` did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupResults {
+    /// How many groups there are.
+    pub count: u64,
+    /// How many of them miss the threshold.
+    pub failed: u64,
+    /// How many of them miss the threshold for a warning.
+    #[serde(default)]
+    pub warned: u64,
+    /// A few of them, the worst first.
+    pub worst: Vec<GroupResult>,
+}
+
+/// One group's measurement.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupResult {
+    /// The group's values, in the order of the rule's columns; absent where one is protected. Null is `null`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Vec<Option<String>>>,
+    /// Its measurement; absent where it failed or is masked.
+    pub value: Option<f64>,
+    /// Whether it met the threshold.
+    pub passed: bool,
+}
+
+impl GroupResult {
+    /// The group in words: `JFK, 2013`.
+    pub fn name(&self) -> String {
+        match &self.group {
+            Some(values) => {
+                values.iter().map(|value| value.as_deref().unwrap_or("null")).collect::<Vec<_>>().join(", ")
+            }
+            None => "a masked group".to_owned(),
+        }
+    }
 }
 
 /// What the applied rows of an upsert or of replaced partitions changed.
@@ -134,6 +190,9 @@ pub struct TableReport {
     pub reasons: BTreeMap<String, RuleCount>,
     /// The metric rules.
     pub metrics: Vec<MetricResult>,
+    /// The tables that references and comparisons read, and in which state.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pinned: Vec<PinnedTable>,
     /// Columns of the source that the contract does not name; they were left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignored_columns: Vec<String>,
@@ -179,16 +238,7 @@ pub fn judge(tables: &[TableReport]) -> Verdict {
             ));
         }
         for metric in table.metrics.iter().filter(|metric| !metric.passed && metric.severity == Severity::Error) {
-            because.push(match (&metric.error, metric.value) {
-                (Some(error), _) => format!("table `{name}`: rule `{}` failed: {error}", metric.rule),
-                (None, Some(value)) => {
-                    format!(
-                        "table `{name}`: rule `{}`: {} is {value}, must be {}",
-                        metric.rule, metric.metric, metric.expected
-                    )
-                }
-                (None, None) => format!("table `{name}`: rule `{}` measured nothing", metric.rule),
-            });
+            because.push(format!("table `{name}`: rule `{}`{}", metric.rule, failure(metric)));
         }
     }
     if !because.is_empty() {
@@ -197,6 +247,29 @@ pub fn judge(tables: &[TableReport]) -> Verdict {
         Verdict::PublishWithQuarantine
     } else {
         Verdict::Publish
+    }
+}
+
+/// What went wrong with a rule that failed, to follow its name.
+pub fn failure(metric: &MetricResult) -> String {
+    if let Some(error) = &metric.error {
+        return format!(" failed: {error}");
+    }
+    let of = match &metric.groups {
+        Some(groups) => {
+            let worst = groups.worst.first().map(GroupResult::name).unwrap_or_default();
+            format!(" of `{worst}` ({} of {} groups fail)", groups.failed, groups.count)
+        }
+        None => String::new(),
+    };
+    let (metric_word, expected) = (&metric.metric, &metric.expected);
+    match (metric.value, metric.compared_to) {
+        (Some(value), Some(other)) => {
+            format!(": {metric_word}{of} differs by {value} from the other table's {other}, must be {expected}")
+        }
+        (Some(value), None) => format!(": {metric_word}{of} is {value}, must be {expected}"),
+        (None, _) if metric.masked => format!(": {metric_word}{of} is masked, and not {expected}"),
+        (None, _) => " measured nothing".to_owned(),
     }
 }
 
@@ -222,6 +295,7 @@ mod tests {
             limit_percent: 5.0,
             reasons: BTreeMap::new(),
             metrics: Vec::new(),
+            pinned: Vec::new(),
             ignored_columns: Vec::new(),
             missing_columns: Vec::new(),
             missing_required: Vec::new(),
@@ -238,8 +312,7 @@ mod tests {
             expected: "> 1".into(),
             passed,
             severity,
-            dimension: None,
-            error: None,
+            ..MetricResult::default()
         }
     }
 

@@ -11,7 +11,8 @@ use datafusion::arrow::compute::{filter_record_batch, partition, take_arrays};
 use datafusion::arrow::datatypes::{SchemaRef, UInt32Type, UInt64Type};
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
-use datamesh_core::quality::{RULE_RECORD, RULE_TYPE, RowCondition};
+use datamesh_core::quality::{RULE_COMPLETE_IF, RULE_RECORD, RULE_TYPE};
+use datamesh_core::reference::RULE_REFERENCES;
 use datamesh_core::scalar::Scalar;
 use datamesh_core::verdict::{Reason, RuleCount, SAMPLES_PER_RULE, Sample};
 use datamesh_core::{Error, ErrorCode, Result, Table, watermark};
@@ -20,9 +21,11 @@ use datamesh_iceberg::storage::join;
 use datamesh_quality::values::shorten;
 use datamesh_quality::{MetricPlan, MetricStates, RowCheck};
 
+use crate::conditions::Condition;
 use crate::error::arrow;
 use crate::keys::{Area, KeyEntry, KeyReader, KeyRuns, Place};
 use crate::quarantine;
+use crate::references::ReferenceCheck;
 use crate::source::{Hidden, RawFields, WatermarkPlan};
 use crate::writer::{Part, PartWriter};
 
@@ -47,7 +50,11 @@ pub(crate) struct AuditPlan {
     /// How the raw texts of the source files are read.
     pub(crate) raw_fields: Arc<RawFields>,
     pub(crate) checks: Vec<RowCheck>,
-    pub(crate) conditions: Vec<(RowCondition, Arc<dyn PhysicalExpr>)>,
+    pub(crate) conditions: Vec<Condition>,
+    /// References whose keys are known before the pass.
+    pub(crate) references: Vec<ReferenceCheck>,
+    /// Bytes that the keys of one reference may take.
+    pub(crate) key_memory: usize,
     /// Which rows delete published ones, with upsert.
     pub(crate) delete_when: Option<Arc<dyn PhysicalExpr>>,
     pub(crate) metrics: MetricPlan,
@@ -67,6 +74,17 @@ pub(crate) struct AuditPlan {
 }
 
 impl AuditPlan {
+    /// A rule that is known to be broken only after the pass, by index: the keys, then the references.
+    pub(crate) fn late_rule(&self, index: usize) -> (&str, String, &[String]) {
+        match self.keys.get(index) {
+            Some(key) => (&key.rule.rule, key.rule.path(), &key.rule.columns),
+            None => match self.table.references.get(index - self.keys.len()) {
+                Some(reference) => (RULE_REFERENCES, reference.path(), &reference.columns),
+                None => (RULE_REFERENCES, String::new(), &[]),
+            },
+        }
+    }
+
     pub(crate) fn new_data_file(&self) -> (u32, String) {
         let id = self.next_file.fetch_add(1, Ordering::Relaxed);
         (id, join(&self.data_folder, &format!("part-{id:05}.parquet")))
@@ -109,6 +127,8 @@ pub(crate) struct PartitionResult {
     pub(crate) rows_in: u64,
     pub(crate) reasons: BTreeMap<String, RuleCount>,
     pub(crate) metrics: MetricStates,
+    /// For each reference of the table, the rows read that find nothing.
+    pub(crate) unmatched: Vec<u64>,
     /// For each key its runs.
     pub(crate) keys: Vec<Vec<KeyRuns>>,
     /// The greatest value of the watermark.
@@ -128,6 +148,10 @@ impl PartitionResult {
             mine.samples.truncate(SAMPLES_PER_RULE);
         }
         self.metrics.merge(&other.metrics);
+        self.unmatched.resize(self.unmatched.len().max(other.unmatched.len()), 0);
+        for (mine, other) in self.unmatched.iter_mut().zip(other.unmatched) {
+            *mine += other;
+        }
         self.watermark = match (self.watermark.take(), other.watermark) {
             (Some(mine), Some(theirs)) => Some(watermark::greater(mine, theirs)),
             (mine, theirs) => mine.or(theirs),
@@ -184,13 +208,27 @@ impl PartitionAudit {
             }
         }
         let mut conditions: Vec<(usize, Violations)> = Vec::new();
-        for (at, (_, expression)) in plan.conditions.iter().enumerate() {
-            if let Some(mut violations) = violations(expression, &columns) {
+        for (at, condition) in plan.conditions.iter().enumerate() {
+            if let Some(mut violations) = violations(&condition.expression, &columns) {
                 if let Some(deletions) = &deletions {
                     violations.broken = &violations.broken & &!&deletions.rows;
                 }
                 bad = &bad | &violations.broken;
                 conditions.push((at, violations));
+            }
+        }
+        let mut references: Vec<(usize, BooleanBuffer)> = Vec::new();
+        self.result.unmatched.resize(plan.table.references.len(), 0);
+        for (at, check) in plan.references.iter().enumerate() {
+            let mut broken = check.reader.unmatched(&check.keys, &columns)?;
+            if let Some(deletions) = &deletions {
+                broken = &broken & &!&deletions.rows;
+            }
+            let count = broken.count_set_bits();
+            self.result.unmatched[check.index] += count as u64;
+            if count > 0 && check.reader.reference.quarantines() {
+                bad = &bad | &broken;
+                references.push((at, broken));
             }
         }
         if let Some(watermark) = &plan.watermark {
@@ -200,7 +238,7 @@ impl PartitionAudit {
                 broken = &broken | mask;
             }
             for (at, violations) in &conditions {
-                let columns = collect_columns(&plan.conditions[*at].1);
+                let columns = collect_columns(&plan.conditions[*at].expression);
                 if columns.iter().all(|column| column.index() == watermark.column()) {
                     broken = &broken | &violations.broken;
                 }
@@ -221,6 +259,7 @@ impl PartitionAudit {
             let found = Found {
                 masks: &masks,
                 conditions: &conditions,
+                references: &references,
                 deletions: deletions.as_ref(),
                 faults: faults.as_string::<i32>(),
             };
@@ -494,6 +533,7 @@ struct Found<'a> {
     deletions: Option<&'a Deletions>,
     masks: &'a [(usize, BooleanBuffer)],
     conditions: &'a [(usize, Violations)],
+    references: &'a [(usize, BooleanBuffer)],
     faults: &'a datafusion::arrow::array::StringArray,
 }
 
@@ -527,8 +567,23 @@ impl Found<'_> {
             if violations.broken.value(row) {
                 // An error's text can quote a value, so it is kept only where no column is protected.
                 let error = violations.errors.get(&row).filter(|_| !plan.table.has_protected_columns());
-                let column = plan.conditions[*at].0.name.clone();
-                reasons.push(Reason { rule: "condition".to_owned(), column, value: error.cloned() });
+                let condition = &plan.conditions[*at];
+                if condition.rule == RULE_COMPLETE_IF && unread.contains(&condition.name) {
+                    continue;
+                }
+                reasons.push(Reason {
+                    rule: condition.rule.to_owned(),
+                    column: condition.name.clone(),
+                    value: error.cloned(),
+                });
+            }
+        }
+        for (at, broken) in self.references {
+            if broken.value(row) {
+                let reader = &plan.references[*at].reader;
+                let column = reader.reference.path();
+                let value = (!plan.table.protects(&column)).then(|| reader.show(columns, row));
+                reasons.push(Reason { rule: RULE_REFERENCES.to_owned(), column, value });
             }
         }
         reasons

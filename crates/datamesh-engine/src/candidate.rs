@@ -1,47 +1,433 @@
-//! Metric rules that need the candidate tables themselves: duplicates and SQL.
+//! Metric rules that need the candidate tables themselves: groups, orders, distinct values, other tables and SQL.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Float64Type};
+use datafusion::arrow::datatypes::{DataType, Date32Type, Float64Type, Schema, TimestampMicrosecondType};
 use datafusion::catalog::TableProvider;
-use datafusion::prelude::{SQLOptions, SessionContext};
-use datafusion::sql::TableReference;
-use datamesh_core::quality::{Metric, MetricRule};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
+use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
+use datafusion::sql::TableReference as SqlName;
+use datamesh_core::quality::{Comparison, Metric, MetricRule, Statistic, Unit};
+use datamesh_core::reference::TableReference;
+use datamesh_core::verdict::GroupResults;
 use datamesh_core::{ErrorCode, Result, Table};
+use datamesh_quality::metrics::{Hits, NO_VALUE, age, percent};
+use datamesh_quality::values::show;
+use datamesh_quality::{GroupJudge, Measured};
+use futures::TryStreamExt;
 
 use crate::error::unwrap;
 
 /// Registers a candidate under its table's SQL name.
 pub(crate) fn register(context: &SessionContext, table: &str, candidate: Arc<dyn TableProvider>) -> Result<()> {
-    let done = context.register_table(TableReference::bare(table), candidate);
+    let done = context.register_table(SqlName::bare(table), candidate);
     done.map(|_| ()).map_err(|error| unwrap(ErrorCode::Internal, "cannot look at the candidate", error))
 }
 
-/// Measures the deferred rules of a table; `quiet` keeps the texts of errors back. A rule that fails says why; it does not stop the others.
-pub(crate) async fn measure(
-    context: &SessionContext,
-    table: &Table,
-    rules: &[MetricRule],
-    quiet: bool,
-) -> HashMap<String, Result<f64, String>> {
-    let mut measured = HashMap::new();
-    for rule in rules {
-        let sql = match &rule.metric {
-            Metric::DuplicateValues { columns } => duplicates(table, columns),
-            Metric::Sql { query } => substitute(query, &quote(&table.name.sql())),
-            _ => continue,
-        };
-        let answer = number(context, &sql).await;
-        // An engine's error can quote a value, so its text is kept only where no column is protected.
-        let answer = answer.map_err(|why| {
-            if quiet { "the query failed; its error could quote protected values".to_owned() } else { why }
-        });
-        measured.insert(rule.name.clone(), answer);
+/// What the rules of one table need to be measured on it.
+pub(crate) struct Candidates<'a> {
+    pub(crate) context: &'a SessionContext,
+    /// The tables of comparisons that are not of this product.
+    pub(crate) others: &'a HashMap<TableReference, Arc<dyn TableProvider>>,
+    /// In microseconds since the epoch.
+    pub(crate) now: i64,
+    /// Keeps the texts of errors back: an engine's error can quote a value.
+    pub(crate) quiet: bool,
+}
+
+/// A rule to measure, and whether the states know its own measurement already.
+pub(crate) struct Deferred {
+    pub(crate) rule: MetricRule,
+    pub(crate) own: bool,
+}
+
+impl Candidates<'_> {
+    /// Measures the deferred rules of a table. A rule that fails says why; it does not stop the others. Rules over the
+    /// same rows and groups share one scan.
+    pub(crate) async fn measure(&self, table: &Table, rules: &[Deferred]) -> HashMap<String, Measured> {
+        let mut measured: HashMap<String, Measured> = HashMap::new();
+        let mut shared: BTreeMap<(Option<&str>, &[String]), Vec<&MetricRule>> = BTreeMap::new();
+        for Deferred { rule, own } in rules {
+            let entry = measured.entry(rule.name.clone()).or_default();
+            if let Some(comparison) = &rule.compare_to {
+                entry.other = Some(self.hide(self.other(rule, comparison).await));
+            }
+            if !own {
+                continue;
+            }
+            match &rule.metric {
+                Metric::Sql { query } => {
+                    let sql = substitute(query, &quote(&table.name.sql()));
+                    entry.own = Some(self.hide(number(self.context, &sql).await));
+                }
+                _ => shared.entry((rule.filter.as_deref(), &rule.group_by)).or_default().push(rule),
+            }
+        }
+        for ((filter, groups), rules) in shared {
+            let base = self.context.table(SqlName::bare(table.name.sql())).await;
+            let base = base.map_err(describe).and_then(|frame| selected(frame, filter));
+            let base = match base {
+                Ok(base) => base,
+                Err(why) => {
+                    for rule in rules {
+                        fail(measured.entry(rule.name.clone()).or_default(), rule, self.hide(Err(why.clone())));
+                    }
+                    continue;
+                }
+            };
+            let (scanned, alone): (Vec<_>, Vec<_>) = rules.into_iter().partition(|rule| is_aggregate(rule));
+            for batch in
+                [scanned].into_iter().filter(|rules| !rules.is_empty()).chain(alone.into_iter().map(|rule| vec![rule]))
+            {
+                let answer = self.groups(table, &base, groups, &batch).await;
+                match self.hide_error(answer) {
+                    Ok(answers) => {
+                        for (rule, answer) in batch.into_iter().zip(answers) {
+                            let entry = measured.entry(rule.name.clone()).or_default();
+                            match answer {
+                                Answer::One(value) => entry.own = Some(value),
+                                Answer::Groups(groups) => entry.groups = Some(Ok(groups)),
+                            }
+                        }
+                    }
+                    Err(why) => {
+                        for rule in batch {
+                            fail(measured.entry(rule.name.clone()).or_default(), rule, Err(why.clone()));
+                        }
+                    }
+                }
+            }
+        }
+        measured
     }
-    measured
+
+    fn hide(&self, answer: Result<f64, String>) -> Result<f64, String> {
+        self.hide_error(answer)
+    }
+
+    fn hide_error<T>(&self, answer: Result<T, String>) -> Result<T, String> {
+        answer.map_err(|why| {
+            if self.quiet && why != NO_VALUE {
+                "the query failed; its error could quote protected values".to_owned()
+            } else {
+                why
+            }
+        })
+    }
+
+    /// The same metric of the other table of a comparison.
+    async fn other(&self, rule: &MetricRule, comparison: &Comparison) -> Result<f64, String> {
+        let frame = match self.others.get(&comparison.table) {
+            Some(provider) => self.context.read_table(provider.clone()),
+            None if comparison.table.product.is_none() => {
+                self.context.table(SqlName::bare(comparison.table.table.sql())).await
+            }
+            None => return Err(format!("`{}` is not published", comparison.table)),
+        };
+        let frame = frame.map_err(describe).and_then(|frame| selected(frame, comparison.filter.as_deref()))?;
+        let mut rule = MetricRule { filter: None, compare_to: None, warn: None, unit: Unit::Rows, ..rule.clone() };
+        if let (Metric::NullValues { column } | Metric::Statistic { column, .. }, Some(other)) =
+            (&mut rule.metric, &comparison.column)
+        {
+            column.clone_from(other);
+        }
+        match self.aggregates(None, &frame, &[], &[&rule]).await?.pop() {
+            Some(Answer::One(value)) => value,
+            _ => Err("was not measured".to_owned()),
+        }
+    }
+
+    async fn groups(
+        &self,
+        table: &Table,
+        base: &DataFrame,
+        groups: &[String],
+        rules: &[&MetricRule],
+    ) -> Result<Vec<Answer>, String> {
+        self.aggregates(Some(table), base, groups, rules).await
+    }
+
+    /// Measures rules over the rows of `base`, in one query. Only names and numbers are written into its text.
+    async fn aggregates(
+        &self,
+        table: Option<&Table>,
+        base: &DataFrame,
+        groups: &[String],
+        rules: &[&MetricRule],
+    ) -> Result<Vec<Answer>, String> {
+        let view = format!("__measured_{}", VIEWS.fetch_add(1, Ordering::Relaxed));
+        let schema = base.schema().as_arrow().clone();
+        self.context.register_table(SqlName::bare(view.as_str()), base.clone().into_view()).map_err(describe)?;
+        let done = self.query(table, &view, &schema, groups, rules).await;
+        self.context.deregister_table(SqlName::bare(view.as_str())).map_err(describe)?;
+        done
+    }
+
+    async fn query(
+        &self,
+        table: Option<&Table>,
+        view: &str,
+        schema: &Schema,
+        groups: &[String],
+        rules: &[&MetricRule],
+    ) -> Result<Vec<Answer>, String> {
+        let names: Vec<String> = groups.iter().map(|column| quote(column)).collect();
+        let sql = match rules {
+            [rule] if !is_aggregate(rule) => alone(rule, view, &names, schema)?,
+            _ => {
+                let mut list = names.clone();
+                list.push("count(*)".to_owned());
+                for rule in rules {
+                    list.push(self.aggregate(table, rule, schema)?);
+                }
+                let list = list.iter().enumerate().map(|(at, item)| format!("{item} AS c{at}"));
+                let by = if names.is_empty() { String::new() } else { format!(" GROUP BY {}", names.join(", ")) };
+                format!("SELECT {} FROM {view}{by}", list.collect::<Vec<_>>().join(", "))
+            }
+        };
+        let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let frame = self.context.sql_with_options(&sql, read_only).await.map_err(describe)?;
+        let mut batches = frame.execute_stream().await.map_err(describe)?;
+        let named = !groups.is_empty();
+        let mut judges: Vec<GroupJudge> = rules
+            .iter()
+            .map(|rule| GroupJudge::new(rule, table.is_some_and(|table| rule.shows_protected(table))))
+            .collect();
+        let mut one: Vec<Result<f64, String>> = rules.iter().map(|_| Err(NO_VALUE.to_owned())).collect();
+        while let Some(batch) = batches.try_next().await.map_err(describe)? {
+            for row in 0..batch.num_rows() {
+                let total = read_number(batch.column(names.len()), row).unwrap_or(0.0);
+                for (at, rule) in rules.iter().enumerate() {
+                    let value = self.value(rule, batch.column(names.len() + 1 + at), row, total);
+                    if !named {
+                        one[at] = value.ok_or_else(|| NO_VALUE.to_owned());
+                    } else if let Some(value) = value {
+                        // A group without a value to measure is not judged.
+                        let hidden = table.is_none_or(|table| rule.names_protected(table));
+                        let name = |column: usize| show(batch.column(column), row);
+                        let group = (!hidden).then(|| (0..names.len()).map(name).collect());
+                        judges[at].add(group, value);
+                    }
+                }
+            }
+        }
+        Ok(if named {
+            judges.into_iter().map(|judge| Answer::Groups(judge.finish())).collect()
+        } else {
+            one.into_iter().map(Answer::One).collect()
+        })
+    }
+
+    /// A measurement from its cell; `total` is the number of rows.
+    fn value(&self, rule: &MetricRule, array: &ArrayRef, row: usize, total: f64) -> Option<f64> {
+        if let Metric::Freshness { .. } = rule.metric {
+            let newest = match array.data_type() {
+                _ if array.is_null(row) => return None,
+                DataType::Date32 => i128::from(array.as_primitive::<Date32Type>().value(row)) * 86_400_000_000,
+                DataType::Timestamp(..) => array.as_primitive_opt::<TimestampMicrosecondType>()?.value(row).into(),
+                _ => return None,
+            };
+            return Some(age(self.now, newest, rule.unit));
+        }
+        let value = read_number(array, row)?;
+        let share = rule.unit == Unit::Percent && rule.compare_to.is_none() && rule.metric.counts_rows();
+        Some(if share { percent(value, total) } else { value })
+    }
+
+    /// A metric as an aggregate over the rows of a group.
+    fn aggregate(&self, table: Option<&Table>, rule: &MetricRule, schema: &Schema) -> Result<String, String> {
+        let double = |column: &str| format!("CAST({} AS DOUBLE)", quote(column));
+        // NaN is no number: a statistic over it is NaN.
+        let guarded = |column: &str, sql: String| match schema.field_with_name(column).map(|field| field.data_type()) {
+            Ok(DataType::Float32 | DataType::Float64) => format!(
+                "CASE WHEN count(CASE WHEN isnan({}) THEN 1 END) > 0 THEN CAST('NaN' AS DOUBLE) ELSE {sql} END",
+                quote(column)
+            ),
+            _ => sql,
+        };
+        Ok(match &rule.metric {
+            Metric::RowCount => "count(*)".to_owned(),
+            Metric::NullValues { column } => format!("count(CASE WHEN {} IS NULL THEN 1 END)", quote(column)),
+            Metric::MissingValues { column, .. } | Metric::InvalidValues { column, .. } => {
+                let table = table.ok_or("it has no contract")?;
+                let hits = Hits::compile(table, &rule.metric)?.ok_or("it counts no rows")?;
+                let field = schema.field_with_name(column).map_err(|error| error.to_string())?;
+                let name = format!("__hits_{}", VIEWS.fetch_add(1, Ordering::Relaxed));
+                self.context.register_udf(hits_function(&name, field.data_type().clone(), hits));
+                format!("count(CASE WHEN {name}({}) THEN 1 END)", quote(column))
+            }
+            Metric::DuplicateValues { columns } => {
+                let names: Vec<String> = columns.iter().map(|column| quote(column)).collect();
+                let whole = names.iter().map(|name| format!("{name} IS NOT NULL")).collect::<Vec<_>>().join(" AND ");
+                let key =
+                    if let [name] = names.as_slice() { name.clone() } else { format!("struct({})", names.join(", ")) };
+                format!("count(CASE WHEN {whole} THEN 1 END) - count(DISTINCT CASE WHEN {whole} THEN {key} END)")
+            }
+            Metric::Statistic { column, statistic } => match statistic {
+                Statistic::Minimum => guarded(column, format!("CAST(min({}) AS DOUBLE)", quote(column))),
+                Statistic::Maximum => guarded(column, format!("CAST(max({}) AS DOUBLE)", quote(column))),
+                Statistic::Mean => format!("avg({})", double(column)),
+                Statistic::Sum => match schema.field_with_name(column).map(|field| field.data_type()) {
+                    Ok(DataType::Int32 | DataType::Int64) => {
+                        format!("coalesce(CAST(sum(CAST({} AS DECIMAL(38,0))) AS DOUBLE), 0)", quote(column))
+                    }
+                    _ => format!("coalesce(sum({}), 0)", double(column)),
+                },
+                Statistic::StandardDeviation => format!("stddev({})", double(column)),
+                Statistic::Quantile(_) => return Err("it is no aggregate".to_owned()),
+                Statistic::CountDistinct => format!("count(DISTINCT {})", quote(column)),
+            },
+            Metric::Freshness { column } => format!("max({})", quote(column)),
+            Metric::SequenceGaps { column } => {
+                let name = quote(column);
+                let whole = match schema.field_with_name(column).map(|field| field.data_type()) {
+                    Ok(DataType::Date32) => |sql: String| format!("CAST(CAST({sql} AS INT) AS DECIMAL(38,0))"),
+                    _ => |sql: String| format!("CAST({sql} AS DECIMAL(38,0))"),
+                };
+                let (most, least) = (whole(format!("max({name})")), whole(format!("min({name})")));
+                format!("coalesce(CAST({most} - {least} + 1 - count(DISTINCT {name}) AS DOUBLE), 0)")
+            }
+            Metric::Sql { .. } | Metric::OutOfOrderValues { .. } => return Err("it is no aggregate".to_owned()),
+        })
+    }
+}
+
+/// Numbers the names of views and functions that live for one query.
+static VIEWS: AtomicU64 = AtomicU64::new(0);
+
+enum Answer {
+    One(Result<f64, String>),
+    Groups(GroupResults),
+}
+
+fn fail(entry: &mut Measured, rule: &MetricRule, why: Result<f64, String>) {
+    if rule.group_by.is_empty() {
+        entry.own = Some(why);
+    } else {
+        entry.groups = Some(why.map(|_| GroupResults::default()));
+    }
+}
+
+/// Whether the metric is one aggregate beside others. Distinct values of a whole table are counted by themselves,
+/// since such a query can spill to disk, and so is what needs an order.
+fn is_aggregate(rule: &MetricRule) -> bool {
+    let whole = rule.group_by.is_empty();
+    match &rule.metric {
+        Metric::OutOfOrderValues { .. } | Metric::Statistic { statistic: Statistic::Quantile(_), .. } => false,
+        Metric::DuplicateValues { .. } | Metric::SequenceGaps { .. } => !whole,
+        Metric::Statistic { statistic: Statistic::CountDistinct, .. } => !whole,
+        _ => true,
+    }
+}
+
+/// A query of its own for one rule: the group's columns, the number of rows, the measurement.
+fn alone(rule: &MetricRule, view: &str, groups: &[String], schema: &Schema) -> Result<String, String> {
+    Ok(match &rule.metric {
+        Metric::OutOfOrderValues { column, order_by, decreasing, strictly } => {
+            let value = quote(column);
+            let mut order: Vec<String> = order_by.iter().map(|column| quote(column)).collect();
+            let there = std::iter::once(&value).chain(&order).map(|name| format!("{name} IS NOT NULL"));
+            let there = there.collect::<Vec<_>>().join(" AND ");
+            // Rows at the same place of the order are looked at in the order that suits the values best.
+            order.push(if *decreasing { format!("{value} DESC") } else { value.clone() });
+            let by = if groups.is_empty() { String::new() } else { format!("PARTITION BY {} ", groups.join(", ")) };
+            let wrong = match (decreasing, strictly) {
+                (false, false) => "v < p",
+                (false, true) => "v <= p",
+                (true, false) => "v > p",
+                (true, true) => "v >= p",
+            };
+            let named: Vec<String> = groups.iter().enumerate().map(|(at, name)| format!("{name} AS g{at}")).collect();
+            let inner = named.iter().map(|name| format!("{name}, ")).collect::<String>();
+            let outer = (0..groups.len()).map(|at| format!("g{at}, ")).collect::<String>();
+            let all = (0..groups.len()).map(|at| format!("g{at}")).collect::<Vec<_>>().join(", ");
+            let group = if groups.is_empty() { String::new() } else { format!(" GROUP BY {all}") };
+            format!(
+                "SELECT {outer}count(*) AS n, count(CASE WHEN {wrong} THEN 1 END) AS m FROM (SELECT {inner}{value} AS v, lag({value}) OVER ({by}ORDER BY {}) AS p FROM {view} WHERE {there}){group}",
+                order.join(", ")
+            )
+        }
+        Metric::DuplicateValues { columns } => {
+            let names: Vec<String> = columns.iter().map(|column| quote(column)).collect();
+            let whole = names.iter().map(|name| format!("{name} IS NOT NULL")).collect::<Vec<_>>().join(" AND ");
+            let list = names.join(", ");
+            format!(
+                "SELECT (SELECT count(*) FROM {view}) AS n, (SELECT count(*) FROM {view} WHERE {whole}) - (SELECT count(*) FROM (SELECT DISTINCT {list} FROM {view} WHERE {whole})) AS m"
+            )
+        }
+        Metric::Statistic { column, statistic: Statistic::CountDistinct } => {
+            let name = quote(column);
+            format!(
+                "SELECT (SELECT count(*) FROM {view}) AS n, (SELECT count(*) FROM (SELECT DISTINCT {name} FROM {view} WHERE {name} IS NOT NULL)) AS m"
+            )
+        }
+        Metric::SequenceGaps { column } => {
+            let name = quote(column);
+            let whole = match schema.field_with_name(column).map(|field| field.data_type()) {
+                Ok(DataType::Date32) => format!("CAST(CAST({name} AS INT) AS DECIMAL(38,0))"),
+                _ => format!("CAST({name} AS DECIMAL(38,0))"),
+            };
+            format!(
+                "SELECT count(*) AS n, coalesce(CAST(max(v) - min(v) + 1 - count(*) AS DOUBLE), 0) AS m FROM (SELECT DISTINCT {whole} AS v FROM {view} WHERE {name} IS NOT NULL)"
+            )
+        }
+        Metric::Statistic { column, statistic: Statistic::Quantile(share) } => {
+            // Rank by rank over a sort, which can spill; the two neighbours of the rank are interpolated.
+            let name = quote(column);
+            let value = format!("CAST({name} AS DOUBLE)");
+            let named: String = groups.iter().enumerate().map(|(at, name)| format!("{name} AS g{at}, ")).collect();
+            let outer: String = (0..groups.len()).map(|at| format!("g{at}, ")).collect();
+            let ranked = if groups.is_empty() {
+                format!(
+                    "SELECT v, row_number() OVER (ORDER BY v) AS r, n, nan FROM (SELECT {value} AS v FROM {view} WHERE {name} IS NOT NULL) CROSS JOIN (SELECT CAST(count({name}) AS DOUBLE) AS n, count(CASE WHEN isnan({value}) THEN 1 END) AS nan FROM {view})"
+                )
+            } else {
+                let by = format!("PARTITION BY {}", groups.join(", "));
+                format!(
+                    "SELECT {named}{value} AS v, row_number() OVER ({by} ORDER BY {value}) AS r, CAST(count({name}) OVER ({by}) AS DOUBLE) AS n, count(CASE WHEN isnan({value}) THEN 1 END) OVER ({by}) AS nan FROM {view} WHERE {name} IS NOT NULL"
+                )
+            };
+            let group = outer.trim_end_matches(", ");
+            let group = if group.is_empty() { String::new() } else { format!(" GROUP BY {group}") };
+            format!(
+                "SELECT {outer}max(n) AS n, CASE WHEN max(nan) > 0 THEN CAST('NaN' AS DOUBLE) ELSE min(v) + (max(v) - min(v)) * max({share:?} * (n - 1) - floor({share:?} * (n - 1))) END AS m FROM ({ranked}) WHERE r = floor({share:?} * (n - 1)) + 1 OR r = ceil({share:?} * (n - 1)) + 1{group}"
+            )
+        }
+        _ => return Err("it is an aggregate".to_owned()),
+    })
+}
+
+/// The rows of a table that meet a rule's `where`.
+fn selected(frame: DataFrame, filter: Option<&str>) -> Result<DataFrame, String> {
+    let Some(filter) = filter else { return Ok(frame) };
+    let schema = frame.schema().clone();
+    let (state, _) = frame.clone().into_parts();
+    let parsed = crate::conditions::parse(&SessionContext::new_with_state(state), filter, &schema)?;
+    frame.filter(parsed).map_err(describe)
+}
+
+/// The test of a count of rows, as a function of SQL.
+fn hits_function(name: &str, data_type: DataType, hits: Hits) -> ScalarUDF {
+    let run = move |arguments: &[ColumnarValue]| -> datafusion::error::Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(arguments)?;
+        let array = arrays.first().ok_or_else(|| DataFusionError::Internal("the function takes a column".into()))?;
+        Ok(ColumnarValue::Array(Arc::new(BooleanArray::new(hits.test(array), None))))
+    };
+    create_udf(name, vec![data_type], DataType::Boolean, Volatility::Immutable, Arc::new(run))
+}
+
+fn describe(error: DataFusionError) -> String {
+    unwrap(ErrorCode::InvalidQuery, "the query failed", error).to_string()
+}
+
+fn read_number(array: &ArrayRef, row: usize) -> Option<f64> {
+    let array = cast(&array.slice(row, 1), &DataType::Float64).ok()?;
+    (!array.is_null(0)).then(|| array.as_primitive::<Float64Type>().value(0))
 }
 
 fn quote(name: &str) -> String {
@@ -52,20 +438,9 @@ fn substitute(query: &str, object: &str) -> String {
     query.replace("${object}", object).replace("{object}", object).replace("${table}", object)
 }
 
-fn duplicates(table: &Table, columns: &[String]) -> String {
-    let object = quote(&table.name.sql());
-    let names: Vec<String> = columns.iter().map(|column| quote(column)).collect();
-    let whole = names.iter().map(|name| format!("{name} IS NOT NULL")).collect::<Vec<_>>().join(" AND ");
-    let list = names.join(", ");
-    format!(
-        "SELECT (SELECT count(*) FROM {object} WHERE {whole}) - (SELECT count(*) FROM (SELECT DISTINCT {list} FROM {object} WHERE {whole}))"
-    )
-}
-
 /// Runs a query that must answer one number.
 async fn number(context: &SessionContext, sql: &str) -> Result<f64, String> {
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    let describe = |error| unwrap(ErrorCode::InvalidQuery, "the query failed", error).to_string();
     let frame = context.sql_with_options(sql, read_only).await.map_err(describe)?;
     let frame = frame.limit(0, Some(2)).map_err(describe)?;
     let batches = frame.collect().await.map_err(describe)?;
@@ -90,7 +465,9 @@ async fn number(context: &SessionContext, sql: &str) -> Result<f64, String> {
     Ok(array.as_primitive::<Float64Type>().value(0))
 }
 
-/// A context of its own for the rules of one attempt.
-pub(crate) fn deferred(table: &crate::settle::SettledTable) -> Vec<MetricRule> {
-    table.audit.metrics.deferred().cloned().collect()
+/// The rules of a table that the candidate itself, or another table, must answer.
+pub(crate) fn deferred(table: &crate::settle::SettledTable) -> Vec<Deferred> {
+    let metrics = &table.audit.metrics;
+    let needed = |rule: &MetricRule| metrics.needs_candidate(&table.states, &rule.name);
+    metrics.deferred(&table.states).map(|rule| Deferred { own: needed(rule), rule: rule.clone() }).collect()
 }

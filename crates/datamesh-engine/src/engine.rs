@@ -1,6 +1,6 @@
 //! The engine port on DataFusion.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,32 +9,28 @@ use std::sync::atomic::AtomicU32;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{DataType, Schema};
-use datafusion::common::DFSchema;
-use datafusion::common::tree_node::TreeNode;
+use datafusion::arrow::datatypes::Schema;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::logical_expr::Expr;
-use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datamesh_app::ports::{
-    BoundSource, CarriedTable, Engine, PreparedTable, Progress, QueryRequest, RestoreJob, Rows, StageInput, StageJob,
-    TransformInput, TransformReads,
+    BoundSource, CarriedTable, Engine, PinnedInput, PreparedTable, Progress, QueryRequest, RestoreJob, Rows,
+    StageInput, StageJob, TransformInput, TransformReads,
 };
-use datamesh_core::contract::{DataProduct, TransformSpec};
+use datamesh_core::contract::{DataProduct, TransformSpec, WriteMode};
 use datamesh_core::history::History;
 use datamesh_core::ids::AttemptId;
 use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, TablePointer};
 use datamesh_core::profile::TableProfile;
-use datamesh_core::quality::{KeyRule, RowCondition, value_constraints};
+use datamesh_core::quality::{KeyRule, value_constraints};
+use datamesh_core::reference::{PinnedTable, RULE_REFERENCES};
 use datamesh_core::secret::{NoSecrets, Redactor, SecretResolver};
-use datamesh_core::verdict::TableReport;
+use datamesh_core::verdict::{MetricResult, TableReport, rule_id};
 use datamesh_core::{Error, ErrorCode, Name, ProductKey, Result, Table};
 use datamesh_iceberg::storage::join;
 use datamesh_iceberg::{OpenTable, Storage, TableCache, TableDraft};
@@ -43,16 +39,19 @@ use datamesh_quality::rows::compile_all;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::audit::{AuditPlan, PartitionResult};
+use crate::candidate::Candidates;
+use crate::conditions::{Filter, SqlProblem};
 use crate::error::unwrap;
 use crate::examine::{examine_rows, examine_source};
-use crate::files::FilesTable;
+use crate::files::{FilesTable, ScanFile};
 use crate::keys::KeyReader;
 use crate::query::{self, PlannedQuery};
+use crate::references::ReferenceCheck;
 use crate::scan;
-use crate::settle::{SettledTable, StagedTable, settle};
+use crate::settle::{LateReference, SettledTable, StagedTable, settle};
 use crate::source::{MissingRequired, OpenSource, RawFields, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan};
 use crate::stores::Stores;
-use crate::{candidate, quarantine, stage, times, transform};
+use crate::{candidate, conditions, quarantine, stage, times, transform};
 
 /// Bytes of manifests that are kept in memory.
 const TABLE_CACHE: usize = 64 << 20;
@@ -174,17 +173,50 @@ impl DataEngine {
         .with_help("set the warehouse to where the table was published, or publish under a new major version"))
     }
 
-    /// Checks the SQL of a table's conditions. Each problem names its rule.
-    pub fn check_conditions(&self, table: &Table) -> Vec<(String, String)> {
+    /// Checks the SQL of a table's rules: conditions on rows, `completeIf`, `where`.
+    pub fn check_conditions(&self, table: &Table) -> Vec<SqlProblem> {
         let fields: Vec<_> = table.columns.iter().map(datamesh_quality::arrow_types::arrow_field).collect();
         let schema = Schema::new(fields);
         let context = self.context();
-        let deletes = delete_condition(table);
-        let compiled = table.conditions.iter().chain(&deletes).map(|rule| (rule, compile(&context, rule, &schema)));
-        compiled.filter_map(|(rule, compiled)| Some((rule.name.clone(), compiled.err()?))).collect()
+        let (_, mut problems) = conditions::compile_all(&context, table, &schema);
+        for rule in &table.metrics {
+            let Some(filter) = &rule.filter else { continue };
+            if let Err(why) = Filter::compile(&context, filter, &schema, false) {
+                problems.push(SqlProblem {
+                    place: format!("rule `{}`: `where`", rule.name),
+                    text: filter.clone(),
+                    why,
+                });
+            }
+        }
+        if let Some(condition) = &table.delete_when
+            && let Err(why) = conditions::compile(&context, condition, &schema)
+        {
+            problems.push(SqlProblem { place: "condition `deleteWhen`".to_owned(), text: condition.clone(), why });
+        }
+        problems
     }
 
-    fn audit_plan(
+    /// Reads the keys of every reference whose table is published already.
+    async fn load_references(&self, job: &StageJob, schema: &Schema) -> Result<Vec<ReferenceCheck>> {
+        let context = self.context();
+        let mut checks = Vec::new();
+        for (index, reference) in job.table.references.iter().enumerate() {
+            let Some(pinned) = job.pinned.iter().find(|pinned| pinned.reference == reference.to) else { continue };
+            let Some(open) = self.open(Some(&pinned.pointer))? else { continue };
+            let provider = scan::open_table(&self.tables, &open, None).await?;
+            let limit = self.key_memory();
+            checks.push(ReferenceCheck::load(&context, index, reference, schema, provider, limit).await?);
+        }
+        Ok(checks)
+    }
+
+    /// Bytes that the keys of one reference may take.
+    fn key_memory(&self) -> usize {
+        self.options.memory / 2
+    }
+
+    async fn audit_plan(
         &self,
         job: &StageJob,
         draft: &TableDraft,
@@ -194,16 +226,18 @@ impl DataEngine {
         let broken = |why: String| Error::new(ErrorCode::InvalidManifest, format!("table `{}`: {why}", job.table.name));
         let schema = draft.arrow_schema().clone();
         let context = self.context();
-        let mut conditions = Vec::new();
-        for rule in &job.table.conditions {
-            let compiled = compile(&context, rule, &schema);
-            let compiled = compiled
-                .map_err(|why| broken(format!("condition `{}`: {why}", rule.name)).with_help("see `datamesh check`"))?;
-            conditions.push((rule.clone(), compiled));
+        let (conditions, problems) = conditions::compile_all(&context, &job.table, &schema);
+        if let Some(problem) = problems.into_iter().next() {
+            return Err(broken(format!("{}: {}", problem.place, problem.why)).with_help("see `datamesh check`"));
         }
-        let delete_when = delete_condition(&job.table)
-            .map(|rule| compile(&context, &rule, &schema).map_err(|why| broken(format!("`deleteWhen`: {why}"))))
-            .transpose()?;
+        let quiet = job.table.has_protected_columns();
+        let metrics = MetricPlan::compile(&job.table, |condition| {
+            Ok(Arc::new(Filter::compile(&context, condition, &schema, quiet)?))
+        });
+        let references = self.load_references(job, &schema).await?;
+        let delete_when =
+            job.table.delete_when.as_ref().map(|condition| conditions::compile(&context, condition, &schema));
+        let delete_when = delete_when.transpose().map_err(|why| broken(format!("`deleteWhen`: {why}")))?;
         let keys = KeyRule::of(&job.table).iter().map(|rule| KeyReader::new(rule, &schema)).collect::<Result<_>>()?;
         let attempt = job.attempt.as_str();
         let location = match &job.scratch {
@@ -213,8 +247,10 @@ impl DataEngine {
         Ok(AuditPlan {
             checks: compile_all(&value_constraints(&job.table)).map_err(broken)?,
             conditions,
+            references,
+            key_memory: self.key_memory(),
+            metrics: metrics.map_err(|why| broken(why).with_help("see `datamesh check`"))?,
             delete_when,
-            metrics: MetricPlan::compile(&job.table).map_err(broken)?,
             keys,
             partition_fields: draft.partition_fields(),
             storage: self.options.storage.clone(),
@@ -251,7 +287,7 @@ impl DataEngine {
         let secrets = self.secrets.as_ref();
         let source = OpenSource::open(&job, secrets, redactor, &self.options.storage, &context).await?;
         let facts = Arc::new(SourceFacts::new(job.table.name.as_str(), source.total, progress));
-        let mut audit = self.audit_plan(&job, &draft, source.names.clone(), facts.raw_fields().clone())?;
+        let mut audit = self.audit_plan(&job, &draft, source.names.clone(), facts.raw_fields().clone()).await?;
         let watermark = job.pull.as_ref().map(|pull| WatermarkPlan::new(&job.table, draft.arrow_schema(), pull));
         audit.watermark = watermark.transpose()?.map(Arc::new);
         let audit = Arc::new(audit);
@@ -308,55 +344,6 @@ impl DataEngine {
     }
 }
 
-/// `deleteWhen` as the conditions are written, called by its key in the manifest.
-fn delete_condition(table: &Table) -> Option<RowCondition> {
-    let condition = table.delete_when.clone()?;
-    Some(RowCondition { name: "deleteWhen".to_owned(), condition, description: None, dimension: None })
-}
-
-/// An SQL row condition as a predicate over the table's columns.
-fn compile(context: &SessionContext, rule: &RowCondition, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>, String> {
-    let describe = |error: DataFusionError| unwrap(ErrorCode::InvalidManifest, "it cannot be used", error).to_string();
-    let df_schema = DFSchema::try_from(schema.clone()).map_err(describe)?;
-    let expression = context.parse_sql_expr(&rule.condition, &df_schema).map_err(describe)?;
-    let forbidden = expression
-        .exists(|expression| {
-            Ok(matches!(
-                expression,
-                Expr::AggregateFunction(_)
-                    | Expr::WindowFunction(_)
-                    | Expr::ScalarSubquery(_)
-                    | Expr::InSubquery(_)
-                    | Expr::Exists(_)
-                    | Expr::SetComparison(_)
-                    | Expr::Placeholder(_)
-                    | Expr::ScalarVariable(..)
-                    | Expr::Unnest(_)
-            ))
-        })
-        .map_err(describe)?;
-    if forbidden || expression.is_volatile() {
-        return Err("a row condition looks at one row: no aggregates, windows, subqueries or random values".to_owned());
-    }
-    // Functions such as now() are fixed for the whole pass.
-    let state = context.state();
-    let simplify = SimplifyContext::builder()
-        .with_schema(Arc::new(df_schema.clone()))
-        .with_config_options(state.config_options().clone())
-        .with_query_execution_start_time(state.execution_props().query_execution_start_time)
-        .build();
-    let simplifier = ExprSimplifier::new(simplify);
-    let expression = times::keep_microseconds(expression, &df_schema)
-        .and_then(|kept| simplifier.coerce(kept.data, &df_schema))
-        .and_then(|expression| simplifier.simplify(expression))
-        .map_err(describe)?;
-    let physical = state.create_physical_expr(expression, &df_schema).map_err(describe)?;
-    match physical.data_type(schema).map_err(describe)? {
-        DataType::Boolean => Ok(physical),
-        other => Err(format!("it is {other}, not a boolean")),
-    }
-}
-
 /// The missing required columns that stopped a pass, where that is what stopped it.
 fn missing_required(error: &DataFusionError) -> Option<Vec<String>> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -397,7 +384,13 @@ impl Engine for DataEngine {
         staged.result.rows_in
     }
 
-    async fn settle(&self, staged: &Arc<StagedTable>, base: Option<&TablePointer>) -> Result<SettledTable> {
+    async fn settle(
+        &self,
+        staged: &Arc<StagedTable>,
+        base: Option<&TablePointer>,
+        settled: &[SettledTable],
+        carried: &[CarriedTable],
+    ) -> Result<SettledTable> {
         let base = self.open(base)?;
         let files = match &base {
             Some(base) => base.live_files(None).await?,
@@ -412,14 +405,22 @@ impl Engine for DataEngine {
             None if base.is_some() => Some(Vec::new()),
             _ => None,
         };
+        let late = self.late_references(staged, settled, carried).await?;
         let staged = staged.clone();
-        let task = tokio::task::spawn_blocking(move || settle(&staged, base, files, planned.as_deref()));
+        let task = tokio::task::spawn_blocking(move || settle(&staged, base, files, planned.as_deref(), late));
         task.await.map_err(|error| Error::new(ErrorCode::Internal, "settling stopped").with_source(error))?
     }
 
-    async fn measure(&self, settled: &mut [SettledTable], carried: &[CarriedTable]) -> Result<()> {
+    async fn measure(
+        &self,
+        settled: &mut [SettledTable],
+        carried: &[CarriedTable],
+        pinned: &[PinnedInput],
+        now: DateTime<Utc>,
+    ) -> Result<()> {
         let context = self.context();
-        let needed = settled.iter().any(|table| table.audit.metrics.deferred().next().is_some());
+        let needed = settled.iter().any(|table| table.audit.metrics.deferred(&table.states).next().is_some());
+        let mut others = HashMap::new();
         if needed {
             for table in settled.iter() {
                 let candidate = FilesTable::new(table.audit.schema.clone(), table.candidate());
@@ -431,12 +432,23 @@ impl Engine for DataEngine {
                     candidate::register(&context, &name, scan::open_table(&self.tables, &open, None).await?)?;
                 }
             }
+            for other in pinned.iter().filter(|other| other.reference.product.is_some()) {
+                if let Some(open) = self.open(Some(&other.pointer))? {
+                    others.insert(other.reference.clone(), scan::open_table(&self.tables, &open, None).await?);
+                }
+            }
         }
         let quiet = settled.iter().any(|table| table.audit.table.has_protected_columns())
-            || carried.iter().any(|table| table.protected);
+            || carried.iter().any(|table| table.protected)
+            || pinned.iter().any(|other| other.protected);
+        let now = now.timestamp_micros();
+        let candidates = Candidates { context: &context, others: &others, now, quiet };
         for table in settled.iter_mut() {
-            let measured = candidate::measure(&context, &table.audit.table, &candidate::deferred(table), quiet).await;
-            table.report.metrics = table.audit.metrics.judge(&table.states, |name| measured.get(name).cloned());
+            let audit = table.audit.clone();
+            let measured = candidates.measure(&audit.table, &candidate::deferred(table)).await;
+            table.report.metrics = audit.metrics.judge(&table.states, now, |name| measured.get(name).cloned());
+            table.report.metrics.extend(counted_references(table));
+            table.report.pinned = pinned_by(&audit.table, pinned);
         }
         Ok(())
     }
@@ -620,6 +632,83 @@ impl Engine for DataEngine {
         let schema = first.as_ref().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
         Ok(Rows { schema, batches: futures::stream::iter(first.map(Ok).into_iter().chain(batches)).boxed() })
     }
+}
+
+impl DataEngine {
+    /// The references of a staged table to others of the same attempt, with what these have become.
+    async fn late_references(
+        &self,
+        staged: &StagedTable,
+        settled: &[SettledTable],
+        carried: &[CarriedTable],
+    ) -> Result<Vec<LateReference>> {
+        let audit = &staged.audit;
+        let mut late = Vec::new();
+        for (index, reference) in audit.table.references.iter().enumerate() {
+            if audit.references.iter().any(|check| check.index == index) {
+                continue;
+            }
+            let to = &reference.to;
+            let fresh = settled.iter().find(|other| to.is_own(&other.audit.table.name));
+            let kept = carried.iter().find(|other| other.table == to.table.as_str() || other.table == to.table.sql());
+            let there = match (fresh, kept) {
+                _ if to.is_own(&audit.table.name) => None,
+                (Some(other), _) => Some((other.audit.schema.clone(), other.candidate())),
+                (None, Some(other)) => match self.open(Some(&other.pointer))? {
+                    Some(open) => Some((open.arrow_schema()?, scan_files(&open).await?)),
+                    None => Some((audit.schema.clone(), Vec::new())),
+                },
+                (None, None) => {
+                    let message = format!("`{to}`, which `{}` refers to, was not read", reference.path());
+                    return Err(Error::new(ErrorCode::Internal, message));
+                }
+            };
+            let mode = audit.table.write;
+            let holds_back = reference.quarantines() && matches!(mode, WriteMode::Append | WriteMode::Replace);
+            late.push(LateReference { index, there, holds_back });
+        }
+        Ok(late)
+    }
+}
+
+/// The data files of a table's current snapshot.
+async fn scan_files(table: &OpenTable) -> Result<Vec<ScanFile>> {
+    let file = |file: datamesh_iceberg::DataFile| ScanFile { url: file.url, bytes: file.bytes, rows: file.rows };
+    Ok(table.data_files().await?.into_iter().map(file).collect())
+}
+
+/// The references that hold no row back, as results beside those of the metric rules.
+fn counted_references(table: &SettledTable) -> Vec<MetricResult> {
+    let audit = &table.audit;
+    let in_place = !matches!(audit.table.write, WriteMode::Append | WriteMode::Replace);
+    let late = |index: usize| audit.references.iter().all(|check| check.index != index);
+    let references = audit.table.references.iter().zip(&table.unmatched).enumerate();
+    let counted = references.filter(|(index, (reference, _))| !reference.quarantines() || in_place && late(*index));
+    let counted = counted.map(|(_, (reference, rows))| MetricResult {
+        rule: rule_id(RULE_REFERENCES, &reference.path()),
+        metric: RULE_REFERENCES.to_owned(),
+        value: Some(*rows as f64),
+        expected: "= 0".to_owned(),
+        passed: *rows == 0,
+        severity: reference.severity,
+        ..MetricResult::default()
+    });
+    counted.collect()
+}
+
+/// The pinned tables that the rules of `table` read.
+fn pinned_by(table: &Table, pinned: &[PinnedInput]) -> Vec<PinnedTable> {
+    let reads = |wanted: &PinnedInput| {
+        table.references.iter().any(|reference| reference.to == wanted.reference)
+            || table.metrics.iter().filter_map(|rule| rule.compare_to.as_ref()).any(|to| to.table == wanted.reference)
+    };
+    let used = pinned.iter().filter(|pinned| reads(pinned)).map(|pinned| PinnedTable {
+        table: pinned.reference.clone(),
+        version: Some(pinned.version.clone()),
+        publication: Some(pinned.pointer.publication),
+        metadata_location: Some(pinned.pointer.metadata_location.clone()),
+    });
+    used.collect()
 }
 
 /// Runs every partition of a pass side by side. The first error stops the others.

@@ -5,6 +5,7 @@
 
 mod audit;
 mod candidate;
+mod conditions;
 mod engine;
 mod error;
 mod examine;
@@ -14,6 +15,7 @@ mod lineage;
 mod merge;
 mod quarantine;
 mod query;
+mod references;
 mod restore;
 mod scan;
 mod settle;
@@ -25,6 +27,7 @@ mod transform;
 mod transform_test;
 mod writer;
 
+pub use conditions::SqlProblem;
 pub use engine::{DataEngine, EngineOptions};
 pub use transform::{ProblemPlace, TransformProblem};
 pub use transform_test::{GivenRows, GivenTable};

@@ -1,15 +1,15 @@
-//! Settling: doubled keys leave the staged files, against the rows that are published already where the table appends.
+//! Settling: doubled keys, and references to what another table of the attempt does not have, leave the staged files, against the rows that are published already where the table appends.
 //!
 //! A staged table can be settled again against another base: nothing that was staged is changed, files that hold a
 //! doubled key are written anew.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{BooleanArray, RecordBatch, new_null_array};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
 use datamesh_core::contract::WriteMode;
@@ -27,6 +27,7 @@ use crate::files::ScanFile;
 use crate::keys::Area;
 use crate::merge::{Merge, Published, merge};
 use crate::quarantine;
+use crate::references::{KeySet, ReferenceReader};
 use crate::writer::PartWriter;
 
 /// Rows read at a time.
@@ -59,6 +60,8 @@ pub struct SettledTable {
     /// URLs of the published files that go, where not all of them do.
     pub(crate) removed: HashSet<String>,
     pub(crate) states: MetricStates,
+    /// For each reference of the table, the rows read that find nothing.
+    pub(crate) unmatched: Vec<u64>,
     pub(crate) report: TableReport,
 }
 
@@ -109,6 +112,7 @@ pub(crate) fn settle(
     base: Option<OpenTable>,
     files: Vec<LiveFile>,
     planned: Option<&[LiveFile]>,
+    late: Vec<LateReference>,
 ) -> Result<SettledTable> {
     let audit = &staged.audit;
     let draft = TableDraft::new(&audit.table, staged.draft.location(), base)?;
@@ -125,7 +129,12 @@ pub(crate) fn settle(
         WriteMode::Replace => Vec::new(),
         _ => files.into_iter().map(Published::new).collect(),
     };
-    let Merge { doubled, removed, changes } = merge(staged, &draft, &files, planned)?;
+    let Merge { mut doubled, removed, changes } = merge(staged, &draft, &files, planned)?;
+    let mut unmatched = staged.result.unmatched.clone();
+    unmatched.resize(audit.table.references.len(), 0);
+    for reference in &late {
+        unmatched[reference.index] += find_unmatched(staged, &files, reference, &mut doubled)?;
+    }
     let mut work = Rewrite {
         audit,
         reasons: staged.result.reasons.clone(),
@@ -180,6 +189,7 @@ pub(crate) fn settle(
         limit_percent: audit.table.quarantine.percent,
         reasons: work.reasons,
         metrics: Vec::new(),
+        pinned: Vec::new(),
         ignored_columns: staged.ignored_columns.clone(),
         missing_columns: staged.missing_columns.clone(),
         missing_required: staged.missing_required.clone(),
@@ -196,8 +206,87 @@ pub(crate) fn settle(
         rewritten,
         removed: gone,
         states,
+        unmatched,
         report,
     })
+}
+
+/// A reference to a table of the same attempt, whose keys are known only once that table is settled.
+pub(crate) struct LateReference {
+    /// Index among the table's references.
+    pub(crate) index: usize,
+    /// The files of the other table's candidate with its schema; `None` where a table refers to itself.
+    pub(crate) there: Option<(SchemaRef, Vec<ScanFile>)>,
+    /// Whether rows that find nothing are held back. Where rows take the place of published ones, these are gone by
+    /// then, so the publication is rejected instead.
+    pub(crate) holds_back: bool,
+}
+
+/// Finds the incoming rows that refer to nothing, marks them in `doubled` where they are to be held back, and returns
+/// how many there are.
+fn find_unmatched(
+    staged: &StagedTable,
+    published: &[Published],
+    late: &LateReference,
+    doubled: &mut Doubled,
+) -> Result<u64> {
+    let audit = &staged.audit;
+    let reference = &audit.table.references[late.index];
+    let rule = audit.keys.len() + late.index;
+    let there = late.there.as_ref().map_or(&audit.schema, |(schema, _)| schema);
+    let reader = ReferenceReader::new(reference, &audit.schema, there)?;
+    let incoming = staged.result.data.iter().map(|file| ((Area::Staged, file.id), file.part.url.as_str()));
+    let held_back = staged.result.quarantine.iter().map(|part| ((Area::Quarantined, part.id), part.part.url.as_str()));
+    let files: Vec<((Area, u32), &str)> = incoming.chain(held_back).collect();
+    let mut count = 0;
+    let mut found: BTreeSet<((Area, u32), u64)> = BTreeSet::new();
+    loop {
+        let mut keys = KeySet::new(audit.key_memory);
+        let urls: Vec<&str> = match &late.there {
+            Some((_, files)) => files.iter().map(|file| file.url.as_str()).collect(),
+            None => published.iter().map(|file| file.scan.url.as_str()).collect(),
+        };
+        for url in urls {
+            for batch in read_columns(&audit.storage, url, &reference.at, None)? {
+                reader.collect(&mut keys, &batch?, None)?;
+            }
+        }
+        if late.there.is_none() {
+            for (place, url) in files.iter().filter(|((area, _), _)| *area == Area::Staged) {
+                let gone = doubled.get(place).map_or(&[][..], Vec::as_slice);
+                let mut first = 0;
+                for batch in read_columns(&audit.storage, url, &reference.at, None)? {
+                    let batch = batch?;
+                    let rows = keys_by_row(gone, first, batch.num_rows());
+                    first += batch.num_rows() as u64;
+                    let left = BooleanBuffer::collect_bool(batch.num_rows(), |row| !rows.contains_key(&row));
+                    reader.collect(&mut keys, &batch, Some(&left))?;
+                }
+            }
+        }
+        let before = found.len();
+        for (place, url) in &files {
+            let mut first = 0;
+            for batch in read_columns(&audit.storage, url, &reference.columns, None)? {
+                let batch = batch?;
+                for row in reader.unmatched(&keys, &batch)?.set_indices() {
+                    let row = first + row as u64;
+                    if found.insert((*place, row)) {
+                        count += 1;
+                        if late.holds_back {
+                            doubled.entry(*place).or_default().push((row, rule));
+                        }
+                    }
+                }
+                first += batch.num_rows() as u64;
+            }
+        }
+        doubled.values_mut().for_each(|rows| rows.sort_unstable());
+        // A row of the same table that is held back is there no more for those that refer to it.
+        if late.there.is_some() || !late.holds_back || found.len() == before {
+            return Ok(count);
+        }
+    }
 }
 
 /// Reads some columns of a Parquet file, all rows or those of `rows` (sorted, distinct). Columns that the file does not
@@ -262,15 +351,15 @@ struct Rewrite<'a> {
 
 impl Rewrite<'_> {
     fn reason(&self, key: usize) -> Reason {
-        let rule = &self.audit.keys[key].rule;
-        Reason { rule: rule.rule.clone(), column: rule.path(), value: None }
+        let (rule, column, _) = self.audit.late_rule(key);
+        Reason { rule: rule.to_owned(), column, value: None }
     }
 
     /// Counts the doubled keys of a batch's rows, with the key's value as sample where it may be shown.
     fn count(&mut self, batch: &RecordBatch, row: usize, keys: &[usize]) {
         for key in keys {
             let reason = self.reason(*key);
-            let columns = &self.audit.keys[*key].rule.columns;
+            let (_, _, columns) = self.audit.late_rule(*key);
             let value = if self.audit.table.protects(&reason.column) {
                 None
             } else {

@@ -211,8 +211,39 @@ pub fn load_mesh(root: &Path) -> Result<Mesh> {
             }
         }
     }
+    check_references(&mut mesh)?;
     crate::from::check(&mut mesh)?;
     Ok(mesh)
+}
+
+/// Checks references from product to product. What is not in this mesh is looked for when it is published.
+fn check_references(mesh: &mut Mesh) -> Result<()> {
+    let mut found = Vec::new();
+    for product in &mesh.products {
+        for other in &mesh.products {
+            // Of several major versions the newest one is meant.
+            let same = |one: &&LoadedProduct| one.contract.id == other.contract.id;
+            let newest = mesh.products.iter().filter(same).all(|one| one.contract.version <= other.contract.version);
+            if newest {
+                for (text, message, help) in read::check_across(&product.contract, &other.contract) {
+                    let (location, source) = locate(&product.path, &text)?;
+                    let diagnostic = Diagnostic {
+                        id: "invalid-reference",
+                        level: Level::Error,
+                        message,
+                        help: Some(help),
+                        location,
+                    };
+                    found.push((diagnostic, source));
+                }
+            }
+        }
+    }
+    for (diagnostic, source) in found {
+        mesh.sources.insert(diagnostic.location.file.clone(), source);
+        mesh.diagnostics.push(diagnostic);
+    }
+    Ok(())
 }
 
 fn subfolders(path: &Path) -> Result<Vec<PathBuf>> {

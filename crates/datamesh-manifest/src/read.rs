@@ -1,6 +1,9 @@
 //! A checked tree to the types of `datamesh-core`.
 
 mod quality;
+mod references;
+
+pub(crate) use references::check_across;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,6 +12,7 @@ use datamesh_core::contract::{
     TextFormat, Transform, WriteMode,
 };
 use datamesh_core::datatype::SCALAR_TYPES;
+use datamesh_core::dates::DatePattern;
 use datamesh_core::{Column, DataType, Name, ProductId, scalar};
 use semver::Version;
 
@@ -62,6 +66,10 @@ pub fn product(document: &mut Document<'_>, root: &Node, domain: Option<&Name>) 
             "add one below `schema:`",
         );
     }
+    if let (Some(domain), Some(product)) = (&domain, &name) {
+        references::make_own(&mut tables, &ProductId { domain: domain.clone(), product: product.clone() });
+    }
+    references::check_own(document, &tables, node);
     if document.has_errors() {
         return None;
     }
@@ -240,6 +248,7 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
         sort_by: Vec::new(),
         conditions: Vec::new(),
         metrics: Vec::new(),
+        references: Vec::new(),
         quarantine: QuarantineLimit::default(),
     };
     for entry in node.get("unique").and_then(Node::items).unwrap_or_default() {
@@ -284,6 +293,7 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
             table.quarantine = QuarantineLimit { percent };
         }
     }
+    references::read_references(document, &mut table, node);
     quality::read_quality(document, &mut table, node.get("quality"), None);
     for entry in node.get("columns").and_then(Node::items).unwrap_or_default() {
         let column = text(entry, "name").filter(|name| table.column(name).is_some());
@@ -477,7 +487,7 @@ fn complete_type(document: &mut Document<'_>, node: &Node, data_type: DataType) 
 /// Keys and metric rules are of whole columns; on a nested field nothing would enforce them.
 fn refuse_nested_rules(document: &mut Document<'_>, node: &Node) {
     for field in node.get("columns").and_then(Node::items).unwrap_or_default() {
-        for key in ["primaryKey", "unique", "quality"] {
+        for key in ["primaryKey", "unique", "quality", "references", "relationships", "completeIf"] {
             if let Some(at) = field.get(key) {
                 let message = format!("`{key}` is not possible on a nested field");
                 document.error(
@@ -595,14 +605,38 @@ fn read_constraints(document: &mut Document<'_>, node: &Node, data_type: &DataTy
         }
     }
     if let Some(at) = node.get("format") {
-        constraints.format =
-            TextFormat::ALL.iter().find(|(word, _)| Some(*word) == at.text()).map(|(_, format)| *format);
-        if constraints.format.is_some() && !data_type.is_text() {
-            document.error("misplaced-rule", at.span, format!("`format` makes no sense for {data_type}"), "remove it");
-        }
+        read_format(document, at, &mut constraints, data_type);
     }
+    constraints.complete_if = text(node, "completeIf");
     check_range(document, node, &constraints, data_type);
     constraints
+}
+
+/// A word for a well-known format, or a pattern for dates.
+fn read_format(document: &mut Document<'_>, at: &Node, constraints: &mut Constraints, data_type: &DataType) {
+    let Some(text) = at.text() else { return };
+    if let Some((_, format)) = TextFormat::ALL.iter().find(|(word, _)| *word == text) {
+        constraints.format = Some(*format);
+    } else {
+        match DatePattern::parse(text) {
+            Ok(_) => constraints.date_format = Some(text.to_owned()),
+            Err(why) => {
+                let words = TextFormat::ALL.iter().map(|(word, _)| *word);
+                let help = match closest(text, words.clone()) {
+                    Some(word) => format!("did you mean `{word}`?"),
+                    None => format!(
+                        "one of: {}, or how dates are written, such as `yyyy-MM-dd` or `%Y-%m-%d`",
+                        words.collect::<Vec<_>>().join(", ")
+                    ),
+                };
+                let message = format!("`{text}` is neither a format nor a pattern for dates: {why}");
+                document.error("invalid-format", at.span, message, help);
+            }
+        }
+    }
+    if !data_type.is_text() {
+        document.error("misplaced-rule", at.span, format!("`format` makes no sense for {data_type}"), "remove it");
+    }
 }
 
 fn check_pattern(document: &mut Document<'_>, at: &Node) -> bool {

@@ -163,6 +163,12 @@ pub static TABLE: Object = Object {
             Shape::List(&Shape::Short(&Shape::Text, &QUALITY)),
             "Rules: `rowCount > 1000`, or ODCS quality objects, or row conditions",
         ),
+        key(
+            "references",
+            Shape::List(&Shape::Object(&TABLE_REFERENCE)),
+            "What its rows must find in other tables, by several columns together",
+        ),
+        key("relationships", Shape::List(&Shape::Object(&RELATIONSHIP)), "ODCS: the same as `references`"),
         key("quarantine", Shape::Short(&Shape::Percent, &QUARANTINE), "The circuit breaker"),
         CUSTOM,
     ],
@@ -227,7 +233,18 @@ pub static COLUMN: Object = Object {
         key("minLength", Shape::Count, "Least number of characters, or of an array's items"),
         key("maxLength", Shape::Count, "Greatest number of characters, or of an array's items"),
         key("pattern", Shape::Text, "A regular expression found in every value"),
-        key("format", Shape::Word(&["email", "uuid", "uri", "ipv4", "ipv6", "hostname"]), "A well-known text format"),
+        key(
+            "format",
+            Shape::Text,
+            "email, uuid, uri, ipv4, ipv6, hostname, date, date-time, time, or how dates are written: `yyyy-MM-dd`, `%Y-%m-%d`",
+        ),
+        key("completeIf", Shape::Text, "An SQL condition on the row: where it holds, null is not allowed"),
+        key(
+            "references",
+            Shape::Short(&Shape::Text, &COLUMN_REFERENCE),
+            "`domain/product.table.column`, or `table.column` of this product, that must hold each value",
+        ),
+        key("relationships", Shape::List(&Shape::Object(&RELATIONSHIP)), "ODCS: the same as `references`"),
         key("pii", Shape::Boolean, "Personal data: masked in quarantine and samples"),
         key("mask", Shape::Text, "How it is masked for those who may not see it"),
         key(
@@ -246,7 +263,6 @@ pub static COLUMN: Object = Object {
         ),
         declared("renamedFrom", Shape::Text, "The column's former name"),
         declared("default", Shape::Any, "Value of the column in rows written before it was added"),
-        declared("references", Shape::Text, "`domain/product.table.column` that must hold each value"),
         declared("declassify", Shape::Text, "Why this column carries none of the protection of its inputs"),
         CUSTOM,
     ],
@@ -268,7 +284,11 @@ static ITEM: Object = Object {
         key("minLength", Shape::Count, "Least number of characters"),
         key("maxLength", Shape::Count, "Greatest number of characters"),
         key("pattern", Shape::Text, "A regular expression found in every value"),
-        key("format", Shape::Word(&["email", "uuid", "uri", "ipv4", "ipv6", "hostname"]), "A well-known text format"),
+        key(
+            "format",
+            Shape::Text,
+            "email, uuid, uri, ipv4, ipv6, hostname, date, date-time, time, or how dates are written: `yyyy-MM-dd`, `%Y-%m-%d`",
+        ),
         key("pii", Shape::Boolean, "Personal data"),
         key("mask", Shape::Text, "How it is masked"),
         key("columns", Shape::List(&Shape::Object(&COLUMN)), "The fields of items that are structs"),
@@ -276,6 +296,93 @@ static ITEM: Object = Object {
         CUSTOM,
     ],
 };
+
+static COLUMN_REFERENCE: Object = Object {
+    name: "ColumnReference",
+    about: "The column that must hold each value of this one",
+    keys: &[
+        must("to", Shape::Text, "`domain/product.table.column`, or `table.column` of this product"),
+        key("severity", SEVERITY, "Default: error, which quarantines the row; a warning only counts it"),
+        key("description", Shape::Text, "Why it holds"),
+        CUSTOM,
+    ],
+};
+
+static TABLE_REFERENCE: Object = Object {
+    name: "TableReference",
+    about: "Columns whose values must be found together in a row of another table",
+    keys: &[
+        must("columns", TEXTS, "The referring columns"),
+        must("to", Shape::Text, "`domain/product.table`, or `table` of this product"),
+        key("at", TEXTS, "The columns there, in the same order; default: of the same names"),
+        key("severity", SEVERITY, "Default: error, which quarantines the row; a warning only counts it"),
+        key("description", Shape::Text, "Why it holds"),
+        CUSTOM,
+    ],
+};
+
+static RELATIONSHIP: Object = Object {
+    name: "Relationship",
+    about: "ODCS relationship: a foreign key",
+    keys: &[
+        key("type", Shape::Word(&["foreignKey"]), "ODCS: kind of the relationship"),
+        key("from", Shape::Either(&Shape::Text, &TEXTS), "`table.column`, or several; on a column, that column"),
+        must(
+            "to",
+            Shape::Either(&Shape::Text, &TEXTS),
+            "`domain/product.table.column` or `table.column`, as many as in `from`",
+        ),
+        declared("id", Shape::Text, "ODCS: stable identifier"),
+        declared("customProperties", Shape::Any, "ODCS: free keys"),
+        CUSTOM,
+    ],
+};
+
+static COMPARISON: Object = Object {
+    name: "Comparison",
+    about: "The other table of a rule that compares two",
+    keys: &[
+        must("table", Shape::Text, "`domain/product.table`, or `table` of this product"),
+        key("column", Shape::Text, "The measured column there; default: the same name"),
+        key("where", Shape::Text, "An SQL condition on the rows of the other table"),
+    ],
+};
+
+/// Free text by ODCS; what is no word of ours is read as `error`, and `check` says so.
+const SEVERITY: Shape = Shape::Text;
+
+/// Every word for a metric.
+pub const METRICS: &[&str] = &[
+    "rowCount",
+    "size",
+    "nullValues",
+    "missingValues",
+    "invalidValues",
+    "duplicateValues",
+    "minimum",
+    "min",
+    "maximum",
+    "max",
+    "mean",
+    "avg",
+    "average",
+    "sum",
+    "standardDeviation",
+    "stddev",
+    "stdev",
+    "stddevSamp",
+    "quantile",
+    "percentile",
+    "exactQuantile",
+    "countDistinct",
+    "distinctCount",
+    "uniqueValueCount",
+    "freshness",
+    "outOfOrderValues",
+    "monotonic",
+    "sequenceGaps",
+    "gapFree",
+];
 
 /// One quality rule.
 pub static QUALITY: Object = Object {
@@ -285,21 +392,26 @@ pub static QUALITY: Object = Object {
         key("name", Shape::Text, "Names the rule in reports"),
         key("description", Shape::Text, "Why the rule is there"),
         key("type", Shape::Word(&["library", "sql", "text", "custom"]), "ODCS: kind of the rule; default by its keys"),
-        key(
-            "metric",
-            Shape::Word(&["rowCount", "nullValues", "missingValues", "invalidValues", "duplicateValues"]),
-            "ODCS library metric",
-        ),
-        key(
-            "rule",
-            Shape::Word(&["rowCount", "nullValues", "missingValues", "invalidValues", "duplicateValues"]),
-            "ODCS: former name of `metric`",
-        ),
+        key("metric", Shape::Word(METRICS), "ODCS library metric, or a further one"),
+        key("rule", Shape::Word(METRICS), "ODCS: former name of `metric`"),
         key("column", Shape::Text, "The measured column, in a table's rules"),
         key("arguments", Shape::Object(&ARGUMENTS), "ODCS: what the metric needs"),
         key("sql", Shape::Text, "A query for one number; `{object}` is the candidate table"),
         key("query", Shape::Text, "ODCS: the same as `sql`"),
         key("condition", Shape::Text, "An SQL condition that every row must meet; rows that do not are quarantined"),
+        key("where", Shape::Text, "An SQL condition: only rows that meet it are measured, or judged"),
+        key(
+            "groupBy",
+            Shape::Either(&Shape::Text, &TEXTS),
+            "Columns: each group is measured by itself, the worst is judged",
+        ),
+        key(
+            "compareTo",
+            Shape::Short(&Shape::Text, &COMPARISON),
+            "Another table: what is judged is the difference to the same metric there; default `mustBe: 0`",
+        ),
+        key("warn", Shape::Text, "When to warn: `> 1%`, `< 100`, `not between 1 and 5`"),
+        key("fail", Shape::Text, "When to reject: `> 5%`, in place of a `mustBe…`"),
         key("mustBe", Shape::Number, "Equal"),
         key("mustNotBe", Shape::Number, "Not equal"),
         key("mustBeGreaterThan", Shape::Number, "Greater"),
@@ -308,8 +420,8 @@ pub static QUALITY: Object = Object {
         key("mustBeLessOrEqualTo", Shape::Number, "Less or equal"),
         key("mustBeBetween", Shape::List(&Shape::Number), "Within two numbers, both included"),
         key("mustNotBeBetween", Shape::List(&Shape::Number), "Outside two numbers"),
-        key("unit", Shape::Word(&["rows", "percent"]), "Default: rows"),
-        key("severity", Shape::Word(&["error", "warning", "info"]), "Default: error, which rejects the publication"),
+        key("unit", Shape::Text, "rows (default), percent; for freshness seconds (default), minutes, hours, days"),
+        key("severity", SEVERITY, "error (default, which rejects the publication), warning, info"),
         key(
             "dimension",
             Shape::Word(&[
@@ -349,6 +461,14 @@ static ARGUMENTS: Object = Object {
         key("validValues", TEXTS, "invalidValues: the valid values"),
         key("pattern", Shape::Text, "invalidValues: a regular expression that valid values contain"),
         key("properties", TEXTS, "duplicateValues: the columns"),
+        key("quantile", Shape::Number, "quantile: the share of values below it, 0 to 1"),
+        key(
+            "orderBy",
+            Shape::Either(&Shape::Text, &TEXTS),
+            "outOfOrderValues: the columns that say which row comes before",
+        ),
+        key("decreasing", Shape::Boolean, "outOfOrderValues: whether values must fall"),
+        key("strictly", Shape::Boolean, "outOfOrderValues: whether equal neighbours are out of order too"),
         CUSTOM,
     ],
 };

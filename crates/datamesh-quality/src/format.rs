@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use datamesh_core::contract::TextFormat;
+use datamesh_core::dates;
 use datamesh_core::scalar::is_uuid;
 
 /// Whether `text` has `format`.
@@ -14,6 +15,9 @@ pub fn matches(format: TextFormat, text: &str) -> bool {
         TextFormat::Ipv4 => text.parse::<Ipv4Addr>().is_ok(),
         TextFormat::Ipv6 => text.parse::<Ipv6Addr>().is_ok(),
         TextFormat::Hostname => hostname(text),
+        TextFormat::Date => dates::full_date(text),
+        TextFormat::DateTime => dates::date_time(text),
+        TextFormat::Time => dates::time(text),
     }
 }
 

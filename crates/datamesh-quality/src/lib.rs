@@ -5,6 +5,7 @@
 
 pub mod arrow_types;
 pub mod detect;
+pub mod exact;
 pub mod format;
 pub mod metrics;
 pub mod profile;
@@ -12,5 +13,5 @@ pub mod rows;
 pub mod sketch;
 pub mod values;
 
-pub use metrics::{MetricPlan, MetricStates};
+pub use metrics::{GroupJudge, Measured, MetricPlan, MetricStates, RowFilter};
 pub use rows::RowCheck;

@@ -1,84 +1,613 @@
-//! Metric rules: counts that are updated batch by batch, merged, and taken back for rows that leave the candidate.
+//! Metric rules: states that are updated batch by batch, merged, and taken back for rows that leave the candidate.
 
-use arrow::array::{Array, RecordBatch};
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{
+    DataType as Arrow, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
+    TimestampMicrosecondType,
+};
 use datamesh_core::Table;
-use datamesh_core::quality::{Metric, MetricRule, Unit};
-use datamesh_core::verdict::MetricResult;
+use datamesh_core::quality::{Metric, MetricRule, Statistic, Threshold, Unit};
+use datamesh_core::verdict::{GroupResult, GroupResults, MetricResult};
 use regex::Regex;
 
+use crate::exact::{ExactSum, standard_deviation};
 use crate::values::{ValueSet, test_texts, valid};
+
+/// How many groups a result names.
+const GROUPS_SHOWN: usize = 5;
+const MICROS_PER_DAY: i128 = 86_400_000_000;
+
+/// A rule's `where`: says which rows of a batch are measured.
+pub trait RowFilter: fmt::Debug + Send + Sync {
+    /// The columns it looks at.
+    fn columns(&self) -> &[String];
+
+    /// The rows where the condition is true.
+    ///
+    /// # Errors
+    /// Why the condition cannot be computed.
+    fn select(&self, batch: &RecordBatch) -> Result<BooleanBuffer, String>;
+}
 
 /// The metric rules of a table, ready to run.
 #[derive(Debug)]
 pub struct MetricPlan {
-    rules: Vec<(MetricRule, Count)>,
+    rules: Vec<PlannedRule>,
 }
 
 #[derive(Debug)]
-enum Count {
+struct PlannedRule {
+    rule: MetricRule,
+    measure: Measure,
+    filter: Option<Arc<dyn RowFilter>>,
+    masked: bool,
+}
+
+#[derive(Debug)]
+enum Measure {
     /// The number of rows says it.
     Rows,
-    /// Rows where the column is null.
-    Null(String),
-    /// Rows where the value means missing.
-    Missing { column: String, null: bool, set: ValueSet },
-    /// Rows where the value is there and not valid.
-    Invalid { column: String, valid: Option<ValueSet>, pattern: Option<Regex> },
+    /// Rows that a test hits.
+    Hits(Hits),
+    /// A statistic of a column, whose decimals have this scale.
+    Statistic(String, Summary, u8),
     /// Not a sum over rows: measured on the candidate table.
     Candidate,
 }
 
-/// Counts of one or more batches. Merging is addition: associative, commutative, and invertible.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Which rows a count counts. The same test serves the pass and the groups of a candidate.
+#[derive(Debug)]
+pub struct Hits {
+    column: String,
+    test: Test,
+}
+
+#[derive(Debug)]
+enum Test {
+    /// Rows where the column is null.
+    Null,
+    /// Rows where the value means missing.
+    Missing { null: bool, set: ValueSet },
+    /// Rows where the value is there and not valid.
+    Invalid { valid: Option<ValueSet>, pattern: Option<Regex> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Summary {
+    Extremes,
+    Sum,
+    SumAndSquares,
+}
+
+/// States of the rules of one or more batches. Merging is associative and commutative, and what was merged can be taken
+/// back: sums and counts exactly, extremes unless the least or greatest value itself goes; then the rule says that it
+/// has to be measured anew.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct MetricStates {
     /// Rows counted.
     pub rows: i64,
-    counts: Vec<i64>,
+    rules: Vec<RuleState>,
+}
+
+/// What is known of one rule.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct RuleState {
+    /// Rows that the rule's `where` selects.
+    rows: i64,
+    /// Rows that are hit, or that have a value.
+    hits: i64,
+    nan: i64,
+    infinite: i64,
+    negative_infinite: i64,
+    sum: Option<Box<ExactSum>>,
+    squares: Option<Box<ExactSum>>,
+    least: Option<Number>,
+    greatest: Option<Number>,
+    stale: bool,
+    error: Option<String>,
+}
+
+/// A number of a column: a whole or unscaled one, microseconds, or a double that is no NaN.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Number {
+    Whole(i128),
+    Double(f64),
+}
+
+impl Number {
+    fn compare(self, other: Self) -> Ordering {
+        match (self, other) {
+            (Self::Whole(a), Self::Whole(b)) => a.cmp(&b),
+            _ => self.double().total_cmp(&other.double()),
+        }
+    }
+
+    fn double(self) -> f64 {
+        match self {
+            Self::Whole(value) => value as f64,
+            Self::Double(value) => value,
+        }
+    }
+}
+
+/// The one of two numbers that is further on `side`.
+fn extreme(a: Option<Number>, b: Option<Number>, side: Ordering) -> Option<Number> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if b.compare(a) == side { b } else { a }),
+        (a, b) => a.or(b),
+    }
 }
 
 impl MetricStates {
-    /// Adds the counts of `other`.
+    /// Adds the states of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.combine(other, 1);
     }
 
-    /// Takes the counts of `other` back.
+    /// Takes the states of `other`, which were merged before, back.
     pub fn subtract(&mut self, other: &Self) {
         self.combine(other, -1);
     }
 
     fn combine(&mut self, other: &Self, sign: i64) {
         self.rows += sign * other.rows;
-        self.counts.resize(self.counts.len().max(other.counts.len()), 0);
-        for (count, other) in self.counts.iter_mut().zip(&other.counts) {
-            *count += sign * other;
+        self.rules.resize(self.rules.len().max(other.rules.len()), RuleState::default());
+        for (mine, other) in self.rules.iter_mut().zip(&other.rules) {
+            mine.combine(other, sign);
         }
     }
 }
 
+impl RuleState {
+    fn combine(&mut self, other: &Self, sign: i64) {
+        self.rows += sign * other.rows;
+        self.hits += sign * other.hits;
+        self.nan += sign * other.nan;
+        self.infinite += sign * other.infinite;
+        self.negative_infinite += sign * other.negative_infinite;
+        for (mine, other, empty) in [
+            (&mut self.sum, &other.sum, ExactSum::of_values as fn() -> ExactSum),
+            (&mut self.squares, &other.squares, ExactSum::of_squares),
+        ] {
+            if let Some(other) = other {
+                mine.get_or_insert_with(|| Box::new(empty())).combine(other, sign);
+            }
+        }
+        if sign > 0 {
+            self.least = extreme(self.least, other.least, Ordering::Less);
+            self.greatest = extreme(self.greatest, other.greatest, Ordering::Greater);
+        } else {
+            let gone = |mine: Option<Number>, other: Option<Number>, side: Ordering| match (mine, other) {
+                (Some(mine), Some(other)) => mine.compare(other) != side,
+                _ => false,
+            };
+            self.stale |=
+                gone(self.least, other.least, Ordering::Less) || gone(self.greatest, other.greatest, Ordering::Greater);
+        }
+        self.stale |= other.stale;
+        // The smaller of two texts, so that the order of merging does not show.
+        self.error = match (self.error.take(), other.error.clone()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
+
+    fn add(&mut self, summary: Summary, array: &dyn Array, rows: &BooleanBuffer) {
+        match array.data_type() {
+            Arrow::Int32 => {
+                let values = array.as_primitive::<Int32Type>().values();
+                self.add_whole(summary, rows, |row| values[row].into());
+            }
+            Arrow::Int64 => {
+                let values = array.as_primitive::<Int64Type>().values();
+                self.add_whole(summary, rows, |row| values[row].into());
+            }
+            Arrow::Decimal128(..) => {
+                let values = array.as_primitive::<Decimal128Type>().values();
+                self.add_whole(summary, rows, |row| values[row]);
+            }
+            Arrow::Date32 => {
+                let values = array.as_primitive::<Date32Type>().values();
+                self.add_whole(summary, rows, |row| i128::from(values[row]) * MICROS_PER_DAY);
+            }
+            Arrow::Timestamp(..) => {
+                let values = array.as_primitive::<TimestampMicrosecondType>().values();
+                self.add_whole(summary, rows, |row| values[row].into());
+            }
+            Arrow::Float32 => {
+                let values = array.as_primitive::<Float32Type>().values();
+                self.add_doubles(summary, rows, |row| values[row].into());
+            }
+            Arrow::Float64 => {
+                let values = array.as_primitive::<Float64Type>().values();
+                self.add_doubles(summary, rows, |row| values[row]);
+            }
+            other => self.error = Some(format!("a column of type {other} has no such statistic")),
+        }
+    }
+
+    fn add_whole(&mut self, summary: Summary, rows: &BooleanBuffer, value: impl Fn(usize) -> i128) {
+        /// Squares of smaller numbers can be summed in 128 bits, a batch at a time.
+        const SMALL: i128 = 1 << 50;
+        if summary == Summary::Extremes {
+            let mut least: Option<i128> = None;
+            let mut greatest: Option<i128> = None;
+            for row in rows.set_indices() {
+                let value = value(row);
+                least = Some(least.map_or(value, |least| least.min(value)));
+                greatest = Some(greatest.map_or(value, |greatest| greatest.max(value)));
+            }
+            self.least = extreme(self.least, least.map(Number::Whole), Ordering::Less);
+            self.greatest = extreme(self.greatest, greatest.map(Number::Whole), Ordering::Greater);
+            return;
+        }
+        let sum = self.sum.get_or_insert_with(|| Box::new(ExactSum::of_values()));
+        let mut squares = (summary == Summary::SumAndSquares)
+            .then(|| self.squares.get_or_insert_with(|| Box::new(ExactSum::of_squares())));
+        let (mut total, mut total_squares) = (0_i128, 0_i128);
+        for row in rows.set_indices() {
+            let value = value(row);
+            if value.abs() < SMALL {
+                total += value;
+            } else {
+                sum.add_integer(value);
+            }
+            if let Some(squares) = &mut squares {
+                if value.abs() < SMALL {
+                    total_squares += value * value;
+                } else {
+                    squares.add_integer_squared(value);
+                }
+            }
+        }
+        sum.add_integer(total);
+        sum.settle();
+        if let Some(squares) = squares {
+            squares.add_integer(total_squares);
+            squares.settle();
+        }
+    }
+
+    fn add_doubles(&mut self, summary: Summary, rows: &BooleanBuffer, value: impl Fn(usize) -> f64) {
+        let sums = summary != Summary::Extremes;
+        let mut sum = sums.then(|| self.sum.take().unwrap_or_else(|| Box::new(ExactSum::of_values())));
+        let mut squares = (summary == Summary::SumAndSquares)
+            .then(|| self.squares.take().unwrap_or_else(|| Box::new(ExactSum::of_squares())));
+        for row in rows.set_indices() {
+            let value = value(row);
+            if value.is_nan() {
+                self.nan += 1;
+            } else if !sums {
+                // Both zeros are one number.
+                let number = Some(Number::Double(value + 0.0));
+                self.least = extreme(self.least, number, Ordering::Less);
+                self.greatest = extreme(self.greatest, number, Ordering::Greater);
+            } else if value == f64::INFINITY {
+                self.infinite += 1;
+            } else if value == f64::NEG_INFINITY {
+                self.negative_infinite += 1;
+            } else {
+                if let Some(sum) = &mut sum {
+                    sum.add_double(value);
+                }
+                if let Some(squares) = &mut squares {
+                    squares.add_double_squared(value);
+                }
+            }
+        }
+        for sum in [&mut sum, &mut squares].into_iter().flatten() {
+            sum.settle();
+        }
+        self.sum = sum.or(self.sum.take());
+        self.squares = squares.or(self.squares.take());
+    }
+
+    /// The sum where it is not a plain number: NaN, or one of the infinities.
+    fn beyond(&self) -> Option<f64> {
+        match (self.nan, self.infinite, self.negative_infinite) {
+            (0, 0, 0) => None,
+            (0, _, 0) => Some(f64::INFINITY),
+            (0, 0, _) => Some(f64::NEG_INFINITY),
+            _ => Some(f64::NAN),
+        }
+    }
+
+    fn statistic(&self, statistic: Statistic, scale: u8) -> Result<f64, String> {
+        let unit = 10_f64.powi(scale.into());
+        let none = || Err(NO_VALUE.to_owned());
+        let shown = |number: Option<Number>| match number {
+            _ if self.nan > 0 => Ok(f64::NAN),
+            Some(number) => Ok(number.double() / unit),
+            None => none(),
+        };
+        match statistic {
+            Statistic::Minimum => shown(self.least),
+            Statistic::Maximum => shown(self.greatest),
+            Statistic::Sum | Statistic::Mean => {
+                let count = if statistic == Statistic::Sum { 1.0 } else { self.hits as f64 };
+                match (self.beyond(), &self.sum) {
+                    _ if self.hits == 0 && statistic == Statistic::Mean => none(),
+                    (Some(value), _) => Ok(value),
+                    (None, Some(sum)) => Ok(sum.divided_by(count * unit)),
+                    (None, None) => Ok(0.0),
+                }
+            }
+            Statistic::StandardDeviation => match (self.beyond(), &self.sum, &self.squares) {
+                _ if self.hits < 2 => Err("a standard deviation needs two values".to_owned()),
+                (Some(_), ..) => Ok(f64::NAN),
+                (None, Some(sum), Some(squares)) => standard_deviation(sum, squares, self.hits.unsigned_abs())
+                    .map(|deviation| deviation / unit)
+                    .ok_or_else(|| NO_VALUE.to_owned()),
+                _ => none(),
+            },
+            Statistic::Quantile(_) | Statistic::CountDistinct => Err("was not measured".to_owned()),
+        }
+    }
+}
+
+/// Why a statistic cannot be told of no values.
+pub const NO_VALUE: &str = "there is no value to measure";
+
+/// What the candidate table itself says about a rule.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// The measurement, where the states do not have it.
+    pub own: Option<Result<f64, String>>,
+    /// The groups, with `groupBy`.
+    pub groups: Option<Result<GroupResults, String>>,
+    /// What the other table measures, with `compareTo`.
+    pub other: Option<Result<f64, String>>,
+}
+
 impl MetricPlan {
-    /// Prepares the metric rules of `table`.
+    /// Prepares the metric rules of `table`; `filter` compiles a rule's `where`.
     ///
     /// # Errors
-    /// A pattern or column that cannot be used; a checked manifest has none.
-    pub fn compile(table: &Table) -> Result<Self, String> {
+    /// A condition, pattern or column that cannot be used; a checked manifest has none.
+    pub fn compile(
+        table: &Table,
+        mut filter: impl FnMut(&str) -> Result<Arc<dyn RowFilter>, String>,
+    ) -> Result<Self, String> {
+        let mut rules = Vec::new();
+        for rule in &table.metrics {
+            let statistic = |column: &String, summary| {
+                let scale = match table.column(column).map(|column| &column.data_type) {
+                    Some(datamesh_core::DataType::Decimal(_, scale)) => *scale,
+                    Some(_) => 0,
+                    None => return Err(format!("no column `{column}`")),
+                };
+                Ok(Measure::Statistic(column.clone(), summary, scale))
+            };
+            let measure = match &rule.metric {
+                _ if !rule.group_by.is_empty() => Measure::Candidate,
+                Metric::RowCount => Measure::Rows,
+                Metric::NullValues { .. } | Metric::MissingValues { .. } | Metric::InvalidValues { .. } => {
+                    Measure::Hits(Hits::compile(table, &rule.metric)?.ok_or("the rule counts no rows")?)
+                }
+                Metric::Freshness { column } => statistic(column, Summary::Extremes)?,
+                Metric::Statistic { column, statistic: kind } => match kind {
+                    Statistic::Minimum | Statistic::Maximum => statistic(column, Summary::Extremes)?,
+                    Statistic::Mean | Statistic::Sum => statistic(column, Summary::Sum)?,
+                    Statistic::StandardDeviation => statistic(column, Summary::SumAndSquares)?,
+                    Statistic::Quantile(_) | Statistic::CountDistinct => Measure::Candidate,
+                },
+                Metric::DuplicateValues { .. }
+                | Metric::Sql { .. }
+                | Metric::OutOfOrderValues { .. }
+                | Metric::SequenceGaps { .. } => Measure::Candidate,
+            };
+            let filter = match &rule.filter {
+                Some(condition) if !matches!(measure, Measure::Candidate) => {
+                    Some(filter(condition).map_err(|why| format!("rule `{}`: `where`: {why}", rule.name))?)
+                }
+                _ => None,
+            };
+            rules.push(PlannedRule { rule: rule.clone(), measure, filter, masked: rule.shows_protected(table) });
+        }
+        Ok(Self { rules })
+    }
+
+    /// The columns that [`MetricPlan::update`] needs.
+    pub fn columns(&self) -> Vec<&str> {
+        let mut columns: Vec<&str> = Vec::new();
+        for rule in &self.rules {
+            match &rule.measure {
+                Measure::Rows | Measure::Candidate => {}
+                Measure::Hits(hits) => columns.push(&hits.column),
+                Measure::Statistic(column, ..) => columns.push(column),
+            }
+            columns.extend(rule.filter.iter().flat_map(|filter| filter.columns()).map(String::as_str));
+        }
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+
+    /// The rules that have to be measured on the candidate table itself, beside those whose extremes went away.
+    pub fn deferred<'a>(&'a self, states: &'a MetricStates) -> impl Iterator<Item = &'a MetricRule> {
+        self.rules.iter().enumerate().filter_map(|(at, rule)| {
+            let stale = states.rules.get(at).is_some_and(|state| state.stale);
+            let needed = matches!(rule.measure, Measure::Candidate) || rule.rule.compare_to.is_some() || stale;
+            needed.then_some(&rule.rule)
+        })
+    }
+
+    /// Whether the states alone do not tell the rule's own measurement.
+    pub fn needs_candidate(&self, states: &MetricStates, name: &str) -> bool {
+        self.rules.iter().enumerate().any(|(at, rule)| {
+            let stale = states.rules.get(at).is_some_and(|state| state.stale);
+            rule.rule.name == name && (matches!(rule.measure, Measure::Candidate) || stale)
+        })
+    }
+
+    /// Measures the rows of `batch` that `rows` selects, all where it is `None`. Columns are found by name.
+    pub fn update(&self, states: &mut MetricStates, batch: &RecordBatch, rows: Option<&BooleanBuffer>) {
+        states.rules.resize(self.rules.len(), RuleState::default());
+        states.rows += rows.map_or(batch.num_rows(), BooleanBuffer::count_set_bits) as i64;
+        for (rule, state) in self.rules.iter().zip(&mut states.rules) {
+            if matches!(rule.measure, Measure::Candidate) {
+                continue;
+            }
+            let selected = match (&rule.filter, rows) {
+                (None, None) => BooleanBuffer::new_set(batch.num_rows()),
+                (None, Some(rows)) => rows.clone(),
+                (Some(filter), rows) => match filter.select(batch) {
+                    Ok(selected) => rows.map_or(selected.clone(), |rows| &selected & rows),
+                    Err(why) => {
+                        state.error.get_or_insert(why);
+                        continue;
+                    }
+                },
+            };
+            state.rows += selected.count_set_bits() as i64;
+            match &rule.measure {
+                Measure::Rows | Measure::Candidate => {}
+                Measure::Hits(hits) => {
+                    if let Some(found) = hits.find(batch) {
+                        state.hits += (&found & &selected).count_set_bits() as i64;
+                    }
+                }
+                Measure::Statistic(column, summary, _) => {
+                    if let Some(array) = batch.column_by_name(column) {
+                        let there = &selected & &valid(array);
+                        state.hits += there.count_set_bits() as i64;
+                        state.add(*summary, array, &there);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Compares every rule's measurement with its thresholds. `candidate` answers the deferred rules by name; `now` is
+    /// in microseconds since the epoch.
+    pub fn judge(
+        &self,
+        states: &MetricStates,
+        now: i64,
+        candidate: impl Fn(&str) -> Option<Measured>,
+    ) -> Vec<MetricResult> {
+        let empty = RuleState::default();
+        let results = self.rules.iter().enumerate().map(|(at, planned)| {
+            let (rule, state) = (&planned.rule, states.rules.get(at).unwrap_or(&empty));
+            let measured = candidate(&rule.name).unwrap_or_default();
+            let mut result = MetricResult {
+                rule: rule.name.clone(),
+                metric: rule.metric.word().to_owned(),
+                expected: format!("{}{}", rule.threshold, rule.unit.suffix()),
+                severity: rule.severity,
+                dimension: rule.dimension,
+                warn: rule.warn.map(|warn| format!("{warn}{}", rule.unit.suffix())),
+                masked: planned.masked,
+                ..MetricResult::default()
+            };
+            if let Some(groups) = measured.groups {
+                match groups {
+                    Ok(groups) => {
+                        result.value = groups.worst.first().and_then(|group| group.value);
+                        result.passed = groups.failed == 0;
+                        result.warned = groups.warned > 0;
+                        result.groups = Some(groups);
+                    }
+                    Err(why) => result.error = Some(why),
+                }
+                return result;
+            }
+            let own = match measured.own {
+                Some(own) => own,
+                None => planned.value(state, states.rows, now),
+            };
+            let value = match (own, measured.other) {
+                (Ok(own), Some(Ok(other))) => {
+                    result.compared_to = Some(other).filter(|_| !planned.masked);
+                    Ok(difference(own, other, rule.unit))
+                }
+                (Ok(_), Some(Err(why))) => Err(format!("the other table cannot be measured: {why}")),
+                (own, _) => own,
+            };
+            match value {
+                Ok(value) => {
+                    result.passed = rule.threshold.holds(value);
+                    result.warned = rule.warn.is_some_and(|warn| !warn.holds(value));
+                    result.value = Some(value).filter(|_| !planned.masked);
+                }
+                Err(why) => result.error = Some(why),
+            }
+            result
+        });
+        results.collect()
+    }
+}
+
+impl PlannedRule {
+    fn value(&self, state: &RuleState, rows: i64, now: i64) -> Result<f64, String> {
+        if let Some(error) = &state.error {
+            return Err(error.clone());
+        }
+        match (&self.measure, &self.rule.metric) {
+            (Measure::Rows, _) if self.filter.is_none() => Ok(rows as f64),
+            (Measure::Rows, _) => Ok(state.rows as f64),
+            (Measure::Hits(_), _) if self.rule.unit == Unit::Percent && self.rule.compare_to.is_none() => {
+                Ok(percent(state.hits as f64, state.rows as f64))
+            }
+            (Measure::Hits(_), _) => Ok(state.hits as f64),
+            (Measure::Statistic(_, _, scale), Metric::Statistic { statistic, .. }) => {
+                state.statistic(*statistic, *scale)
+            }
+            (Measure::Statistic(..), Metric::Freshness { .. }) => match state.greatest {
+                Some(Number::Whole(newest)) => Ok(age(now, newest, self.rule.unit)),
+                _ => Err(NO_VALUE.to_owned()),
+            },
+            _ => Err("was not measured".to_owned()),
+        }
+    }
+}
+
+/// The time from `newest` to `now`, both in microseconds, in a unit of time; seconds where it is none.
+pub fn age(now: i64, newest: i128, unit: Unit) -> f64 {
+    (i128::from(now) - newest) as f64 / 1e6 / unit.seconds().unwrap_or(1.0)
+}
+
+/// `count` in percent of `rows`; 0 of no rows.
+pub fn percent(count: f64, rows: f64) -> f64 {
+    if rows == 0.0 { 0.0 } else { count * 100.0 / rows }
+}
+
+fn difference(own: f64, other: f64, unit: Unit) -> f64 {
+    let difference = (own - other).abs();
+    match unit {
+        Unit::Percent if difference == 0.0 => 0.0,
+        Unit::Percent => difference * 100.0 / other.abs(),
+        _ => difference,
+    }
+}
+
+impl Hits {
+    /// The test of a metric that counts rows one by one; `None` for the others.
+    ///
+    /// # Errors
+    /// A pattern or column that cannot be used.
+    pub fn compile(table: &Table, metric: &Metric) -> Result<Option<Self>, String> {
         let set = |column: &str, values: &mut dyn Iterator<Item = &str>| {
             let column = table.column(column).ok_or_else(|| format!("no column `{column}`"))?;
             Ok::<_, String>(ValueSet::new(values, &column.data_type))
         };
-        let mut rules = Vec::new();
-        for rule in &table.metrics {
-            let count = match &rule.metric {
-                Metric::RowCount => Count::Rows,
-                Metric::NullValues { column } => Count::Null(column.clone()),
-                Metric::MissingValues { column, missing } => Count::Missing {
-                    column: column.clone(),
+        let (column, test) = match metric {
+            Metric::NullValues { column } => (column, Test::Null),
+            Metric::MissingValues { column, missing } => (
+                column,
+                Test::Missing {
                     null: missing.iter().any(Option::is_none),
                     set: set(column, &mut missing.iter().flatten().map(String::as_str))?,
                 },
-                Metric::InvalidValues { column, valid, pattern } => Count::Invalid {
-                    column: column.clone(),
+            ),
+            Metric::InvalidValues { column, valid, pattern } => (
+                column,
+                Test::Invalid {
                     valid: match valid {
                         Some(values) => Some(set(column, &mut values.iter().map(String::as_str))?),
                         None => None,
@@ -88,100 +617,30 @@ impl MetricPlan {
                         None => None,
                     },
                 },
-                Metric::DuplicateValues { .. } | Metric::Sql { .. } => Count::Candidate,
-            };
-            rules.push((rule.clone(), count));
-        }
-        Ok(Self { rules })
+            ),
+            _ => return Ok(None),
+        };
+        Ok(Some(Self { column: column.clone(), test }))
     }
 
-    /// The columns that [`MetricPlan::update`] needs.
-    pub fn columns(&self) -> Vec<&str> {
-        let mut columns: Vec<&str> = self
-            .rules
-            .iter()
-            .filter_map(|(_, count)| match count {
-                Count::Rows | Count::Candidate => None,
-                Count::Null(column) | Count::Missing { column, .. } | Count::Invalid { column, .. } => {
-                    Some(column.as_str())
-                }
-            })
-            .collect();
-        columns.sort_unstable();
-        columns.dedup();
-        columns
+    /// The column it looks at.
+    pub fn column(&self) -> &str {
+        &self.column
     }
 
-    /// The rules that have to be measured on the candidate table itself, by name.
-    pub fn deferred(&self) -> impl Iterator<Item = &MetricRule> {
-        self.rules.iter().filter(|(_, count)| matches!(count, Count::Candidate)).map(|(rule, _)| rule)
+    fn find(&self, batch: &RecordBatch) -> Option<BooleanBuffer> {
+        batch.column_by_name(&self.column).map(|array| self.test(array))
     }
 
-    /// Counts the rows of `batch` that `rows` selects, all where it is `None`. Columns are found by name.
-    pub fn update(&self, states: &mut MetricStates, batch: &RecordBatch, rows: Option<&BooleanBuffer>) {
-        states.counts.resize(self.rules.len(), 0);
-        states.rows += rows.map_or(batch.num_rows(), BooleanBuffer::count_set_bits) as i64;
-        for ((_, count), state) in self.rules.iter().zip(&mut states.counts) {
-            if let Some(hits) = count.hits(batch) {
-                let hits = match rows {
-                    Some(rows) => &hits & rows,
-                    None => hits,
-                };
-                *state += hits.count_set_bits() as i64;
-            }
-        }
-    }
-
-    /// Compares every rule's measurement with its threshold. `candidate` answers the deferred rules by name.
-    pub fn judge(
-        &self,
-        states: &MetricStates,
-        candidate: impl Fn(&str) -> Option<Result<f64, String>>,
-    ) -> Vec<MetricResult> {
-        let mut results = Vec::new();
-        for (index, (rule, count)) in self.rules.iter().enumerate() {
-            let measured = match count {
-                Count::Rows => Ok(states.rows as f64),
-                Count::Candidate => candidate(&rule.name).unwrap_or_else(|| Err("was not measured".into())),
-                _ => Ok(states.counts.get(index).copied().unwrap_or(0) as f64),
-            };
-            let (value, error) = match measured {
-                Ok(value) if rule.unit == Unit::Percent => (Some(percent(value, states.rows)), None),
-                Ok(value) => (Some(value), None),
-                Err(error) => (None, Some(error)),
-            };
-            let sign = if rule.unit == Unit::Percent { "%" } else { "" };
-            results.push(MetricResult {
-                rule: rule.name.clone(),
-                metric: rule.metric.word().to_owned(),
-                value,
-                expected: format!("{}{sign}", rule.threshold),
-                passed: value.is_some_and(|value| rule.threshold.holds(value)),
-                severity: rule.severity,
-                dimension: rule.dimension,
-                error,
-            });
-        }
-        results
-    }
-}
-
-fn percent(count: f64, rows: i64) -> f64 {
-    if rows == 0 { 0.0 } else { count * 100.0 / rows as f64 }
-}
-
-impl Count {
-    fn hits(&self, batch: &RecordBatch) -> Option<BooleanBuffer> {
-        match self {
-            Self::Rows | Self::Candidate => None,
-            Self::Null(column) => Some(!&valid(batch.column_by_name(column)?)),
-            Self::Missing { column, null, set } => {
-                let array = batch.column_by_name(column)?;
+    /// The rows that are hit.
+    pub fn test(&self, array: &dyn Array) -> BooleanBuffer {
+        match &self.test {
+            Test::Null => !&valid(array),
+            Test::Missing { null, set } => {
                 let hits = set.contains(array);
-                Some(if *null { &hits | &!&valid(array) } else { hits })
+                if *null { &hits | &!&valid(array) } else { hits }
             }
-            Self::Invalid { column, valid: set, pattern } => {
-                let array = batch.column_by_name(column)?;
+            Test::Invalid { valid: set, pattern } => {
                 let mut good = BooleanBuffer::new_set(array.len());
                 if let Some(set) = set {
                     good = &good & &set.contains(array);
@@ -191,38 +650,57 @@ impl Count {
                 {
                     good = &good & &matches;
                 }
-                Some(&valid(array) & &!&good)
+                &valid(array) & &!&good
             }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+/// Judges the groups of a rule as they come, and keeps the worst.
+#[derive(Debug)]
+pub struct GroupJudge {
+    threshold: Threshold,
+    warn: Option<Threshold>,
+    masked: bool,
+    results: GroupResults,
+    worst: Vec<(f64, GroupResult)>,
+}
 
-    use super::*;
-
-    fn states(rows: i64, counts: Vec<i64>) -> MetricStates {
-        MetricStates { rows, counts }
+impl GroupJudge {
+    /// Judges by the thresholds of `rule`; with `masked` no measurement is kept.
+    pub fn new(rule: &MetricRule, masked: bool) -> Self {
+        let results = GroupResults::default();
+        Self { threshold: rule.threshold, warn: rule.warn, masked, results, worst: Vec::new() }
     }
 
-    proptest! {
-        #[test]
-        fn merge_is_associative_commutative_and_invertible(
-            a in (0..100_i64, prop::collection::vec(0..100_i64, 3)),
-            b in (0..100_i64, prop::collection::vec(0..100_i64, 3)),
-            c in (0..100_i64, prop::collection::vec(0..100_i64, 3)),
-        ) {
-            let (a, b, c) = (states(a.0, a.1), states(b.0, b.1), states(c.0, c.1));
-            let merged = |parts: &[&MetricStates]| parts.iter().fold(MetricStates::default(), |mut sum, part| { sum.merge(part); sum });
-            let mut bc = b.clone();
-            bc.merge(&c);
-            prop_assert_eq!(merged(&[&merged(&[&a, &b]), &c]), merged(&[&a, &bc]));
-            prop_assert_eq!(merged(&[&a, &b]), merged(&[&b, &a]));
-            let mut back = merged(&[&a, &b]);
-            back.subtract(&b);
-            prop_assert_eq!(back, a);
+    /// Adds a group's measurement. `None` as its name masks it.
+    pub fn add(&mut self, group: Option<Vec<Option<String>>>, value: f64) {
+        let passed = self.threshold.holds(value);
+        self.results.count += 1;
+        self.results.failed += u64::from(!passed);
+        self.results.warned += u64::from(self.warn.is_some_and(|warn| !warn.holds(value)));
+        let excess = self.threshold.excess(value);
+        let result = GroupResult { group, value: Some(value).filter(|_| !self.masked), passed };
+        // Groups come in any order; equal ones are told apart by name, so that a report repeats.
+        let before = |other: &(f64, GroupResult)| {
+            (!other.1.passed)
+                .cmp(&!passed)
+                .then(other.0.total_cmp(&excess))
+                .then(result.group.cmp(&other.1.group))
+                .is_ge()
+        };
+        let at = self.worst.partition_point(before);
+        if at < GROUPS_SHOWN {
+            self.worst.insert(at, (excess, result));
+            self.worst.truncate(GROUPS_SHOWN);
         }
     }
+
+    /// What was found.
+    pub fn finish(self) -> GroupResults {
+        GroupResults { worst: self.worst.into_iter().map(|(_, group)| group).collect(), ..self.results }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use regex::Regex;
 use serde::de::IgnoredAny;
 
 use crate::values::{ValueSet, show, test_decimals, test_doubles, test_integers, test_texts, valid};
+use datamesh_core::dates::DatePattern;
 
 /// A value constraint, ready to run.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ enum Leaf {
     MaxLength(u64),
     Pattern(Regex),
     Format(TextFormat),
+    DateFormat(DatePattern),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +85,7 @@ impl RowCheck {
             ValueRule::MaxLength(length) => Leaf::MaxLength(*length),
             ValueRule::Pattern(pattern) => Leaf::Pattern(Regex::new(pattern).map_err(|error| error.to_string())?),
             ValueRule::Format(format) => Leaf::Format(*format),
+            ValueRule::DateFormat(pattern) => Leaf::DateFormat(DatePattern::parse(pattern)?),
         };
         Ok(Self {
             rule: constraint.rule.word(),
@@ -180,6 +183,7 @@ impl Leaf {
             Self::MaxLength(most) => lengths(array, |length| length > *most),
             Self::Pattern(pattern) => test_texts(array, |text| !pattern.is_match(text)),
             Self::Format(format) => test_texts(array, |text| !crate::format::matches(*format, text)),
+            Self::DateFormat(pattern) => test_texts(array, |text| !pattern.matches(text)),
         };
         broken.unwrap_or_else(|| BooleanBuffer::new_unset(array.len()))
     }

@@ -48,11 +48,13 @@ fn relative(root: &Path) -> PathBuf {
 
 /// Adds what only the engine can tell: conditions that are no SQL, or name columns that are not there.
 fn check_sql(mesh: &mut Mesh) -> Result<()> {
-    let any = mesh
-        .products
-        .iter()
-        .flat_map(|product| &product.contract.tables)
-        .any(|table| !table.conditions.is_empty() || table.delete_when.is_some());
+    let has_sql = |table: &Table| {
+        !table.conditions.is_empty()
+            || table.delete_when.is_some()
+            || table.metrics.iter().any(|rule| rule.filter.is_some())
+            || table.columns.iter().any(|column| column.constraints.complete_if.is_some())
+    };
+    let any = mesh.products.iter().any(|product| product.contract.tables.iter().any(has_sql));
     if !any {
         return Ok(());
     }
@@ -60,15 +62,9 @@ fn check_sql(mesh: &mut Mesh) -> Result<()> {
     let mut found = Vec::new();
     for product in &mesh.products {
         for table in &product.contract.tables {
-            for (rule, why) in engine.check_conditions(table) {
-                let text = table
-                    .conditions
-                    .iter()
-                    .find(|condition| condition.name == rule)
-                    .map(|condition| condition.condition.clone())
-                    .or_else(|| table.delete_when.clone().filter(|_| rule == "deleteWhen"));
-                let (location, source) = locate(&product.path, &text.unwrap_or_default())?;
-                let message = format!("condition `{rule}` of table `{}`: {why}", table.name);
+            for problem in engine.check_conditions(table) {
+                let (location, source) = locate(&product.path, &problem.text)?;
+                let message = format!("{} of table `{}`: {}", problem.place, table.name, problem.why);
                 let help = "write an SQL condition over the table's columns; names with capitals need double quotes"
                     .to_owned();
                 found.push((

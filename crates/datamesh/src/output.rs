@@ -12,7 +12,7 @@ use arrow::util::pretty::pretty_format_batches;
 use datamesh_app::ports::Rows;
 use datamesh_app::publish::{PublishReport, PublishStatus};
 use datamesh_core::contract::WriteMode;
-use datamesh_core::verdict::RowChanges;
+use datamesh_core::verdict::{MetricResult, RowChanges, failure};
 use datamesh_core::{Diagnostic, Error, ErrorCode, Level, Result};
 use futures::TryStreamExt;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
@@ -230,14 +230,17 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
             let samples = if samples.is_empty() { String::new() } else { format!("  e.g. {}", samples.join(" | ")) };
             text.push_str(&format!("    {:>8} × {rule}{samples}\n", grouped(count.rows)));
         }
-        for metric in table.metrics.iter().filter(|metric| !metric.passed) {
-            let severity = format!("{:?}", metric.severity).to_lowercase();
-            let found = match (&metric.error, metric.value) {
-                (Some(error), _) => error.clone(),
-                (None, Some(value)) => format!("{} is {}, expected {}", metric.metric, round(value), metric.expected),
-                (None, None) => "was not measured".to_owned(),
+        for metric in table.metrics.iter().filter(|metric| !metric.passed || metric.warned) {
+            let severity = match metric.passed {
+                true => "warning".to_owned(),
+                false => format!("{:?}", metric.severity).to_lowercase(),
             };
-            text.push_str(&format!("    {} {}: {found}\n", paint(&severity, "33", on), metric.rule));
+            let found = match (metric.passed, metric.value, &metric.warn) {
+                (true, Some(value), Some(warn)) => format!(": {} is {}, expected {warn}", metric.metric, round(value)),
+                (true, ..) => format!(": {} is not as expected", metric.metric),
+                (false, ..) => failure(&MetricResult { value: metric.value.map(round), ..metric.clone() }),
+            };
+            text.push_str(&format!("    {} {}{found}\n", paint(&severity, "33", on), metric.rule));
         }
         if let Some(pull) = &table.watermark {
             let after = pull.after.as_ref().map_or_else(|| "everything".to_owned(), |after| format!("after {after}"));

@@ -114,7 +114,7 @@ fn each_mistake_has_its_diagnostic() {
         ("columns: [{name: a, type: int, pattern: x}]", "misplaced-rule"),
         ("columns: [{name: a, type: int, minLength: 1}]", "misplaced-rule"),
         ("columns: [{name: a, type: string, pattern: '('}]", "invalid-pattern"),
-        ("columns: [{name: a, type: string, format: phone}]", "unknown-word"),
+        ("columns: [{name: a, type: string, format: phone}]", "invalid-format"),
         ("columns: [{name: a, type: int, minimum: 5, maximum: 1}]", "empty-range"),
         ("columns: [{name: a, type: string, minLength: 5, maxLength: 1}]", "empty-range"),
         ("columns: [{name: a, type: int, multipleOf: 0}]", "invalid-bound"),

@@ -1,0 +1,117 @@
+//! Which published tables the rules of a product read, and in which order its own tables are settled.
+
+use std::collections::BTreeSet;
+
+use datamesh_core::contract::{DataProduct, Table};
+use datamesh_core::decision::Action;
+use datamesh_core::ids::ProductId;
+use datamesh_core::ports::{CatalogProduct, ProductState};
+use datamesh_core::reference::TableReference;
+use datamesh_core::{Error, ErrorCode, Result};
+use serde_json::json;
+
+use crate::ports::{Context, PinnedInput};
+
+/// Pins every published table that references and comparisons of the tables `fresh` read: one registry read, decided
+/// and recorded. Tables of the product itself that get new data in the same attempt are not among them.
+///
+/// # Errors
+/// A table that is not published.
+pub(crate) async fn pin(
+    context: &Context,
+    contract: &DataProduct,
+    state: &ProductState,
+    fresh: &[&Table],
+) -> Result<Vec<PinnedInput>> {
+    let mut wanted: BTreeSet<(&TableReference, String)> = BTreeSet::new();
+    for table in fresh {
+        for reference in &table.references {
+            wanted.insert((&reference.to, format!("`{}.{}`", table.name, reference.path())));
+        }
+        for rule in &table.metrics {
+            if let Some(comparison) = &rule.compare_to {
+                wanted.insert((&comparison.table, format!("rule `{}` of table `{}`", rule.name, table.name)));
+            }
+        }
+    }
+    let outside = wanted.iter().any(|(reference, _)| reference.product.is_some());
+    let catalog = if outside { context.registry.catalog().await? } else { Vec::new() };
+    let mut pinned: Vec<PinnedInput> = Vec::new();
+    for (reference, from) in wanted {
+        if pinned.iter().any(|pinned| pinned.reference == *reference) {
+            continue;
+        }
+        let missing = |help: String| {
+            let message = format!("{from} reads `{reference}`, which is not published");
+            Err(Error::new(ErrorCode::NotFound, message).with_help(help))
+        };
+        let name = reference.table.sql();
+        match &reference.product {
+            None if fresh.iter().any(|table| table.name.sql() == name) => {}
+            None => match (contract.table(&name), state.table(&name)) {
+                (Some(table), Some(pointer)) => pinned.push(PinnedInput {
+                    reference: reference.clone(),
+                    version: contract.version.to_string(),
+                    pointer: pointer.clone(),
+                    protected: table.has_protected_columns(),
+                }),
+                _ => return missing(format!("publish table `{}` with it, or before it", reference.table)),
+            },
+            Some(product) => {
+                let Some(found) = newest(&catalog, product) else {
+                    return missing(format!("publish `{product}` first"));
+                };
+                let Some(pointer) = found.tables.iter().find(|pointer| pointer.table == name) else {
+                    let names: Vec<&str> = found.tables.iter().map(|pointer| pointer.table.as_str()).collect();
+                    return missing(format!("published tables of `{product}`: {}", names.join(", ")));
+                };
+                let contract = &found.revision.contract;
+                pinned.push(PinnedInput {
+                    reference: reference.clone(),
+                    version: contract.version.to_string(),
+                    pointer: pointer.clone(),
+                    protected: contract.table(&name).is_none_or(Table::has_protected_columns),
+                });
+            }
+        }
+    }
+    if !pinned.is_empty() {
+        let read: Vec<String> = pinned.iter().map(|pinned| pinned.reference.to_string()).collect();
+        let snapshots: Vec<&str> = pinned.iter().map(|pinned| pinned.pointer.metadata_location.as_str()).collect();
+        let details = json!({ "operation": "audit", "for": contract.id.to_string(), "snapshots": snapshots });
+        context.authorize(Action::Read, &read.join(", "), details).await?;
+    }
+    Ok(pinned)
+}
+
+/// The major version that the bare name of a product means in SQL: the newest active one, else the newest draft.
+fn newest<'c>(catalog: &'c [CatalogProduct], wanted: &ProductId) -> Option<&'c CatalogProduct> {
+    let rank = |product: &&CatalogProduct| {
+        let contract = &product.revision.contract;
+        let active = match contract.declared.get("status").and_then(serde_json::Value::as_str) {
+            Some(status) => status == "active",
+            None => contract.version.major > 0,
+        };
+        (active, product.key.major)
+    };
+    let (domain, product) = (wanted.domain.sql(), wanted.product.sql());
+    catalog.iter().filter(|entry| entry.key.domain == domain && entry.key.product == product).max_by_key(rank)
+}
+
+/// The indices of `tables`, each table after those of the same product that it refers to. `check` refuses circles; in
+/// one, the order is that of the manifest.
+pub(crate) fn settling_order(tables: &[&Table]) -> Vec<usize> {
+    let mut order: Vec<usize> = Vec::new();
+    while order.len() < tables.len() {
+        let waits = |at: usize| {
+            tables[at].references.iter().any(|reference| {
+                let other = tables.iter().position(|table| reference.to.is_own(&table.name));
+                other.is_some_and(|other| other != at && !order.contains(&other))
+            })
+        };
+        let left: Vec<usize> = (0..tables.len()).filter(|at| !order.contains(at)).collect();
+        let Some(next) = left.iter().copied().find(|at| !waits(*at)).or_else(|| left.first().copied()) else { break };
+        order.push(next);
+    }
+    order
+}

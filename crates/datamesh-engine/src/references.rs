@@ -1,0 +1,228 @@
+//! References: the keys of a referenced table, and which rows find theirs among them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
+use datafusion::arrow::buffer::BooleanBuffer;
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::arrow::row::{RowConverter, Rows, SortField};
+use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::ident;
+use datafusion::prelude::SessionContext;
+use datamesh_core::reference::Reference;
+use datamesh_core::{Error, ErrorCode, Result};
+use datamesh_quality::values::show;
+use futures::TryStreamExt;
+
+use crate::error::{arrow, unwrap};
+
+/// What a key takes in memory beside its bytes.
+const KEY_OVERHEAD: usize = 48;
+
+/// The distinct keys of a referenced table, compared by value: what is found is there, what is not is not.
+#[derive(Debug)]
+pub(crate) struct KeySet {
+    keys: HashSet<Box<[u8]>>,
+    bytes: usize,
+    limit: usize,
+}
+
+impl KeySet {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { keys: HashSet::new(), bytes: 0, limit }
+    }
+
+    fn insert(&mut self, key: &[u8], reference: &Reference) -> Result<()> {
+        if self.keys.contains(key) {
+            return Ok(());
+        }
+        self.bytes += key.len() + KEY_OVERHEAD;
+        if self.bytes > self.limit {
+            let message = format!(
+                "the keys of `{}` that `{}` refers to take more than {} MiB of memory",
+                reference.to,
+                reference.path(),
+                self.limit >> 20
+            );
+            return Err(Error::new(ErrorCode::InvalidArgument, message)
+                .with_help("give the engine more memory, or count the rows with an `sql` rule, which can spill"));
+        }
+        self.keys.insert(key.into());
+        Ok(())
+    }
+}
+
+/// Reads keys of both sides of a reference so that equal values are equal bytes.
+#[derive(Debug)]
+pub(crate) struct ReferenceReader {
+    pub(crate) reference: Reference,
+    types: Vec<DataType>,
+    converter: RowConverter,
+}
+
+impl ReferenceReader {
+    /// Fits the referring columns, of `schema`, to the referenced ones, of `there`.
+    pub(crate) fn new(reference: &Reference, schema: &Schema, there: &Schema) -> Result<Self> {
+        let mut types = Vec::new();
+        for (name, other) in reference.columns.iter().zip(&reference.at) {
+            let own = schema.field_with_name(name).map_err(arrow)?.data_type();
+            let other_field = there.field_with_name(other).map_err(|_| {
+                Error::new(
+                    ErrorCode::InvalidManifest,
+                    format!("`{name}` refers to `{}.{other}`, but that table has no such column", reference.to),
+                )
+                .with_help("see its columns with `datamesh show`")
+            })?;
+            types.push(match (own, other_field.data_type()) {
+                (a, b) if a == b => a.clone(),
+                (DataType::Int32 | DataType::Int64, DataType::Int32 | DataType::Int64) => DataType::Int64,
+                (a, b) => {
+                    let message =
+                        format!("`{name}` is {a}, but `{}.{other}`, which it refers to, is {b}", reference.to);
+                    return Err(
+                        Error::new(ErrorCode::InvalidManifest, message).with_help("give both columns the same type")
+                    );
+                }
+            });
+        }
+        let fields = types.iter().map(|data_type| SortField::new(data_type.clone())).collect();
+        Ok(Self { reference: reference.clone(), types, converter: RowConverter::new(fields).map_err(arrow)? })
+    }
+
+    /// Keys as bytes, and which rows have a whole one. `None` where the batch does not have the columns.
+    fn keys(&self, batch: &RecordBatch, names: &[String]) -> Result<Option<(Rows, BooleanBuffer)>> {
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        let mut whole = BooleanBuffer::new_set(batch.num_rows());
+        for (name, data_type) in names.iter().zip(&self.types) {
+            let Some(column) = batch.column_by_name(name) else { return Ok(None) };
+            whole = &whole & &datamesh_quality::values::valid(column);
+            columns.push(if column.data_type() == data_type {
+                column.clone()
+            } else {
+                cast(column, data_type).map_err(arrow)?
+            });
+        }
+        Ok(Some((self.converter.convert_columns(&columns).map_err(arrow)?, whole)))
+    }
+
+    /// Adds the keys of a batch of the referenced table, of all rows or those that `rows` selects.
+    pub(crate) fn collect(&self, set: &mut KeySet, batch: &RecordBatch, rows: Option<&BooleanBuffer>) -> Result<()> {
+        let Some((keys, whole)) = self.keys(batch, &self.reference.at)? else { return Ok(()) };
+        let whole = rows.map_or(whole.clone(), |rows| &whole & rows);
+        whole.set_indices().try_for_each(|row| set.insert(keys.row(row).data(), &self.reference))
+    }
+
+    /// The rows of a batch of the referring table that have a whole key and find it nowhere.
+    pub(crate) fn unmatched(&self, set: &KeySet, batch: &RecordBatch) -> Result<BooleanBuffer> {
+        let Some((keys, whole)) = self.keys(batch, &self.reference.columns)? else {
+            return Ok(BooleanBuffer::new_unset(batch.num_rows()));
+        };
+        let found = BooleanBuffer::collect_bool(batch.num_rows(), |row| {
+            whole.value(row) && !set.keys.contains(keys.row(row).data())
+        });
+        Ok(found)
+    }
+
+    /// The values of a row, as samples show them.
+    pub(crate) fn show(&self, batch: &RecordBatch, row: usize) -> String {
+        let cell = |name: &String| batch.column_by_name(name).and_then(|array| show(array, row)).unwrap_or_default();
+        self.reference.columns.iter().map(cell).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A reference whose keys are known before the pass.
+#[derive(Debug)]
+pub(crate) struct ReferenceCheck {
+    /// Index among the table's references.
+    pub(crate) index: usize,
+    pub(crate) reader: ReferenceReader,
+    pub(crate) keys: KeySet,
+}
+
+impl ReferenceCheck {
+    /// Reads the keys of `provider`.
+    pub(crate) async fn load(
+        context: &SessionContext,
+        index: usize,
+        reference: &Reference,
+        schema: &Schema,
+        provider: Arc<dyn TableProvider>,
+        limit: usize,
+    ) -> Result<Self> {
+        let reader = ReferenceReader::new(reference, schema, &provider.schema())?;
+        let mut keys = KeySet::new(limit);
+        let fail = |error| unwrap(ErrorCode::SourceUnreadable, "the referenced table cannot be read", error);
+        let frame = context.read_table(provider).map_err(fail)?;
+        let frame = frame.select(reference.at.iter().map(ident).collect::<Vec<_>>()).map_err(fail)?;
+        let mut batches = frame.execute_stream().await.map_err(fail)?;
+        while let Some(batch) = batches.try_next().await.map_err(fail)? {
+            reader.collect(&mut keys, &batch, None)?;
+        }
+        Ok(Self { index, reader, keys })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Int32Array, Int64Array, StringArray};
+    use datamesh_core::quality::Severity;
+    use datamesh_core::reference::TableReference;
+
+    use super::*;
+
+    fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+        RecordBatch::try_from_iter(columns).expect("a batch")
+    }
+
+    fn reference(columns: &[&str], at: &[&str]) -> Reference {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let to = TableReference::parse("a/b.c").expect("a table");
+        Reference { columns: names(columns), to, at: names(at), severity: Severity::Error, description: None }
+    }
+
+    fn unmatched(reference: &Reference, own: &RecordBatch, there: &RecordBatch) -> Result<Vec<usize>> {
+        let reader = ReferenceReader::new(reference, &own.schema(), &there.schema())?;
+        let mut keys = KeySet::new(1 << 20);
+        reader.collect(&mut keys, there, None)?;
+        Ok(reader.unmatched(&keys, own)?.set_indices().collect())
+    }
+
+    #[test]
+    fn rows_without_a_match_are_found_and_nulls_refer_to_nothing() {
+        let own = batch(vec![
+            ("x", Arc::new(Int32Array::from(vec![Some(1), Some(2), None, Some(-1)])) as ArrayRef),
+            ("y", Arc::new(StringArray::from(vec![Some("a"), Some("a"), Some("a"), None]))),
+        ]);
+        let there = batch(vec![
+            ("k", Arc::new(Int64Array::from(vec![Some(1), None, Some(1 << 40)])) as ArrayRef),
+            ("l", Arc::new(StringArray::from(vec![Some("b"), Some("a"), Some("a")]))),
+        ]);
+        assert_eq!(unmatched(&reference(&["x"], &["k"]), &own, &there).expect("read"), [1, 3]);
+        assert_eq!(unmatched(&reference(&["x", "y"], &["k", "l"]), &own, &there).expect("read"), [0, 1]);
+        let none = there.slice(0, 0);
+        assert_eq!(unmatched(&reference(&["y"], &["l"]), &own, &none).expect("read"), [0, 1, 2]);
+        assert!(unmatched(&reference(&["y"], &["l"]), &own.slice(0, 0), &there).expect("read").is_empty());
+    }
+
+    #[test]
+    fn a_reference_that_does_not_fit_is_an_error() {
+        let own = batch(vec![("x", Arc::new(Int32Array::from(vec![1])) as ArrayRef)]);
+        let there = batch(vec![("k", Arc::new(StringArray::from(vec!["1"])) as ArrayRef)]);
+        let error = unmatched(&reference(&["x"], &["k"]), &own, &there).expect_err("types differ");
+        assert!(error.to_string().contains("`x` is Int32, but `a/b.c.k`"), "{error}");
+        let error = unmatched(&reference(&["x"], &["m"]), &own, &there).expect_err("no column");
+        assert!(error.to_string().contains("no such column"), "{error}");
+    }
+
+    #[test]
+    fn keys_beyond_the_limit_are_an_error() {
+        let there = batch(vec![("k", Arc::new(Int32Array::from((0..1000).collect::<Vec<_>>())) as ArrayRef)]);
+        let reference = reference(&["k"], &["k"]);
+        let reader = ReferenceReader::new(&reference, &there.schema(), &there.schema()).expect("fits");
+        let mut keys = KeySet::new(1000);
+        let error = reader.collect(&mut keys, &there, None).expect_err("too many");
+        assert!(error.to_string().contains("the keys of `a/b.c` that `k` refers to"), "{error}");
+    }
+}

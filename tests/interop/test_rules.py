@@ -1,0 +1,342 @@
+"""Quality rules: every metric measures what DuckDB measures on the same rows, and references hold back what they should."""
+
+import json
+import math
+import random
+import shutil
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from conftest import FLIGHTS
+from mesh import PUBLISHED, REJECTED, CommandFailed, Mesh
+
+ROWS = 5_000
+
+
+@pytest.fixture(scope="module")
+def rows() -> pa.Table:
+    """Rows with nulls, ties, gaps, huge and tiny numbers."""
+    rng = random.Random(8)
+    maybe = lambda value: None if rng.random() < 0.05 else value
+    start = datetime(2024, 1, 1, tzinfo=timezone.utc)
+    numbers = [0, 1, -1, 2**63 - 1, -(2**63), 12345]
+    return pa.table(
+        {
+            "id": pa.array([i + (1 if i > 3000 else 0) for i in range(ROWS)], pa.int64()),
+            "g": pa.array([maybe(f"g{rng.randrange(7)}") for _ in range(ROWS)]),
+            "h": pa.array([rng.randrange(3) for _ in range(ROWS)], pa.int32()),
+            "i": pa.array([maybe(rng.randrange(-1000, 1000)) for _ in range(ROWS)], pa.int32()),
+            "l": pa.array([maybe(rng.choice(numbers)) for _ in range(ROWS)], pa.int64()),
+            "d": pa.array([maybe(rng.lognormvariate(0, 3)) for _ in range(ROWS)], pa.float64()),
+            "m": pa.array([maybe(Decimal(rng.randrange(-(10**6), 10**6)) / 100) for _ in range(ROWS)], pa.decimal128(12, 2)),
+            "day": pa.array([maybe(date(2024, 1, 1) + timedelta(days=rng.randrange(400))) for _ in range(ROWS)], pa.date32()),
+            "at": pa.array([start + timedelta(minutes=i if rng.random() < 0.98 else rng.randrange(ROWS)) for i in range(ROWS)], pa.timestamp("us", "UTC")),
+        }
+    )
+
+
+COLUMNS = """
+        - {name: id, type: long}
+        - {name: g, type: string}
+        - {name: h, type: int}
+        - {name: i, type: int}
+        - {name: l, type: long}
+        - {name: d, type: double}
+        - {name: m, type: 'decimal(12,2)'}
+        - {name: day, type: date}
+        - {name: at, type: timestamp}
+"""
+
+NUMBERS = ["i", "l", "d", "m"]
+# Our words, and what DuckDB says; `{}` is the column.
+STATISTICS = {
+    "minimum": "min({})::DOUBLE",
+    "maximum": "max({})::DOUBLE",
+    "mean": "avg({}::DOUBLE)",
+    "sum": "sum({})::DOUBLE",
+    "standardDeviation": "stddev_samp({}::DOUBLE)",
+    "countDistinct": "count(DISTINCT {})",
+    "nullValues": "count(*) FILTER ({} IS NULL)",
+}
+QUANTILES = [0, 0.05, 0.5, 0.95, 0.999, 1]
+FILTER = "h = 1 AND i > 0"
+
+
+def mesh_of(tmp_path, binary, columns: str, quality: list, table: pa.Table | None, name: str = "t", extra: str = "") -> Mesh:
+    mesh = Mesh(binary, tmp_path / "mesh")
+    mesh.write("mesh.yaml", "name: rules\n")
+    mesh.write("domains/lab/domain.yaml", "name: lab\nowner: lab\n")
+    rules = "".join(f"        - {json.dumps(rule)}\n" for rule in quality)
+    mesh.write(
+        f"domains/lab/products/{name}/product.yaml",
+        f"dataProduct:\n  name: {name}\n  version: 1.0.0\n  owner: lab\n  schema:\n    - name: rows\n      write: replace\n"
+        f"      source: rows.parquet\n      columns:{columns}{extra}" + (f"      quality:\n{rules}" if rules else ""),
+    )
+    if table is not None:
+        pq.write_table(table, tmp_path / f"mesh/domains/lab/products/{name}/rows.parquet")
+    return mesh
+
+
+def metrics(report: dict) -> dict[str, dict]:
+    return {metric["rule"]: metric for metric in report["tables"][0]["metrics"]}
+
+
+def same(found, expected, exact: bool = False):
+    if expected is None:
+        return found is None
+    return found == expected if exact else math.isclose(found, float(expected), rel_tol=1e-9, abs_tol=1e-9)
+
+
+def test_every_statistic_is_duckdbs(tmp_path, binary, rows):
+    rules, expected = [], {}
+    for where in (None, FILTER):
+        source = "rows" if where is None else f"(SELECT * FROM rows WHERE {where})"
+        for column in NUMBERS:
+            for word, sql in STATISTICS.items():
+                name = f"{word} {column} {where}"
+                rules.append({"name": name, "metric": word, "column": column, "where": where, "mustBe": 0, "severity": "info"})
+                expected[name] = f"SELECT {sql.format(column)} FROM {source}"
+            for share in QUANTILES:
+                name = f"quantile {share} {column} {where}"
+                rules.append({"name": name, "metric": "quantile", "column": column, "where": where, "arguments": {"quantile": share}, "mustBe": 0, "severity": "info"})
+                expected[name] = f"SELECT quantile_cont({column}::DOUBLE, {share}) FROM {source}"
+        name = f"rowCount {where}"
+        rules.append({"name": name, "metric": "rowCount", "where": where, "mustBe": 0, "severity": "info"})
+        expected[name] = f"SELECT count(*) FROM {source}"
+        name = f"duplicates {where}"
+        rules.append({"name": name, "metric": "duplicateValues", "arguments": {"properties": ["g", "i"]}, "where": where, "mustBe": 0, "severity": "info"})
+        whole = f"SELECT g, i FROM {source} WHERE g IS NOT NULL AND i IS NOT NULL"
+        expected[name] = f"SELECT (SELECT count(*) FROM ({whole})) - (SELECT count(*) FROM (SELECT DISTINCT * FROM ({whole})))"
+    for rule in rules:
+        if rule["where"] is None:
+            del rule["where"]
+    report = mesh_of(tmp_path, binary, COLUMNS, rules, rows).publish("lab/t")
+    found = metrics(report)
+    wrong = {}
+    for name, sql in expected.items():
+        [value] = duckdb.sql(sql).fetchone()
+        if found[name].get("error") or not same(found[name]["value"], value):
+            wrong[name] = (found[name].get("error") or found[name]["value"], value)
+    assert not wrong
+
+
+def test_the_worst_group_is_duckdbs(tmp_path, binary, rows):
+    rules, expected = [], {}
+    words = {**STATISTICS, "rowCount": "count(*)"}
+    for word, sql in words.items():
+        for groups in (["g"], ["g", "h"]):
+            name = f"{word} by {groups}"
+            rule = {"name": name, "metric": word, "groupBy": groups, "where": FILTER.replace("h = 1 AND ", ""), "fail": "> 3", "severity": "info"}
+            if word != "rowCount":
+                rule["column"] = "d"
+            rules.append(rule)
+            expected[name] = f"SELECT {', '.join(groups)}, {sql.format('d')} AS v FROM rows WHERE i > 0 GROUP BY ALL HAVING v IS NOT NULL ORDER BY v DESC"
+    rules.append({"name": "quantile", "metric": "quantile", "column": "d", "groupBy": "g", "arguments": {"quantile": 0.9}, "fail": "> 3", "severity": "info"})
+    expected["quantile"] = "SELECT g, quantile_cont(d, 0.9) AS v FROM rows GROUP BY ALL ORDER BY v DESC"
+    rules.append({"name": "invalid", "metric": "invalidValues", "column": "h", "groupBy": "g", "arguments": {"validValues": [0, 2]}, "unit": "percent", "fail": "> 3", "severity": "info"})
+    expected["invalid"] = "SELECT g, 100.0 * count(*) FILTER (h = 1) / count(*) AS v FROM rows GROUP BY ALL ORDER BY v DESC"
+    found = metrics(mesh_of(tmp_path, binary, COLUMNS, rules, rows).publish("lab/t"))
+    for name, sql in expected.items():
+        assert "error" not in found[name], found[name]
+        answer = duckdb.sql(sql).fetchall()
+        groups = found[name]["groups"]
+        assert groups["count"] == len(answer), name
+        assert groups["failed"] == sum(1 for row in answer if row[-1] > 3), name
+        assert same(found[name]["value"], answer[0][-1]), name
+        for group, row in zip(groups["worst"], answer[:5]):
+            assert same(group["value"], row[-1]), name
+        values = {tuple(None if value is None else str(value) for value in row[:-1]): row[-1] for row in answer}
+        for group in groups["worst"]:
+            assert same(group["value"], values[tuple(group["group"])]), name
+
+
+def test_sequences(tmp_path, binary, rows):
+    rules = [
+        {"name": "gaps", "metric": "sequenceGaps", "column": "id", "severity": "info"},
+        {"name": "days", "metric": "sequenceGaps", "column": "day", "severity": "info"},
+        {"name": "gaps by h", "metric": "sequenceGaps", "column": "i", "groupBy": "h", "severity": "info"},
+        {"name": "order", "metric": "outOfOrderValues", "column": "at", "arguments": {"orderBy": ["id"]}, "severity": "info"},
+        {"name": "strict", "metric": "outOfOrderValues", "column": "i", "arguments": {"orderBy": "id", "strictly": True}, "severity": "info"},
+        {"name": "falling", "metric": "outOfOrderValues", "column": "i", "groupBy": ["h"], "arguments": {"orderBy": ["day"], "decreasing": True}, "severity": "info"},
+    ]
+    found = metrics(mesh_of(tmp_path, binary, COLUMNS, rules, rows).publish("lab/t"))
+    before = "SELECT count(*) FILTER ({test}) FROM (SELECT {v} AS v, lag({v}) OVER ({by}ORDER BY {o}) AS p{g} FROM rows WHERE {v} IS NOT NULL AND {n} IS NOT NULL)"
+    duck = duckdb.connect().register("rows", rows)
+    one = lambda sql: duck.sql(sql).fetchone()[0]
+    assert found["gaps"]["value"] == 1
+    assert found["days"]["value"] == one("SELECT max(day) - min(day) + 1 - count(DISTINCT day) FROM rows")
+    gaps = duck.sql("SELECT h, max(i) - min(i) + 1 - count(DISTINCT i) AS v FROM rows GROUP BY h ORDER BY v DESC").fetchall()
+    assert [(group["group"], group["value"]) for group in found["gaps by h"]["groups"]["worst"]] == [([str(h)], v) for h, v in gaps]
+    assert found["order"]["value"] == one(before.format(test="v < p", v='"at"', by="", o="id", g="", n="id")) > 0
+    assert found["strict"]["value"] == one(before.format(test="v <= p", v="i", by="", o="id, i", g="", n="id")) > 0
+    falling = duck.sql(before.format(test="v > p", v="i", by="PARTITION BY h ", o="day, i DESC", g=", h", n="day").replace("SELECT count", "SELECT h, count", 1) + " GROUP BY h").fetchall()
+    assert {group["group"][0]: group["value"] for group in found["falling"]["groups"]["worst"]} == {str(h): v for h, v in falling}
+
+
+def test_freshness_is_the_age_of_the_newest_value(tmp_path, binary):
+    now = datetime.now(timezone.utc)
+    table = pa.table({"at": pa.array([now - timedelta(hours=5), None, now - timedelta(hours=2)], pa.timestamp("us", "UTC"))})
+    rules = ["freshness(at) < 3h", "freshness(at) between 119 and 125 min", {"name": "late", "metric": "freshness", "column": "at", "mustBeLessThan": 1, "unit": "hours"}]
+    report = mesh_of(tmp_path, binary, "\n        - {name: at, type: timestamp}\n", rules, table).publish("lab/t", expect=REJECTED)
+    found = metrics(report)
+    assert [metric["passed"] for metric in found.values()] == [True, True, False]
+    assert found["late"]["value"] == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.parametrize(("nulls", "status", "warned"), [(0, PUBLISHED, False), (2, PUBLISHED, True), (6, REJECTED, True)])
+def test_a_rule_warns_before_it_fails(tmp_path, binary, nulls, status, warned):
+    table = pa.table({"a": pa.array([None] * nulls + [1] * (100 - nulls), pa.int32())})
+    rule = {"name": "gaps", "metric": "nullValues", "column": "a", "warn": "> 1%", "fail": "> 5%"}
+    mesh = mesh_of(tmp_path, binary, "\n        - {name: a, type: int}\n", [rule], table)
+    [metric] = metrics(mesh.publish("lab/t", expect=status)).values()
+    assert (metric["value"], metric["passed"], metric.get("warned", False)) == (nulls, status == PUBLISHED, warned)
+
+
+def test_row_rules_of_columns(tmp_path, binary):
+    table = pa.table({"kind": ["a", "a", "b", "b", None], "v": ["2024-02-29", None, None, "2023-02-29", "29.02.2024"], "n": [1, -1, -1, -1, -1]})
+    columns = "\n        - {name: kind, type: string}\n        - {name: v, type: string, format: yyyy-MM-dd, completeIf: \"kind = 'a'\"}\n        - {name: n, type: int}\n"
+    rules = [{"name": "positive", "condition": "n > 0", "where": "kind = 'b'"}]
+    mesh = mesh_of(tmp_path, binary, columns, rules, table, extra="      quarantine: {limit: 100%}\n")
+    report = mesh.publish("lab/t")
+    assert {rule: count["rows"] for rule, count in report["tables"][0]["reasons"].items()} == {"format:v": 2, "completeIf:v": 1, "condition:positive": 2}
+    assert report["tables"][0]["published"] == 1
+
+
+def test_other_tables_are_compared(tmp_path, binary, rows):
+    plain = mesh_of(tmp_path, binary, COLUMNS, [], rows, name="source")
+    plain.publish("lab/source")
+    half = rows.slice(0, ROWS // 2)
+    rules = [
+        {"name": "rows", "metric": "rowCount", "compareTo": "lab/source.rows", "severity": "info"},
+        {"name": "share", "metric": "rowCount", "compareTo": "lab/source.rows", "unit": "percent", "mustBeLessOrEqualTo": 50},
+        {"name": "sum", "metric": "sum", "column": "i", "compareTo": "lab/source.rows.i", "severity": "info"},
+        {"name": "filtered", "metric": "rowCount", "compareTo": {"table": "lab/source.rows", "where": f"id < {ROWS // 2}"}},
+    ]
+    mesh = mesh_of(tmp_path, binary, COLUMNS, rules, half)
+    report = mesh.publish("lab/t")
+    found = metrics(report)
+    total, own = (float(sum(value for value in table["i"].to_pylist() if value is not None)) for table in (rows, half))
+    assert (found["rows"]["value"], found["rows"]["comparedTo"], found["rows"]["passed"]) == (ROWS / 2, ROWS, False)
+    assert (found["share"]["value"], found["share"]["passed"]) == (50, True)
+    assert (found["sum"]["value"], found["sum"]["comparedTo"]) == (pytest.approx(abs(own - total)), total)
+    assert found["filtered"]["passed"], found["filtered"]
+    [pinned] = report["tables"][0]["pinned"]
+    assert (pinned["table"], pinned["version"]) == ("lab/source.rows", "1.0.0") and pinned["metadataLocation"]
+
+
+def test_an_unpublished_table_is_named(tmp_path, binary, rows):
+    mesh = mesh_of(tmp_path, binary, "\n        - {name: a, type: int, references: lab/nowhere.rows.id}\n", [], pa.table({"a": pa.array([1], pa.int32())}))
+    with pytest.raises(CommandFailed, match="reads `lab/nowhere.rows`, which is not published"):
+        mesh.publish("lab/t")
+
+
+TWO = """dataProduct:
+  name: t
+  version: 1.0.0
+  owner: lab
+  schema:
+    - name: orders
+      write: replace
+      source: orders.parquet
+      quarantine: {limit: 100%}
+      columns:
+        - {name: id, type: int, primaryKey: true}
+        - {name: customer, type: long, references: customers.id}
+        - {name: parent, type: int, references: orders.id}
+        - {name: country, type: string}
+        - {name: city, type: string}
+      references:
+        - {columns: [country, city], to: places, at: [land, town], severity: warning}
+    - name: customers
+      write: replace
+      source: customers.parquet
+      quarantine: {limit: 100%}
+      columns:
+        - {name: id, type: int, unique: true}
+    - name: places
+      write: replace
+      source: places.parquet
+      columns:
+        - {name: land, type: string}
+        - {name: town, type: string}
+"""
+
+
+def test_references_between_tables_of_one_publication(tmp_path, binary):
+    mesh = Mesh(binary, tmp_path / "mesh")
+    mesh.write("mesh.yaml", "name: rules\n")
+    mesh.write("domains/lab/domain.yaml", "name: lab\nowner: lab\n")
+    folder = mesh.write("domains/lab/products/t/product.yaml", TWO).parent
+    # Customer 2 is there twice, so it is held back, and with it the order that names it; and then, step by step, the
+    # orders whose parents are gone.
+    pq.write_table(pa.table({"id": pa.array([1, 2, 2, 3], pa.int32())}), folder / "customers.parquet")
+    pq.write_table(pa.table({"land": ["DE", "DE", None], "town": ["B", None, "B"]}), folder / "places.parquet")
+    orders = {
+        "id": pa.array([1, 2, 3, 4, 5, 6], pa.int32()),
+        "customer": pa.array([1, 2, 3, None, 9, 1], pa.int64()),
+        "parent": pa.array([1, 1, 2, 3, None, 6], pa.int32()),
+        "country": ["DE", "DE", "FR", None, "DE", "DE"],
+        "city": ["B", "M", "B", "B", None, "B"],
+    }
+    pq.write_table(pa.table(orders), folder / "orders.parquet")
+    report = mesh.publish("lab/t")
+    found = {table["table"]: table for table in report["tables"]}
+    reasons = {rule: count["rows"] for rule, count in found["orders"]["reasons"].items()}
+    assert reasons == {"references:customer": 2, "references:parent": 2}
+    assert (found["orders"]["published"], found["orders"]["quarantined"]) == (2, 4)
+    [counted] = found["orders"]["metrics"]
+    assert (counted["rule"], counted["value"], counted["passed"], counted["severity"]) == ("references:country+city", 2, False, "warning")
+    assert {row["id"] for row in mesh.query_json("SELECT id FROM lab.t.orders")} == {1, 6}
+    # Published by themselves, orders are checked against the customers that stay.
+    pq.write_table(pa.table({**orders, "parent": pa.nulls(6, pa.int32())}), folder / "orders.parquet")
+    [table] = mesh.publish("lab/t", "orders=" + str(folder / "orders.parquet"))["tables"]
+    assert {rule: count["rows"] for rule, count in table["reasons"].items()} == {"references:customer": 2}
+    assert {pinned["table"] for pinned in table["pinned"]} == {"customers", "places"}
+
+
+def test_protected_values_are_masked(tmp_path, binary):
+    table = pa.table({"who": ["secret-name", "secret-name", "secret-other"], "salary": pa.array([777001, 777002, 777003], pa.int32())})
+    columns = "\n        - {name: who, type: string, pii: true, references: lab/people.rows.who}\n        - {name: salary, type: int, pii: true}\n"
+    people = mesh_of(tmp_path, binary, "\n        - {name: who, type: string}\n", [], pa.table({"who": ["x"]}), name="people")
+    people.publish("lab/people")
+    rules = [
+        {"name": "least", "metric": "minimum", "column": "salary", "mustBeLessThan": 0},
+        {"name": "q", "metric": "quantile", "column": "salary", "arguments": {"quantile": 0.5}, "mustBeLessThan": 0},
+        {"name": "groups", "metric": "rowCount", "groupBy": "who", "fail": "< 10"},
+        {"name": "sums", "metric": "sum", "column": "salary", "groupBy": "who", "fail": "> 10"},
+    ]
+    mesh = mesh_of(tmp_path, binary, columns, rules, table, extra="      quarantine: {limit: 100%}\n")
+    text = mesh.run("publish", "lab/t", "--format", "json", expect=REJECTED)
+    assert "secret" not in text and "777" not in text
+    assert "secret" not in mesh.run("quarantine", "lab/t")
+    found = metrics(json.loads(text))
+    assert all(not metric["passed"] for metric in found.values() if metric["rule"] == "least") or found["least"].get("error")
+
+
+def test_flights_refer_to_planes_and_airports(flights):
+    """The flights whose tail number is in no plane record, and destinations missing from the airports, are counted."""
+    manifest = (FLIGHTS / "domains/operations/products/departures/product.yaml").read_text()
+    manifest = manifest.replace("        - name: tailnum\n", "        - name: tailnum\n          references: {to: fleet/registry.aircraft.tailnum, severity: warning}\n")
+    manifest = manifest.replace("{name: dest, type: string,", "{name: dest, type: string, references: {to: operations/network.airports.faa, severity: warning},")
+    source = FLIGHTS / "domains/operations/products/departures/flights.parquet"
+    path = flights.mesh.write("domains/operations/products/counted/product.yaml", manifest.replace("name: departures", "name: counted", 1))
+    shutil.copyfile(source, path.parent / "flights.parquet")
+    report = flights.mesh.publish("operations/counted", "--dry-run")
+    shutil.rmtree(path.parent)
+    found = {metric["rule"]: metric for metric in report["tables"][0]["metrics"] if metric["metric"] == "references"}
+    parquet = lambda path: f"read_parquet('{FLIGHTS}/domains/{path}')"
+    planes = {row["tailnum"] for row in flights.mesh.query_json("SELECT tailnum FROM fleet.registry.aircraft")}
+    airports = {row["faa"] for row in flights.mesh.query_json("SELECT faa FROM operations.network.airports")}
+    rows = duckdb.sql(f"SELECT tailnum, dest FROM {parquet('operations/products/departures/flights.parquet')}").fetchall()
+    assert found["references:tailnum"]["value"] == sum(1 for tail, _ in rows if tail is not None and tail not in planes)
+    assert found["references:dest"]["value"] == sum(1 for _, dest in rows if dest not in airports)
+    # Against the source data, before rows of it are held back, these are the counts that are known of it.
+    raw = "SELECT count(*) FROM {flights} WHERE {column} IS NOT NULL AND {column} NOT IN (SELECT {key} FROM {there})"
+    departures = parquet("operations/products/departures/flights.parquet")
+    assert duckdb.sql(raw.format(flights=departures, column="tailnum", key="tailnum", there=parquet("fleet/products/registry/planes.parquet"))).fetchone() == (50_094,)
+    assert duckdb.sql(raw.format(flights=departures, column="dest", key="faa", there=parquet("operations/products/network/airports.parquet"))).fetchone() == (7_602,)
