@@ -186,14 +186,14 @@ impl DataEngine {
         between: &(dyn Fn() + Send + Sync),
     ) -> Result<Option<PreparedMaintenance>> {
         let table = self.open_published(pointer)?;
-        let expired = expired(job, &table)?;
-        if compacted.is_none() && expired.is_empty() {
+        if compacted.is_none() && expired(job, &table)?.is_empty() {
             return Ok(None);
         }
         let merged = compacted.map(|done| Merged { removed: &done.removed, files: &done.files });
         let draft = TableDraft::unchanged(table)?;
         let (attempt, now) = (job.attempt.as_str(), now.timestamp_millis());
-        let done = draft.maintain(merged, &expired, attempt, now, snapshot_id, between).await?;
+        let before = job.expire_before.map(|before| before.timestamp_millis());
+        let done = draft.maintain(merged, before, attempt, now, snapshot_id, between).await?;
         let mut files = done.commit.files;
         files.extend(compacted.iter().flat_map(|done| &done.files).map(|file| file.url.clone()));
         Ok(Some(PreparedMaintenance {
@@ -203,7 +203,7 @@ impl DataEngine {
             unreferenced: done.unreferenced,
             compacted_files: compacted.map_or(0, |done| done.removed.len()),
             into_files: compacted.map_or(0, |done| done.files.len()),
-            expired_snapshots: expired.len(),
+            expired_snapshots: done.expired_snapshots,
         }))
     }
 

@@ -27,6 +27,8 @@ pub struct Maintained {
     pub commit: PreparedCommit,
     /// Files that the document before it references and it does not.
     pub unreferenced: Vec<String>,
+    /// Snapshots that it no longer has.
+    pub expired_snapshots: usize,
 }
 
 impl OpenTable {
@@ -36,19 +38,23 @@ impl OpenTable {
     /// # Errors
     /// `internal` where the document cannot be written, from which the branches and tags are read.
     pub fn expirable(&self, before_ms: i64) -> Result<Vec<i64>> {
-        let document = serde_json::to_value(self.metadata.as_ref())
-            .map_err(|error| Error::new(ErrorCode::Internal, "cannot write the table's metadata").with_source(error))?;
-        let references = document.get("refs").and_then(serde_json::Value::as_object);
-        let named = references.into_iter().flat_map(|references| references.values());
-        let kept: HashSet<i64> = named
-            .filter_map(|reference| reference.get("snapshot-id")?.as_i64())
-            .chain(self.metadata.current_snapshot_id())
-            .collect();
-        let old = self.metadata.snapshots().filter(|snapshot| snapshot.timestamp_ms() < before_ms);
-        let mut ids: Vec<i64> = old.map(|snapshot| snapshot.snapshot_id()).filter(|id| !kept.contains(id)).collect();
-        ids.sort_unstable();
-        Ok(ids)
+        expirable(&self.metadata, before_ms)
     }
+}
+
+fn expirable(metadata: &TableMetadata, before_ms: i64) -> Result<Vec<i64>> {
+    let document = serde_json::to_value(metadata)
+        .map_err(|error| Error::new(ErrorCode::Internal, "cannot write the table's metadata").with_source(error))?;
+    let references = document.get("refs").and_then(serde_json::Value::as_object);
+    let named = references.into_iter().flat_map(|references| references.values());
+    let kept: HashSet<i64> = named
+        .filter_map(|reference| reference.get("snapshot-id")?.as_i64())
+        .chain(metadata.current_snapshot_id())
+        .collect();
+    let old = metadata.snapshots().filter(|snapshot| snapshot.timestamp_ms() < before_ms);
+    let mut ids: Vec<i64> = old.map(|snapshot| snapshot.snapshot_id()).filter(|id| !kept.contains(id)).collect();
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 impl TableDraft {
@@ -61,14 +67,14 @@ impl TableDraft {
         Ok(Self { base: Some(base), metadata, arrow, location })
     }
 
-    /// Writes a document with merged files in place of others, and without some snapshots.
+    /// Writes a document with merged files in place of others, and without the snapshots older than an instant.
     ///
     /// # Errors
     /// `conflict` where one of the merged files is not live any more.
     pub async fn maintain(
         &self,
         merged: Option<Merged<'_>>,
-        expired: &[i64],
+        expire_before_ms: Option<i64>,
         attempt: &str,
         now_ms: i64,
         snapshot_id: i64,
@@ -100,13 +106,15 @@ impl TableDraft {
             }
         };
         between();
-        let commit = self.write_document(writer, without_snapshots(metadata, expired)?).await?;
+        // The snapshot that was current before the merge may be old enough too.
+        let expired = expire_before_ms.map_or_else(|| Ok(Vec::new()), |before| expirable(&metadata, before))?;
+        let commit = self.write_document(writer, without_snapshots(metadata, &expired)?).await?;
         let after = OpenTable::parse(base.storage(), &commit.metadata, &commit.metadata_location)?;
         let referenced = after.referenced_files().await?;
         let mut unreferenced: Vec<String> =
             base.referenced_files().await?.into_iter().filter(|file| !referenced.contains(file)).collect();
         unreferenced.sort();
-        Ok(Maintained { commit, unreferenced })
+        Ok(Maintained { commit, unreferenced, expired_snapshots: expired.len() })
     }
 }
 
