@@ -169,11 +169,11 @@ fn table_node<'n>(root: &'n Node, table: &str) -> Option<&'n Node> {
 pub fn locate_column(path: &Path, table: &str, column: &str) -> Result<(Location, String)> {
     locate_by(path, |root| {
         let columns = table_node(root, table)?.get("columns")?.items()?;
-        let found = columns.iter().find_map(|entry| {
+
+        columns.iter().find_map(|entry| {
             let name = entry.get("name")?;
             (name.text().map(str::trim) == Some(column)).then_some(name.span)
-        });
-        found
+        })
     })
 }
 

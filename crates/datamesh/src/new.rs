@@ -163,7 +163,7 @@ async fn draft(arguments: NewArguments, told: Option<&Path>, memory: usize) -> R
             "product": id.to_string(),
             "manifest": shown,
             "createdDomain": made_domain,
-            "tables": product.tables.iter().map(|table| table_json(table)).collect::<Vec<_>>(),
+            "tables": product.tables.iter().map(table_json).collect::<Vec<_>>(),
         }))?,
         ReportFormat::Text => {
             let mut text = format!("drafted {}\n", shown.display());

@@ -74,6 +74,8 @@ struct TestResult {
     differences: Vec<Difference>,
 }
 
+type Row = Map<String, Value>;
+
 /// What one table has otherwise than expected.
 struct Difference {
     table: String,
@@ -81,7 +83,7 @@ struct Difference {
     expected: usize,
     actual: usize,
     /// Rows that should be there, each with the row that stands in its place, where one is similar.
-    missing: Vec<(Map<String, Value>, Option<Map<String, Value>>)>,
+    missing: Vec<(Row, Option<Row>)>,
     unexpected: Vec<Map<String, Value>>,
 }
 

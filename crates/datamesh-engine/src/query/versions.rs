@@ -134,11 +134,8 @@ fn version_at(tokens: &[TokenWithSpan]) -> Option<&'static str> {
 fn stand_in(kept: &mut Vec<TokenWithSpan>, kind: &str, version: Version) -> Result<VersionedTable> {
     let mut places = Vec::new();
     let mut at = kept.len();
-    loop {
-        match at.checked_sub(1).map(|at| &kept[at].token) {
-            Some(Token::Word(_)) => places.push(at - 1),
-            _ => break,
-        }
+    while let Some(Token::Word(_)) = at.checked_sub(1).map(|at| &kept[at].token) {
+        places.push(at - 1);
         match (at - 1).checked_sub(1).map(|at| &kept[at].token) {
             Some(Token::Period) => at -= 2,
             _ => break,

@@ -137,7 +137,7 @@ impl PhysicalExprAdapterFactory for FieldIds {
                     let metadata = Some(FieldMetadata::from(field.as_ref()));
                     self.missing(field).map(|value| Arc::new(Literal::new_with_metadata(value, metadata)) as _)
                 }
-                Err(error) => Err(error.to_string()).map_err(DataFusionError::Execution),
+                Err(error) => Err(DataFusionError::Execution(error.to_string())),
             };
             columns.insert(field.name().clone(), source);
         }

@@ -59,8 +59,7 @@ impl TableFileSource {
     /// Whether to read the other columns only for rows that the filters accept. That pays many times over where few rows
     /// are left of columns that are many; where it does not, evaluating filters page by page costs up to twice the time.
     fn materialises_late(&self, filters: &[Arc<dyn PhysicalExpr>]) -> bool {
-        let filtered: HashSet<usize> =
-            filters.iter().flat_map(|filter| collect_columns(filter)).map(|column| column.index()).collect();
+        let filtered: HashSet<usize> = filters.iter().flat_map(collect_columns).map(|column| column.index()).collect();
         let projected = self.projection().map(ProjectionExprs::column_indices).unwrap_or_default();
         let others = projected.iter().filter(|column| !filtered.contains(column)).count();
         others > filtered.len() && filters.iter().any(|filter| self.is_needle(filter))

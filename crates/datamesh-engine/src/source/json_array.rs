@@ -47,7 +47,7 @@ impl Scanner {
                     at += 1;
                     continue;
                 }
-                let Some(next) = memchr::memchr2(b'"', b'\\', &bytes[at..]) else { return None };
+                let next = memchr::memchr2(b'"', b'\\', &bytes[at..])?;
                 at += next;
                 if bytes[at] == b'"' {
                     self.in_text = false;

@@ -55,10 +55,13 @@ pub(crate) fn profile(
 }
 
 /// Takes what a publication's own reader finds, before it would put a contract to it.
-struct ProfileTap(Mutex<(Option<KeySinks>, Option<(SchemaRef, TableProfiler)>, u64)>);
+struct ProfileTap(Mutex<Tapped>);
+
+/// The keys, the profile of the columns with their schema, and the rows so far.
+type Tapped = (Option<KeySinks>, Option<(SchemaRef, TableProfiler)>, u64);
 
 impl ProfileTap {
-    fn lock(&self) -> MutexGuard<'_, (Option<KeySinks>, Option<(SchemaRef, TableProfiler)>, u64)> {
+    fn lock(&self) -> MutexGuard<'_, Tapped> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -125,7 +128,7 @@ fn profile_tapped(
         };
         exec::read(&layout, file, 0, &mut take).map_err(read_failed)?;
     }
-    let (sinks, profiler, _) = std::mem::replace(&mut *tap.lock(), (None, None, 0));
+    let (sinks, profiler, _) = std::mem::take(&mut *tap.lock());
     let mut profiler = match (profiler, sinks) {
         (Some((_, profiler)), _) => profiler,
         (None, Some(sinks)) => TableProfiler::of_json(sinks),

@@ -65,12 +65,11 @@ impl TestSource {
 
 type Read = fn(&TableLayout, &SourceFile, u32, &mut dyn FnMut(RecordBatch) -> bool) -> Result<(), DataFusionError>;
 
+/// A row's first column as text, and the row's faults.
+type ReadRow = (Option<String>, Option<String>);
+
 /// The first column of every row as text, with the row's faults.
-pub(super) fn read_with(
-    source: &TestSource,
-    columns: &str,
-    read: Read,
-) -> Result<Vec<(Option<String>, Option<String>)>, String> {
+pub(super) fn read_with(source: &TestSource, columns: &str, read: Read) -> Result<Vec<ReadRow>, String> {
     let layout = source.layout(columns);
     let mut rows = Vec::new();
     let mut emit = |batch: RecordBatch| {
