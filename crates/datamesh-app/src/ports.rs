@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datamesh_core::contract::{DataProduct, DatabaseSource, FileSource, IcebergSource, Table};
 use datamesh_core::decision::{Action, Principal, decide};
+use datamesh_core::history::{AsOf, History};
 use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, Registry, StepObserver, TablePointer};
@@ -247,6 +248,37 @@ pub struct PinnedInput {
     pub protected: bool,
 }
 
+/// A published table that goes back to an earlier snapshot.
+#[derive(Clone, Copy, Debug)]
+pub struct RestoreJob<'a> {
+    /// The table's contract.
+    pub table: &'a Table,
+    /// Where it is now.
+    pub pointer: &'a TablePointer,
+    /// The snapshot; `None` leaves the table without rows.
+    pub snapshot: Option<i64>,
+}
+
+/// A table outside the mesh that a query may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenTable {
+    /// Its name in the query.
+    pub name: String,
+    /// URL of its Iceberg metadata document.
+    pub location: String,
+}
+
+/// A query.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueryRequest {
+    /// The statement.
+    pub sql: String,
+    /// The moment that every table is read as of, unless the statement says another; `None`: now.
+    pub as_of: Option<AsOf>,
+    /// Tables beside those of the mesh.
+    pub tables: Vec<GivenTable>,
+}
+
 /// Batches with their schema.
 pub struct Rows {
     /// The schema of every batch.
@@ -336,9 +368,7 @@ pub trait Engine: Send + Sync {
     /// Writes the metadata of a commit that brings back an earlier snapshot's files, or leaves the table without any.
     async fn restore(
         &self,
-        table: &Table,
-        pointer: &TablePointer,
-        target: Option<i64>,
+        job: RestoreJob<'_>,
         attempt: &AttemptId,
         now: DateTime<Utc>,
         snapshot_id: i64,
@@ -366,8 +396,26 @@ pub trait Engine: Send + Sync {
     /// The current snapshot of a published table.
     fn snapshot(&self, pointer: &TablePointer) -> Result<Option<i64>>;
 
-    /// Plans a query over the catalog: all its tables are pinned here.
-    async fn plan_query(&self, sql: &str, catalog: &[CatalogProduct]) -> Result<Self::Query>;
+    /// The products, `(domain, product)`, whose history a query needs: those it reads as of another moment than now.
+    ///
+    /// # Errors
+    /// `invalid-query`.
+    fn travels(&self, request: &QueryRequest) -> Result<Vec<(String, String)>>;
+
+    /// Plans a query over the catalog: all its tables are pinned here. `history` is that of the products that
+    /// [`Self::travels`] names.
+    async fn plan_request(
+        &self,
+        request: &QueryRequest,
+        catalog: &[CatalogProduct],
+        history: &History,
+    ) -> Result<Self::Query>;
+
+    /// Plans a query of what is published now.
+    async fn plan_query(&self, sql: &str, catalog: &[CatalogProduct]) -> Result<Self::Query> {
+        let request = QueryRequest { sql: sql.to_owned(), ..QueryRequest::default() };
+        self.plan_request(&request, catalog, &History::default()).await
+    }
 
     /// The published tables a query reads, as `domain.product_v1.table`.
     fn tables(query: &Self::Query) -> Vec<String>;

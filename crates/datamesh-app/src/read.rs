@@ -2,19 +2,35 @@
 
 use datamesh_core::contract::DataProduct;
 use datamesh_core::decision::Action;
+use datamesh_core::history::{AsOf, History};
 use datamesh_core::ids::ProductId;
 use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus};
 use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::json;
 
-use crate::ports::{Context, Engine, Rows};
+use crate::ports::{Context, Engine, QueryRequest, Rows};
 
 /// Runs a query. All its tables are pinned in one read of the registry.
-pub async fn query<E: Engine>(engine: &E, context: &Context, sql: &str) -> Result<Rows> {
+pub async fn query<E: Engine>(engine: &E, context: &Context, request: &QueryRequest) -> Result<Rows> {
+    let mut details = json!({ "statement": request.sql });
+    if let (Some(as_of), Some(details)) = (request.as_of, details.as_object_mut()) {
+        let as_of = match as_of {
+            AsOf::Publication(number) | AsOf::Through(number) => json!(number),
+            AsOf::Time(time) => json!(time),
+        };
+        details.insert("asOf".to_owned(), as_of);
+    }
+    // The metadata of a table outside the mesh is read to plan the query, so it is decided on before.
+    for table in &request.tables {
+        context.authorize(Action::Read, &table.location, details.clone()).await?;
+    }
+    // Versions never change. Read before the catalog, the history knows no snapshot that the catalog's tables lack.
+    let travels = engine.travels(request)?;
+    let history = if travels.is_empty() { History::default() } else { context.registry.history(&travels).await? };
     let catalog = context.registry.catalog().await?;
-    let query = engine.plan_query(sql, &catalog).await?;
+    let query = engine.plan_request(request, &catalog, &history).await?;
     let tables = E::tables(&query);
-    context.authorize(Action::Read, &tables.join(", "), json!({ "statement": sql })).await?;
+    context.authorize(Action::Read, &tables.join(", "), details).await?;
     engine.run_query(query).await
 }
 

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use datamesh_core::contract::{CsvOptions, DataProduct, FileSource, SourceFormat, Table, WriteMode};
 use datamesh_core::decision::Action;
-use datamesh_core::ports::{ProductState, Publication, PublicationStatus, QuarantineResolution, ResolutionKind};
+use datamesh_core::ports::{
+    ProductState, Publication, PublicationStatus, QuarantineResolution, ResolutionKind, Rollback, newest_effective,
+};
 use datamesh_core::secret::escape;
 use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::json;
@@ -59,7 +61,8 @@ pub async fn retry<E: Engine>(
     };
     let state = context.registry.product_state(&key).await?;
     let attempts = context.registry.publications(&key, u64::MAX).await?;
-    let wanted = wanted(&request, attempts)?;
+    let rollbacks = context.registry.rollbacks(&key).await?;
+    let wanted = wanted(&request, attempts, &rollbacks)?;
     let settled = context.registry.quarantine_resolutions(&key).await?;
     let kind = if request.mended.is_some() { ResolutionKind::Mended } else { ResolutionKind::Retried };
     let mut files: BTreeMap<String, QuarantineInput> = BTreeMap::new();
@@ -143,10 +146,12 @@ fn format_of(path: &str) -> Option<SourceFormat> {
     (path == "-").then_some(SourceFormat::Csv)
 }
 
-fn wanted(request: &RetryRequest, attempts: Vec<Publication>) -> Result<Vec<Publication>> {
+fn wanted(request: &RetryRequest, attempts: Vec<Publication>, rollbacks: &[Rollback]) -> Result<Vec<Publication>> {
     let id = &request.contract.id;
     let Some(number) = request.publication else {
-        let published = |attempt: &Publication| attempt.status == PublicationStatus::Published;
+        let published = |attempt: &Publication| {
+            attempt.status == PublicationStatus::Published && newest_effective(&[attempt.number], rollbacks).is_some()
+        };
         return Ok(attempts.into_iter().filter(published).collect());
     };
     let found = attempts.into_iter().find(|attempt| attempt.number == number).ok_or_else(|| {
@@ -159,6 +164,13 @@ fn wanted(request: &RetryRequest, attempts: Vec<Publication>) -> Result<Vec<Publ
             format!("attempt {number} of `{id}` was rejected, so none of its rows were published"),
         )
         .with_help("mend the contract or the rows, and publish all of them again"));
+    }
+    if newest_effective(&[number], rollbacks).is_none() {
+        return Err(Error::new(
+            ErrorCode::InvalidArgument,
+            format!("publication {number} of `{id}` was rolled back, so the rows beside those it held back are gone"),
+        )
+        .with_help("publish its data again, or roll the rollback back"));
     }
     Ok(vec![found])
 }

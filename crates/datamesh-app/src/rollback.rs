@@ -20,7 +20,7 @@ use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::json;
 
 use crate::lineage::lineage_as_of;
-use crate::ports::{Context, Engine, Progress};
+use crate::ports::{Context, Engine, Progress, RestoreJob};
 use crate::publish::{LEASE, PublishReport, PublishStatus, REPORT_FORMAT, clean, keep_alive};
 
 /// What to bring back.
@@ -271,9 +271,10 @@ async fn run<E: Engine>(
     let mut keep = HashSet::new();
     for back in plan.moving() {
         let between = || progress.reached(PublishStep::ManifestsWritten);
-        let target = back.served.as_ref().map(|served| served.snapshot_id);
+        let snapshot = back.served.as_ref().map(|served| served.snapshot_id);
+        let job = RestoreJob { table: &back.table, pointer: &back.pointer, snapshot };
         let (now, snapshot) = (context.clock.now(), context.ids.snapshot());
-        let prepared = engine.restore(&back.table, &back.pointer, target, attempt, now, snapshot, &between).await?;
+        let prepared = engine.restore(job, attempt, now, snapshot, &between).await?;
         progress.reached(PublishStep::MetadataWritten);
         keep.extend(prepared.files);
         commits.push(TableCommit {

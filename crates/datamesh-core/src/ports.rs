@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::contract::{DataProduct, WriteMode};
 use crate::decision::DecisionRecord;
 use crate::error::Result;
+use crate::history::History;
 use crate::ids::{AttemptId, ProductKey};
 use crate::lineage::{Edge, TableLineage};
 use crate::transform::TransformRun;
@@ -242,6 +243,24 @@ pub struct Rollback {
     pub target: u64,
 }
 
+/// Of `numbers`, the newest publication whose rows no rollback has taken out; `rollbacks` come newest first. What a rollback brought back counts again.
+pub fn newest_effective(numbers: &[u64], rollbacks: &[Rollback]) -> Option<u64> {
+    let mut upper = u64::MAX;
+    let mut best = None;
+    let mut lower_bounds = rollbacks.iter();
+    loop {
+        // The newest rollback that itself counts cuts off everything after its target.
+        let cut = lower_bounds.find(|rollback| rollback.publication <= upper);
+        let lower = cut.map_or(0, |rollback| rollback.publication);
+        let found = numbers.iter().copied().filter(|number| *number > lower && *number <= upper).max();
+        best = best.max(found);
+        match cut {
+            Some(rollback) if best.is_none() => upper = rollback.target,
+            _ => return best,
+        }
+    }
+}
+
 /// A table as a publication left it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServedTable {
@@ -410,6 +429,9 @@ pub trait Registry: Send + Sync {
 
     /// The lineage of every table, as of the publication that last wrote it; with `publication`, of those up to it.
     async fn lineage(&self, publication: Option<u64>) -> Result<Vec<Edge>>;
+
+    /// What was published when, of products named `(domain, product)`, every major version, in one read.
+    async fn history(&self, products: &[(String, String)]) -> Result<History>;
 
     /// The quarantine files of one recorded attempt.
     async fn quarantine_files(&self, publication: u64) -> Result<Vec<QuarantineFile>>;

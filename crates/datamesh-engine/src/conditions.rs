@@ -19,6 +19,7 @@ use datamesh_quality::RowFilter;
 use datamesh_quality::values::shorten;
 
 use crate::error::unwrap;
+use crate::times;
 
 /// A condition that every row must meet.
 #[derive(Debug)]
@@ -81,8 +82,8 @@ fn physical(context: &SessionContext, expression: Expr, schema: &Schema) -> Resu
         .with_query_execution_start_time(state.execution_props().query_execution_start_time)
         .build();
     let simplifier = ExprSimplifier::new(simplify);
-    let expression = simplifier
-        .coerce(expression, &df_schema)
+    let expression = times::keep_microseconds(expression, &df_schema)
+        .and_then(|kept| simplifier.coerce(kept.data, &df_schema))
         .and_then(|expression| simplifier.simplify(expression))
         .map_err(describe)?;
     let physical = state.create_physical_expr(expression, &df_schema).map_err(describe)?;

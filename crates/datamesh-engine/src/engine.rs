@@ -18,10 +18,11 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datamesh_app::ports::{
-    BoundSource, CarriedTable, Engine, PinnedInput, PreparedTable, Progress, Rows, StageInput, StageJob,
-    TransformInput, TransformReads,
+    BoundSource, CarriedTable, Engine, PinnedInput, PreparedTable, Progress, QueryRequest, RestoreJob, Rows,
+    StageInput, StageJob, TransformInput, TransformReads,
 };
 use datamesh_core::contract::{DataProduct, TransformSpec, WriteMode};
+use datamesh_core::history::History;
 use datamesh_core::ids::AttemptId;
 use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, TablePointer};
@@ -32,7 +33,7 @@ use datamesh_core::secret::{NoSecrets, Redactor, SecretResolver};
 use datamesh_core::verdict::{MetricResult, TableReport, rule_id};
 use datamesh_core::{Error, ErrorCode, Name, ProductKey, Result, Table};
 use datamesh_iceberg::storage::join;
-use datamesh_iceberg::{OpenTable, Storage, TableDraft};
+use datamesh_iceberg::{OpenTable, Storage, TableCache, TableDraft};
 use datamesh_quality::MetricPlan;
 use datamesh_quality::rows::compile_all;
 use futures::{StreamExt, TryStreamExt};
@@ -42,7 +43,7 @@ use crate::candidate::Candidates;
 use crate::conditions::{Filter, SqlProblem};
 use crate::error::unwrap;
 use crate::examine::{examine_rows, examine_source};
-use crate::files::FilesTable;
+use crate::files::{FilesTable, ScanFile};
 use crate::keys::KeyReader;
 use crate::query::{self, PlannedQuery};
 use crate::references::ReferenceCheck;
@@ -50,7 +51,10 @@ use crate::scan;
 use crate::settle::{LateReference, SettledTable, StagedTable, settle};
 use crate::source::{MissingRequired, OpenSource, RawFields, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan};
 use crate::stores::Stores;
-use crate::{candidate, conditions, quarantine, stage, transform};
+use crate::{candidate, conditions, quarantine, stage, times, transform};
+
+/// Bytes of manifests that are kept in memory.
+const TABLE_CACHE: usize = 64 << 20;
 
 /// How the engine uses the machine.
 #[derive(Clone, Debug)]
@@ -74,6 +78,7 @@ pub struct DataEngine {
     options: EngineOptions,
     runtime: Arc<RuntimeEnv>,
     secrets: Arc<dyn SecretResolver>,
+    tables: Arc<TableCache>,
 }
 
 impl std::fmt::Debug for DataEngine {
@@ -92,7 +97,8 @@ impl DataEngine {
             .with_object_store_registry(Arc::new(Stores::new(options.storage.clone())))
             .build_arc()
             .map_err(|error| unwrap(ErrorCode::Internal, "cannot start the engine", error))?;
-        Ok(Self { options, runtime, secrets: Arc::new(NoSecrets) })
+        let tables = Arc::new(TableCache::new(TABLE_CACHE));
+        Ok(Self { options, runtime, secrets: Arc::new(NoSecrets), tables })
     }
 
     /// The same engine, which looks the secrets of sources up with `secrets`.
@@ -117,15 +123,22 @@ impl DataEngine {
             .with_create_default_catalog_and_schema(true)
             .with_information_schema(true);
         let options = config.options_mut();
-        options.execution.time_zone = Some("+00:00".into());
+        options.execution.time_zone = Some(times::UTC.into());
         options.execution.parquet.schema_force_view_types = false;
         options.sql_parser.map_string_types_to_utf8view = false;
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(self.runtime.clone())
             .with_default_features()
+            .with_type_planner(Arc::new(times::Microseconds))
+            .with_analyzer_rules(times::analyzer_rules())
             .build();
         SessionContext::new_with_state(state)
+    }
+
+    /// What is kept of tables that were read.
+    pub(crate) fn table_cache(&self) -> &Arc<TableCache> {
+        &self.tables
     }
 
     fn table_location(&self, product: &ProductKey, table: &str) -> String {
@@ -191,7 +204,7 @@ impl DataEngine {
         for (index, reference) in job.table.references.iter().enumerate() {
             let Some(pinned) = job.pinned.iter().find(|pinned| pinned.reference == reference.to) else { continue };
             let Some(open) = self.open(Some(&pinned.pointer))? else { continue };
-            let provider = scan::open_table(&open, None).await?;
+            let provider = scan::open_table(&self.tables, &open, None).await?;
             let limit = self.key_memory();
             checks.push(ReferenceCheck::load(&context, index, reference, schema, provider, limit).await?);
         }
@@ -416,12 +429,12 @@ impl Engine for DataEngine {
             for table in carried {
                 if let Some(open) = self.open(Some(&table.pointer))? {
                     let name = Name::new(&table.table).map_or_else(|_| table.table.clone(), |name| name.sql());
-                    candidate::register(&context, &name, scan::open_table(&open, None).await?)?;
+                    candidate::register(&context, &name, scan::open_table(&self.tables, &open, None).await?)?;
                 }
             }
             for other in pinned.iter().filter(|other| other.reference.product.is_some()) {
                 if let Some(open) = self.open(Some(&other.pointer))? {
-                    others.insert(other.reference.clone(), scan::open_table(&open, None).await?);
+                    others.insert(other.reference.clone(), scan::open_table(&self.tables, &open, None).await?);
                 }
             }
         }
@@ -496,22 +509,20 @@ impl Engine for DataEngine {
 
     async fn restore(
         &self,
-        table: &Table,
-        pointer: &TablePointer,
-        target: Option<i64>,
+        job: RestoreJob<'_>,
         attempt: &AttemptId,
         now: DateTime<Utc>,
         snapshot_id: i64,
         between: &(dyn Fn() + Send + Sync),
     ) -> Result<PreparedTable> {
-        let open = self.open(Some(pointer))?;
+        let open = self.open(Some(job.pointer))?;
         if let Some(open) = &open {
-            self.check_inside(table, open)?;
+            self.check_inside(job.table, open)?;
         }
         let location = open.as_ref().map(|open| open.table_location().to_owned()).unwrap_or_default();
-        let draft = TableDraft::new(table, &location, open)?;
+        let draft = TableDraft::new(job.table, &location, open)?;
         let (attempt, now) = (attempt.as_str(), now.timestamp_millis());
-        let commit = draft.restore(target, attempt, now, snapshot_id, between).await?.commit;
+        let commit = draft.restore(job.snapshot, attempt, now, snapshot_id, between).await?.commit;
         Ok(PreparedTable {
             metadata_location: commit.metadata_location,
             metadata: commit.metadata,
@@ -560,8 +571,18 @@ impl Engine for DataEngine {
         Ok(self.open(Some(pointer))?.and_then(|table| table.snapshot_id()))
     }
 
-    async fn plan_query(&self, sql: &str, catalog: &[CatalogProduct]) -> Result<PlannedQuery> {
-        query::plan(&self.context(), &self.options.storage, sql, catalog).await
+    fn travels(&self, request: &QueryRequest) -> Result<Vec<(String, String)>> {
+        query::travels(&self.context(), request)
+    }
+
+    async fn plan_request(
+        &self,
+        request: &QueryRequest,
+        catalog: &[CatalogProduct],
+        history: &History,
+    ) -> Result<PlannedQuery> {
+        let mesh = query::Mesh { storage: &self.options.storage, cache: &self.tables, catalog, history };
+        query::plan(&self.context(), &mesh, request).await
     }
 
     fn tables(query: &PlannedQuery) -> Vec<String> {
@@ -634,7 +655,15 @@ impl DataEngine {
                 _ if to.is_own(&audit.table.name) => None,
                 (Some(other), _) => Some((other.audit.schema.clone(), other.candidate())),
                 (None, Some(other)) => match self.open(Some(&other.pointer))? {
-                    Some(open) => Some((open.arrow_schema()?, scan::scan_files(&open).await?)),
+                    Some(open) => {
+                        let files = open.live_files(None).await?.into_iter();
+                        let files = files.map(|file| ScanFile {
+                            url: file.url().to_owned(),
+                            bytes: file.bytes(),
+                            rows: file.rows(),
+                        });
+                        Some((open.arrow_schema()?, files.collect()))
+                    }
                     None => Some((audit.schema.clone(), Vec::new())),
                 },
                 (None, None) => {

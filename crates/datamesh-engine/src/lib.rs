@@ -22,6 +22,7 @@ mod settle;
 mod source;
 mod stage;
 mod stores;
+mod times;
 mod transform;
 mod transform_test;
 mod writer;

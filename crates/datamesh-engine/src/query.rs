@@ -1,19 +1,27 @@
 //! SQL over the catalog: `domain.product.table`, each table pinned to the pointer that one registry read saw.
 
+mod versions;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider, TableProvider};
-use datafusion::common::TableReference;
+use chrono::{DateTime, Utc};
+use datafusion::catalog::{
+    CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider,
+};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
+use datafusion::sql::TableReference;
+use datamesh_app::ports::QueryRequest;
+use datamesh_core::history::{AsOf, History};
 use datamesh_core::lineage::{ColumnLineage, Dataset};
 use datamesh_core::ports::{CatalogProduct, TablePointer};
 use datamesh_core::{Error, ErrorCode, Name, ProductKey, Result};
-use datamesh_iceberg::{OpenTable, Storage};
+use datamesh_iceberg::{OpenTable, Storage, TableCache};
 
+use self::versions::{Version, VersionedTable};
 use crate::error::{unwrap, wrap};
 use crate::lineage::column_lineage;
 use crate::scan;
@@ -32,17 +40,85 @@ type SchemaNames = BTreeMap<(String, String), ProductKey>;
 /// The planned tables that were used, and what the names in the query mean.
 type Registered = (Arc<Mutex<BTreeSet<String>>>, SchemaNames);
 
+/// What a query is planned on.
+pub(crate) struct Mesh<'a> {
+    pub(crate) storage: &'a Storage,
+    pub(crate) cache: &'a Arc<TableCache>,
+    pub(crate) catalog: &'a [CatalogProduct],
+    pub(crate) history: &'a History,
+}
+
+/// Which snapshots the tables of a schema have.
+#[derive(Clone)]
+enum Moment {
+    /// The current ones.
+    Now,
+    /// Those of a moment of the product.
+    Then(AsOf, Arc<History>),
+    /// Those of a version as SQL names it: also a snapshot's id.
+    Version(i64, Arc<History>),
+}
+
 /// The tables of one product version. Manifests are read when a query names the table.
 struct ProductSchema {
     storage: Storage,
-    name: String,
+    cache: Arc<TableCache>,
+    key: ProductKey,
     tables: BTreeMap<String, TablePointer>,
+    moment: Moment,
     used: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl ProductSchema {
+    fn new(mesh: &Mesh, product: &CatalogProduct, moment: Moment, used: &Arc<Mutex<BTreeSet<String>>>) -> Self {
+        // A table's SQL name is its normalised one; the registry keeps it as the contract writes it.
+        let name = |table: &str| Name::new(table).map_or_else(|_| table.to_owned(), |name| name.sql());
+        Self {
+            storage: mesh.storage.clone(),
+            cache: mesh.cache.clone(),
+            key: product.key.clone(),
+            tables: product.tables.iter().map(|pointer| (name(&pointer.table), pointer.clone())).collect(),
+            moment,
+            used: used.clone(),
+        }
+    }
+
+    /// The snapshot of a table, and what that moment is called; `None`: the current one.
+    fn snapshot(&self, pointer: &TablePointer, table: &OpenTable) -> Result<Option<(i64, String)>> {
+        let (history, publication) = match &self.moment {
+            Moment::Now => return Ok(None),
+            Moment::Then(as_of, history) => (history, history.publication(&self.key, *as_of)?),
+            Moment::Version(number, history) => {
+                if table.has_snapshot(*number) {
+                    return Ok(Some((*number, format!("snapshot {number}"))));
+                }
+                let unknown = |_| {
+                    Error::new(
+                        ErrorCode::NotFound,
+                        format!("`{}` has neither a publication nor a snapshot {number}", self.key),
+                    )
+                };
+                let number = u64::try_from(*number).map_err(unknown)?;
+                (history, history.publication(&self.key, AsOf::Publication(number))?)
+            }
+        };
+        let snapshot = history.snapshot(&self.key, &pointer.table, publication)?;
+        if !table.has_snapshot(snapshot) {
+            let what = format!(
+                "table `{}` of `{}` no longer keeps what publication {publication} published",
+                pointer.table, self.key
+            );
+            return Err(
+                Error::new(ErrorCode::NotFound, what).with_help("its snapshot has expired; name a later publication")
+            );
+        }
+        Ok(Some((snapshot, format!("publication {publication}"))))
+    }
 }
 
 impl fmt::Debug for ProductSchema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProductSchema").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("ProductSchema").field("key", &self.key).finish_non_exhaustive()
     }
 }
 
@@ -55,8 +131,14 @@ impl SchemaProvider for ProductSchema {
     async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>, DataFusionError> {
         let Some(pointer) = self.tables.get(name) else { return Ok(None) };
         let table = OpenTable::parse(&self.storage, &pointer.metadata, &pointer.metadata_location).map_err(wrap)?;
-        let provider = scan::open_table(&table, None).await.map_err(wrap)?;
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(format!("{}.{name}", self.name));
+        let snapshot = self.snapshot(pointer, &table).map_err(wrap)?;
+        let id = snapshot.as_ref().map(|(id, _)| *id);
+        let provider = scan::open_table(&self.cache, &table, id).await.map_err(wrap)?;
+        let used = match snapshot {
+            None => format!("{}.{name}", self.key),
+            Some((_, moment)) => format!("{}.{name} as of {moment}", self.key),
+        };
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(used);
         Ok(Some(provider))
     }
 
@@ -65,17 +147,14 @@ impl SchemaProvider for ProductSchema {
     }
 }
 
-/// Registers every product of the catalog: `product_v1`, and the bare name for the newest active major, else the newest draft.
-fn register(context: &SessionContext, storage: &Storage, catalog: &[CatalogProduct]) -> Result<Registered> {
-    let used: Arc<Mutex<BTreeSet<String>>> = Arc::default();
-    let mut names = SchemaNames::new();
-    let mut domains: BTreeMap<&str, Arc<MemoryCatalogProvider>> = BTreeMap::new();
+/// The products of a catalog by the names that SQL has for them: `product_v1`, and the bare name for the newest active
+/// major, else the newest draft.
+fn schemas(catalog: &[CatalogProduct]) -> BTreeMap<(String, String), &CatalogProduct> {
+    let mut schemas = BTreeMap::new();
     let mut newest: HashMap<(&str, &str), (bool, u64, &CatalogProduct)> = HashMap::new();
     for product in catalog {
         let key = &product.key;
-        let domain = domains.entry(&key.domain).or_insert_with(|| Arc::new(MemoryCatalogProvider::new()));
-        add(storage, domain, &key.namespace(), product, &used)?;
-        names.insert((key.domain.clone(), key.namespace()), key.clone());
+        schemas.insert((key.domain.clone(), key.namespace()), product);
         let contract = &product.revision.contract;
         let draft = match contract.declared.get("status").and_then(serde_json::Value::as_str) {
             Some(status) => status != "active",
@@ -87,11 +166,48 @@ fn register(context: &SessionContext, storage: &Storage, catalog: &[CatalogProdu
             *best = rank;
         }
     }
-    for ((domain, name), (_, _, product)) in &newest {
-        names.insert(((*domain).to_owned(), (*name).to_owned()), product.key.clone());
-        if let Some(domain) = domains.get(domain) {
-            add(storage, domain, name, product, &used)?;
-        }
+    for ((domain, name), (_, _, product)) in newest {
+        schemas.insert((domain.to_owned(), name.to_owned()), product);
+    }
+    schemas
+}
+
+/// Registers every product, as of a moment, and the schemas that versioned tables stand in.
+fn register(
+    context: &SessionContext,
+    mesh: &Mesh,
+    as_of: Option<AsOf>,
+    versioned: &BTreeSet<VersionedTable>,
+) -> Result<Registered> {
+    let used: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+    let history = Arc::new(mesh.history.clone());
+    let schemas = schemas(mesh.catalog);
+    let mut names: SchemaNames = schemas.iter().map(|(name, product)| (name.clone(), product.key.clone())).collect();
+    let mut domains: BTreeMap<&str, Arc<MemoryCatalogProvider>> = BTreeMap::new();
+    let add = |domain: &MemoryCatalogProvider, name: &str, schema: ProductSchema| {
+        let done = domain.register_schema(name, Arc::new(schema));
+        done.map(|_| ()).map_err(|error| unwrap(ErrorCode::Internal, "cannot register the catalog", error))
+    };
+    let moment = as_of.map_or(Moment::Now, |as_of| Moment::Then(as_of, history.clone()));
+    for ((domain, name), product) in &schemas {
+        let domain = domains.entry(domain).or_insert_with(|| Arc::new(MemoryCatalogProvider::new()));
+        add(domain, name, ProductSchema::new(mesh, product, moment.clone(), &used))?;
+    }
+    for table in versioned {
+        let Some(name) = &table.schema else { continue };
+        let (Some(product), Some(domain)) = (schemas.get(name), domains.get(name.0.as_str())) else {
+            let error = Error::new(ErrorCode::InvalidQuery, format!("there is no product `{}.{}`", name.0, name.1));
+            return Err(match all_tables(mesh.catalog) {
+                Some(help) => error.with_help(help),
+                None => error,
+            });
+        };
+        let moment = match table.version {
+            Version::Number(number) => Moment::Version(number, history.clone()),
+            Version::Time(time) => Moment::Then(AsOf::Time(time), history.clone()),
+        };
+        names.insert((name.0.clone(), table.stand_in.clone()), product.key.clone());
+        add(domain, &table.stand_in, ProductSchema::new(mesh, product, moment, &used))?;
     }
     for (name, domain) in domains {
         context.register_catalog(name, domain);
@@ -99,34 +215,100 @@ fn register(context: &SessionContext, storage: &Storage, catalog: &[CatalogProdu
     Ok((used, names))
 }
 
-fn add(
-    storage: &Storage,
-    domain: &MemoryCatalogProvider,
-    schema: &str,
-    product: &CatalogProduct,
-    used: &Arc<Mutex<BTreeSet<String>>>,
+/// Registers the tables that a query was given by the locations of their metadata, each under its name.
+async fn register_given(
+    context: &SessionContext,
+    mesh: &Mesh<'_>,
+    request: &QueryRequest,
+    versioned: &BTreeSet<VersionedTable>,
 ) -> Result<()> {
-    // A table's SQL name is its normalised one; the registry keeps it as the contract writes it.
-    let name = |table: &str| Name::new(table).map_or_else(|_| table.to_owned(), |name| name.sql());
-    let tables = product.tables.iter().map(|pointer| (name(&pointer.table), pointer.clone())).collect();
-    let provider =
-        ProductSchema { storage: storage.clone(), name: product.key.to_string(), tables, used: used.clone() };
-    let done = domain.register_schema(schema, Arc::new(provider));
-    done.map(|_| ()).map_err(|error| unwrap(ErrorCode::Internal, "cannot register the catalog", error))
+    for given in &request.tables {
+        let table = OpenTable::read(mesh.storage, &given.location).await?;
+        let at = |time: DateTime<Utc>| {
+            table.snapshot_at(time.timestamp_millis()).ok_or_else(|| {
+                Error::new(ErrorCode::NotFound, format!("table `{}` had no snapshot yet at {time}", given.name))
+            })
+        };
+        let current = match request.as_of {
+            None => None,
+            Some(AsOf::Time(time)) => Some(at(time)?),
+            Some(AsOf::Publication(number) | AsOf::Through(number)) => {
+                let what =
+                    format!("table `{}` is not of this mesh: publication {number} says nothing of it", given.name);
+                return Err(Error::new(ErrorCode::InvalidQuery, what)
+                    .with_help("give a time, or `FOR VERSION AS OF` with the id of a snapshot"));
+            }
+        };
+        let mut places = vec![(TableReference::bare(given.name.as_str()), current)];
+        for versioned in versioned.iter().filter(|table| table.schema.is_none() && table.table == given.name) {
+            let snapshot = match versioned.version {
+                Version::Number(id) => id,
+                Version::Time(time) => at(time)?,
+            };
+            let schema = context.catalog("datafusion").filter(|catalog| catalog.schema(&versioned.stand_in).is_none());
+            if let Some(catalog) = schema {
+                let done = catalog.register_schema(&versioned.stand_in, Arc::new(MemorySchemaProvider::new()));
+                done.map_err(|error| unwrap(ErrorCode::Internal, "cannot register a table", error))?;
+            }
+            places.push((TableReference::partial(versioned.stand_in.as_str(), given.name.as_str()), Some(snapshot)));
+        }
+        for (place, snapshot) in places {
+            let provider = scan::open_table(mesh.cache, &table, snapshot).await?;
+            let done = context.register_table(place, provider);
+            done.map_err(|error| unwrap(ErrorCode::Internal, "cannot register a table", error))?;
+        }
+    }
+    Ok(())
+}
+
+/// The products, `(domain, product)`, whose history decides what a query reads.
+pub(crate) fn travels(context: &SessionContext, request: &QueryRequest) -> Result<Vec<(String, String)>> {
+    let parsed = versions::parse(context, request)?;
+    let mut schemas: BTreeSet<(String, String)> =
+        parsed.versioned.into_iter().filter_map(|table| table.schema).collect();
+    if request.as_of.is_some() {
+        let tables = context.state().resolve_table_references(&parsed.statement);
+        let tables = tables.map_err(|error| unwrap(ErrorCode::InvalidQuery, "the query cannot be planned", error))?;
+        schemas
+            .extend(tables.iter().filter_map(|table| Some((table.catalog()?.to_owned(), table.schema()?.to_owned()))));
+    }
+    let product = |schema: String| match schema.rsplit_once("_v") {
+        Some((product, major)) if !major.is_empty() && major.bytes().all(|byte| byte.is_ascii_digit()) => {
+            product.to_owned()
+        }
+        _ => schema,
+    };
+    let products: BTreeSet<_> = schemas.into_iter().map(|(domain, schema)| (domain, product(schema))).collect();
+    Ok(products.into_iter().collect())
 }
 
 /// Plans a query. Only reading is allowed.
-pub(crate) async fn plan(
-    context: &SessionContext,
-    storage: &Storage,
-    sql: &str,
-    catalog: &[CatalogProduct],
-) -> Result<PlannedQuery> {
-    let (used, names) = register(context, storage, catalog)?;
+pub(crate) async fn plan(context: &SessionContext, mesh: &Mesh<'_>, request: &QueryRequest) -> Result<PlannedQuery> {
+    let parsed = versions::parse(context, request)?;
+    // A publication of all products is named by its number, which must be that of one of them.
+    let as_of = match request.as_of {
+        Some(AsOf::Publication(number) | AsOf::Through(number)) => {
+            if !mesh.history.is_published(number) {
+                let what =
+                    format!("publication {number} is none of the products that the query reads, or was rejected");
+                return Err(Error::new(ErrorCode::NotFound, what).with_help("see `datamesh publications`"));
+            }
+            Some(AsOf::Through(number))
+        }
+        other => other,
+    };
+    let (used, names) = register(context, mesh, as_of, &parsed.versioned)?;
+    register_given(context, mesh, request, &parsed.versioned).await?;
+    let state = context.state();
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    let frame = context.sql_with_options(sql, read_only).await.map_err(|error| {
+    let planned = async {
+        let plan = state.statement_to_plan(parsed.statement).await?;
+        read_only.verify_plan(&plan)?;
+        context.execute_logical_plan(plan).await
+    };
+    let frame = planned.await.map_err(|error| {
         let error = unwrap(ErrorCode::InvalidQuery, "the query cannot be planned", error);
-        match help(&error, catalog) {
+        match help(&error, mesh.catalog) {
             Some(help) => error.with_help(help),
             None => error,
         }
@@ -157,6 +339,11 @@ fn help(error: &Error, catalog: &[CatalogProduct]) -> Option<String> {
     if !text.contains("not found") || !text.contains("table") {
         return None;
     }
+    all_tables(catalog).or_else(|| Some("nothing is published yet; `datamesh publish PRODUCT` publishes".to_owned()))
+}
+
+/// Which tables there are; `None`: none.
+fn all_tables(catalog: &[CatalogProduct]) -> Option<String> {
     let mut names: Vec<String> = catalog
         .iter()
         .flat_map(|product| {
@@ -169,9 +356,5 @@ fn help(error: &Error, catalog: &[CatalogProduct]) -> Option<String> {
         .collect();
     names.sort();
     names.dedup();
-    Some(if names.is_empty() {
-        "nothing is published yet; `datamesh publish PRODUCT` publishes".to_owned()
-    } else {
-        format!("a table is named domain.product.table; there are: {}", names.join(", "))
-    })
+    (!names.is_empty()).then(|| format!("a table is named domain.product.table; there are: {}", names.join(", ")))
 }

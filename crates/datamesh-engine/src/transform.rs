@@ -141,7 +141,7 @@ async fn open_input(engine: &DataEngine, pinned: &PinnedTable) -> Result<Arc<dyn
     let missing = || Error::new(ErrorCode::Internal, "a pinned table has no metadata");
     let table = engine.open(Some(&pinned.pointer))?.ok_or_else(missing)?;
     let Some(since) = pinned.pin.since.filter(|_| pinned.pin.changes) else {
-        return scan::open_table(&table, None).await;
+        return scan::open_table(engine.table_cache(), &table, None).await;
     };
     let files = table.added_since(since).await?;
     let file = |file: datamesh_iceberg::DataFile| ScanFile { url: file.url, bytes: file.bytes, rows: file.rows };

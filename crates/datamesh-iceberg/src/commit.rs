@@ -165,14 +165,7 @@ impl TableDraft {
             let column = self.column_of(field.source_id).ok_or_else(|| {
                 Error::new(ErrorCode::Internal, format!("partition field `{}` has no column", field.name))
             })?;
-            if let Some(array) = own_transform(&field.transform, batch.column(column)) {
-                values.push(array);
-                continue;
-            }
-            let function =
-                create_transform_function(&field.transform).map_err(internal("make the partition transform"))?;
-            let array =
-                function.transform(batch.column(column).clone()).map_err(internal("compute partition values"))?;
+            let array = transform_values(&field.transform, batch.column(column))?;
             values.push(array);
         }
         Ok(values)
@@ -452,6 +445,15 @@ fn ordered(metadata: &TableMetadata) -> serde_json::Result<String> {
     serde_json::to_string(&document)
 }
 
+/// The partition values of a column.
+pub(crate) fn transform_values(transform: &Transform, array: &ArrayRef) -> Result<ArrayRef> {
+    if let Some(array) = own_transform(transform, array) {
+        return Ok(array);
+    }
+    let function = create_transform_function(transform).map_err(internal("make the partition transform"))?;
+    function.transform(array.clone()).map_err(internal("compute partition values"))
+}
+
 /// Transforms that the library does not do as the specification says: its time transforms round instants before 1970
 /// towards the future, and its `truncate` overflows at the smallest integers. `None` for all others.
 fn own_transform(transform: &Transform, array: &ArrayRef) -> Option<ArrayRef> {
@@ -569,7 +571,7 @@ fn create(table: &Table, location: &str) -> Result<TableMetadata> {
 fn evolve(table: &Table, base: &OpenTable) -> Result<TableMetadata> {
     let current = base.metadata.current_schema();
     let schema = iceberg_schema(table, Some((current, base.metadata.last_column_id())))?;
-    let mut builder = base.metadata.clone().into_builder(Some(base.location.clone()));
+    let mut builder = TableMetadata::clone(&base.metadata).into_builder(Some(base.location.clone()));
     let changed = schema.as_struct() != current.as_struct();
     if changed {
         builder = builder.add_current_schema(schema.clone()).map_err(internal("evolve the table's schema"))?;

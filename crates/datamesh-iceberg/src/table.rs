@@ -1,6 +1,7 @@
 //! A published table, opened from its metadata document.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datamesh_core::{Error, ErrorCode, Result};
@@ -20,7 +21,7 @@ const MANIFEST_READS: usize = 8;
 /// A table as one metadata document describes it. Everything it names is immutable.
 #[derive(Clone, Debug)]
 pub struct OpenTable {
-    pub(crate) metadata: TableMetadata,
+    pub(crate) metadata: Arc<TableMetadata>,
     pub(crate) location: String,
     storage: Storage,
 }
@@ -45,8 +46,10 @@ impl DataFile {
 /// A live data file with its manifest entry.
 #[derive(Clone, Debug)]
 pub struct LiveFile {
-    pub(crate) entry: ManifestEntryRef,
-    pub(crate) spec_id: i32,
+    /// Its entry; sequence numbers are those that count.
+    pub entry: ManifestEntryRef,
+    /// The partition spec its partition values belong to.
+    pub spec_id: i32,
 }
 
 impl LiveFile {
@@ -72,11 +75,11 @@ impl OpenTable {
     /// # Errors
     /// `registry` where the document is none.
     pub fn parse(storage: &Storage, document: &str, metadata_location: &str) -> Result<Self> {
-        let metadata = serde_json::from_str(document).map_err(|error| {
+        let metadata: TableMetadata = serde_json::from_str(document).map_err(|error| {
             Error::new(ErrorCode::Registry, format!("the metadata document `{metadata_location}` cannot be read"))
                 .with_source(error)
         })?;
-        Ok(Self { metadata, location: metadata_location.to_owned(), storage: storage.clone() })
+        Ok(Self { metadata: Arc::new(metadata), location: metadata_location.to_owned(), storage: storage.clone() })
     }
 
     /// Where its files are read.

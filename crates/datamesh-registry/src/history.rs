@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use datamesh_core::ids::ProductKey;
-use datamesh_core::ports::{CommitRequest, QuarantineResolution, ResolutionKind, Rollback, ServedTable};
+use datamesh_core::ports::{
+    CommitRequest, QuarantineResolution, ResolutionKind, Rollback, ServedTable, newest_effective,
+};
 use datamesh_core::watermark::Watermark;
 use datamesh_core::{Error, ErrorCode, Result};
 use sqlx::{Row, SqliteConnection};
@@ -101,7 +103,7 @@ pub(crate) async fn resolutions(
     .bind(&product.domain)
     .bind(&product.product)
     .bind(integer(product.major)?)
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await
     .map_err(error::query)?;
     let read = |row: &sqlx::sqlite::SqliteRow| -> Result<QuarantineResolution> {
@@ -115,7 +117,11 @@ pub(crate) async fn resolutions(
             })?,
         })
     };
-    rows.iter().map(read).collect()
+    let found = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
+    // What settled them may have been rolled back; then they are as they were.
+    let rollbacks = rollbacks(connection, product).await?;
+    let stands = |number: u64| newest_effective(&[number], &rollbacks).is_some();
+    Ok(found.into_iter().filter(|done| done.resolved_by.is_some_and(stands)).collect())
 }
 
 /// Checks the pointers that a commit relies on without moving them, and writes what goes beside its tables. `false`: the
@@ -149,10 +155,15 @@ pub(crate) async fn write(
             .await
             .map_err(error::query)?;
     }
+    let settled =
+        if request.resolves.is_empty() { Vec::new() } else { resolutions(connection, &request.product).await? };
     for resolution in &request.resolves {
-        let done = sqlx::query(
-            "INSERT INTO quarantine_resolutions (publication, table_name, resolved_by, how) VALUES (?, ?, ?, ?)
-             ON CONFLICT DO NOTHING",
+        if settled.iter().any(|done| done.publication == resolution.publication && done.table == resolution.table) {
+            return Ok(false);
+        }
+        sqlx::query(
+            "INSERT OR REPLACE INTO quarantine_resolutions (publication, table_name, resolved_by, how)
+             VALUES (?, ?, ?, ?)",
         )
         .bind(integer(resolution.publication)?)
         .bind(&resolution.table)
@@ -161,29 +172,8 @@ pub(crate) async fn write(
         .execute(&mut *connection)
         .await
         .map_err(error::query)?;
-        if done.rows_affected() != 1 {
-            return Ok(false);
-        }
     }
     Ok(true)
-}
-
-/// Of `numbers`, the newest publication whose rows no rollback has taken out. What a rollback brought back counts again.
-pub(crate) fn newest_effective(numbers: &[u64], rollbacks: &[Rollback]) -> Option<u64> {
-    let mut upper = u64::MAX;
-    let mut best = None;
-    let mut lower_bounds = rollbacks.iter();
-    loop {
-        // The newest rollback that itself counts cuts off everything after its target.
-        let cut = lower_bounds.find(|rollback| rollback.publication <= upper);
-        let lower = cut.map_or(0, |rollback| rollback.publication);
-        let found = numbers.iter().copied().filter(|number| *number > lower && *number <= upper).max();
-        best = best.max(found);
-        match cut {
-            Some(rollback) if best.is_none() => upper = rollback.target,
-            _ => return best,
-        }
-    }
 }
 
 #[cfg(test)]

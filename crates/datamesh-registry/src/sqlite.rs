@@ -7,11 +7,13 @@ use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, Utc};
 use datamesh_core::contract::DataProduct;
 use datamesh_core::decision::DecisionRecord;
+use datamesh_core::history::{Attempt, History, WrittenTable};
 use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::lineage::Edge;
 use datamesh_core::ports::{
     CatalogProduct, CommitOutcome, CommitRequest, Lease, ProductState, Publication, PublicationStatus, PublishStep,
     QuarantineFile, QuarantineResolution, Registry, Revision, Rollback, ServedTable, StepObserver, TablePointer,
+    newest_effective,
 };
 use datamesh_core::transform::{InputPin, TransformRun};
 use datamesh_core::watermark::Watermark;
@@ -487,7 +489,7 @@ impl Registry for SqliteRegistry {
         .map_err(error::query)?;
         let numbers = rows.iter().map(|row| number(row, "number")).collect::<Result<Vec<_>>>()?;
         let rollbacks = history::rollbacks(&mut transaction, product).await?;
-        Ok(history::newest_effective(&numbers, &rollbacks))
+        Ok(newest_effective(&numbers, &rollbacks))
     }
 
     async fn served_tables(&self, product: &ProductKey, publication: u64) -> Result<Vec<ServedTable>> {
@@ -529,7 +531,7 @@ impl Registry for SqliteRegistry {
             let (publication, table) = (number(row, "publication")?, text(row, "table_name")?);
             // What a rollback took back has not been run.
             let numbers = recorded.get(&table).map_or(&[][..], Vec::as_slice);
-            if history::newest_effective(numbers, &rollbacks) != Some(publication) {
+            if datamesh_core::ports::newest_effective(numbers, &rollbacks) != Some(publication) {
                 continue;
             }
             let pins = sqlx::query("SELECT * FROM publication_inputs WHERE publication = ? AND table_name = ?")
@@ -560,6 +562,52 @@ impl Registry for SqliteRegistry {
 
     async fn lineage(&self, publication: Option<u64>) -> Result<Vec<Edge>> {
         lineage::edges(&self.pool, publication).await
+    }
+
+    async fn history(&self, products: &[(String, String)]) -> Result<History> {
+        let mut transaction = self.pool.begin().await.map_err(error::query)?;
+        let mut history = History::default();
+        for (domain, product) in products {
+            let rows = sqlx::query(
+                "SELECT major, number, at, status FROM publications WHERE domain = ? AND product = ? ORDER BY number",
+            )
+            .bind(domain)
+            .bind(product)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(error::query)?;
+            for row in &rows {
+                history.attempts.push(Attempt {
+                    product: ProductKey {
+                        domain: domain.clone(),
+                        product: product.clone(),
+                        major: number(row, "major")?,
+                    },
+                    number: number(row, "number")?,
+                    at: read_time(&text(row, "at")?)?,
+                    status: read_status(&text(row, "status")?),
+                });
+            }
+            let rows = sqlx::query(
+                "SELECT t.publication, t.table_name, t.snapshot_id FROM publications p
+                 JOIN publication_tables t ON t.publication = p.number
+                 WHERE p.domain = ? AND p.product = ? AND p.status = 'published' ORDER BY t.publication",
+            )
+            .bind(domain)
+            .bind(product)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(error::query)?;
+            for row in &rows {
+                history.tables.push(WrittenTable {
+                    publication: number(row, "publication")?,
+                    table: text(row, "table_name")?,
+                    snapshot_id: row.try_get("snapshot_id").map_err(error::query)?,
+                });
+            }
+        }
+        history.attempts.sort_by_key(|attempt| attempt.number);
+        Ok(history)
     }
 
     async fn quarantine_files(&self, publication: u64) -> Result<Vec<QuarantineFile>> {
@@ -683,14 +731,18 @@ async fn find_key(connection: &mut SqliteConnection, product: &ProductKey, key: 
     row.as_ref().map(|row| number(row, "number")).transpose()
 }
 
+fn read_status(status: &str) -> PublicationStatus {
+    match status {
+        "published" => PublicationStatus::Published,
+        _ => PublicationStatus::Rejected,
+    }
+}
+
 fn read_publication(row: &SqliteRow) -> Result<Publication> {
     let attempt = text(row, "attempt")?;
     Ok(Publication {
         number: number(row, "number")?,
-        status: match text(row, "status")?.as_str() {
-            "published" => PublicationStatus::Published,
-            _ => PublicationStatus::Rejected,
-        },
+        status: read_status(&text(row, "status")?),
         version: text(row, "version")?,
         at: read_time(&text(row, "at")?)?,
         principal: text(row, "principal")?,

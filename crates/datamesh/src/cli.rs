@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use datamesh_core::history::AsOf;
 
 use crate::explain::ExplainArguments;
 use crate::init::InitArguments;
@@ -111,7 +113,7 @@ pub(crate) enum Command {
     Test(TestArguments),
     /// Answer a SQL query over published tables, named domain.product.table
     #[command(
-        after_help = "Examples:\n  datamesh query \"SELECT * FROM fleet.registry.airlines LIMIT 5\"\n  datamesh query --format csv \"SELECT origin, count(*) FROM weather.observations.hourly GROUP BY origin\"\n  datamesh query --format parquet --out hourly.parquet \"SELECT * FROM weather.observations.hourly\"\n  datamesh query - < question.sql"
+        after_help = "Examples:\n  datamesh query \"SELECT * FROM fleet.registry.airlines LIMIT 5\"\n  datamesh query --format csv \"SELECT origin, count(*) FROM weather.observations.hourly GROUP BY origin\"\n  datamesh query --format parquet --out hourly.parquet \"SELECT * FROM weather.observations.hourly\"\n  datamesh query - < question.sql\n  datamesh query --as-of 12 \"SELECT count(*) FROM weather.observations.hourly\"\n  datamesh query --as-of 2026-01-31T12:00:00Z \"SELECT count(*) FROM weather.observations.hourly\"\n  datamesh query \"SELECT * FROM weather.observations.hourly FOR VERSION AS OF 12\"\n  datamesh query --table t=/data/t/metadata/00003-1.metadata.json \"SELECT count(*) FROM t\"\n\nA table's version is written behind its name, before an alias: FOR VERSION AS OF (a publication of the product,\nor an Iceberg snapshot id), FOR TIMESTAMP AS OF or FOR SYSTEM_TIME AS OF (a time, UTC). It counts before --as-of."
     )]
     Query(QueryArguments),
     /// Show a product's contract, tables and last publication; without one, every product
@@ -268,12 +270,36 @@ pub(crate) struct TestArguments {
 pub(crate) struct QueryArguments {
     /// The SQL query, or `-` to read it from standard input
     pub(crate) sql: String,
+    /// Read every table as it was: after a publication, by its number, or at a time (UTC)
+    #[arg(long, value_name = "PUBLICATION|TIME", value_parser = parse_as_of)]
+    pub(crate) as_of: Option<AsOf>,
+    /// Give the query a table outside the mesh: any Iceberg table, by its metadata document; may be repeated
+    #[arg(long = "table", value_name = "NAME=METADATA")]
+    pub(crate) tables: Vec<String>,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: RowFormat,
     /// Write to a file
     #[arg(long, short, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+}
+
+/// A publication's number, or a time: RFC 3339, or a date with or without a time of day, which are UTC.
+fn parse_as_of(text: &str) -> Result<AsOf, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(AsOf::Publication(number));
+    }
+    let zoned = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()).ok();
+    let naive = || {
+        let formats = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"];
+        formats.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok()).map(|time| time.and_utc())
+    };
+    let date = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().map(|date| date.and_time(NaiveTime::MIN).and_utc());
+    zoned
+        .or_else(naive)
+        .or_else(date)
+        .map(AsOf::Time)
+        .ok_or_else(|| "it is neither the number of a publication nor a time such as 2026-01-31T12:00:00Z".to_owned())
 }
 
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::CommandFactory;
-use datamesh_app::ports::{BoundDatabase, BoundIceberg, BoundSource, Context, StageInput};
+use datamesh_app::ports::{BoundDatabase, BoundIceberg, BoundSource, Context, GivenTable, QueryRequest, StageInput};
 use datamesh_app::publish::{PublishReport, PublishRequest, PublishStatus, publish};
 use datamesh_app::read::{self, QuarantineRequest, find_product, serving};
 use datamesh_app::{Progress, maintain};
@@ -232,9 +232,30 @@ async fn run_query(arguments: QueryArguments, told: Option<&Path>, memory: usize
         (_, format) => format,
     };
     let engine = home::engine(&root, memory)?;
-    let rows = read::query(&engine, &home::context(&root).await?, &sql).await?;
+    let tables = arguments.tables.iter().map(|given| given_table(given)).collect::<Result<_>>()?;
+    let request = QueryRequest { sql, as_of: arguments.as_of, tables };
+    let rows = read::query(&engine, &home::context(&root).await?, &request).await?;
     output::write_rows(rows, format, arguments.out.as_deref()).await?;
     Ok(0)
+}
+
+/// A table that a query is given as `NAME=METADATA`.
+fn given_table(given: &str) -> Result<GivenTable> {
+    let wrong = |why: &str| Error::new(ErrorCode::InvalidArgument, format!("`{given}` {why}"));
+    let Some((name, location)) = given.split_once('=').filter(|(_, location)| !location.is_empty()) else {
+        return Err(wrong("names no table").with_help("write `--table NAME=METADATA`"));
+    };
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
+        return Err(wrong("has no name that SQL can use").with_help("use lower-case letters, digits and `_`"));
+    }
+    let location = if location.contains("://") {
+        location.to_owned()
+    } else {
+        let path = std::path::absolute(location)
+            .map_err(|error| Error::io(ErrorCode::NotFound, "find", Path::new(location), error))?;
+        format!("file://{}", path.display())
+    };
+    Ok(GivenTable { name: name.to_owned(), location })
 }
 
 fn format_of(path: &Path) -> RowFormat {

@@ -22,7 +22,7 @@ use datamesh_app::ports::{BoundIceberg, Pull};
 use datamesh_core::{DataType, Error, ErrorCode, Result, Table};
 use datamesh_iceberg::local::to_url;
 use datamesh_iceberg::storage::{join, local_path};
-use datamesh_iceberg::{OpenTable, Storage};
+use datamesh_iceberg::{OpenTable, Storage, TableCache};
 
 use datamesh_quality::arrow_types::arrow_field;
 use flate2::read::MultiGzDecoder;
@@ -47,7 +47,8 @@ pub(super) async fn plan(
     let shown = &bound.spec.iceberg;
     let open = open(storage, location, &bound.folder, shown).await?;
     let fail = |error| unwrap(ErrorCode::SourceUnreadable, &format!("cannot read the Iceberg table `{shown}`"), error);
-    let provider = scan::open_table(&open, None).await?;
+    // A source is read once: nothing of it is kept.
+    let provider = scan::open_table(&Arc::new(TableCache::new(0)), &open, None).await?;
     let mut frame = context.read_table(provider).map_err(fail)?;
     if let Some(condition) = &bound.spec.condition {
         let bad = |error| {

@@ -489,6 +489,28 @@ fn a_replaced_table_takes_a_retry_only_while_it_serves() {
 }
 
 #[test]
+fn a_retry_that_was_rolled_back_can_be_made_again() {
+    let mesh = mesh(&[("orders", APPEND)]);
+    let first = published(&mesh, &[("orders", &csv(&[(1, 1), (2, -2)]))])["publication"].to_string();
+    remake(&mesh, &[("orders", &APPEND.replace(", minimum: 0", ""))]);
+    let retry = || mesh.run(&["quarantine", "retry", PRODUCT, "--format", "json"]).expect_code(0);
+    assert_eq!(status(&retry()), "published");
+    mesh.run(&["rollback", PRODUCT, "--to", &first]).expect_code(0);
+    assert_eq!(served(&mesh, "orders"), [(1, 1)]);
+    let again = retry();
+    assert_eq!(status(&again), "published");
+    assert_eq!(status(&retry()), "repeat");
+    assert_eq!(served(&mesh, "orders"), [(1, 1), (2, -2)]);
+    // What a publication held back that was rolled back itself is gone with it.
+    remake(&mesh, &[("orders", APPEND)]);
+    let gone = published(&mesh, &[("orders", &csv(&[(3, 3), (4, -4)]))])["publication"].to_string();
+    mesh.run(&["rollback", PRODUCT, "--to", &again.json()["publication"].to_string()]).expect_code(0);
+    assert_eq!(status(&retry()), "repeat");
+    let refused = mesh.run(&["quarantine", "retry", PRODUCT, "--publication", &gone]).expect_code(2);
+    assert!(refused.stderr.contains("was rolled back"), "{refused}");
+}
+
+#[test]
 fn a_product_called_retry_is_written_with_its_domain() {
     let mesh = TestMesh::new()
         .with_product("shop/retry", &manifest(&[("orders", APPEND)]).replace("name: sales", "name: retry"));
