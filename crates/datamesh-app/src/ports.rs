@@ -224,24 +224,70 @@ pub struct PreparedTable {
     pub files: Vec<String>,
 }
 
+/// What maintenance is to do to one table.
+#[derive(Clone, Debug)]
+pub struct MaintainJob {
+    /// The product.
+    pub product: ProductKey,
+    /// The table's contract.
+    pub table: Table,
+    /// The attempt, which the names of new files carry.
+    pub attempt: AttemptId,
+    /// Bytes that a merged data file should have; `None`: files are not merged.
+    pub target_bytes: Option<u64>,
+    /// Snapshots older than this expire; `None`: none do.
+    pub expire_before: Option<DateTime<Utc>>,
+}
+
+/// What maintenance would change of one table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MaintenancePlan {
+    /// Data files that would be merged.
+    pub compacted_files: usize,
+    /// Snapshots that would expire.
+    pub expired_snapshots: usize,
+}
+
+impl MaintenancePlan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A metadata document of the same rows, waiting for its pointer.
+#[derive(Clone, Debug)]
+pub struct PreparedMaintenance {
+    /// Where it is.
+    pub metadata_location: String,
+    /// The document.
+    pub metadata: String,
+    /// Every file that was written for it, data files included.
+    pub files: Vec<String>,
+    /// Files that the document before it references and it does not.
+    pub unreferenced: Vec<String>,
+    /// Data files that were merged.
+    pub compacted_files: usize,
+    /// Data files that they became.
+    pub into_files: usize,
+    /// Snapshots that it no longer has.
+    pub expired_snapshots: usize,
+}
+
+/// A file in a product's folders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProductFile {
+    /// URL.
+    pub url: String,
+    /// When it was last written.
+    pub modified: DateTime<Utc>,
+}
+
 /// A table of a product as SQL rules see it beside the candidates: published, unchanged by this attempt.
 #[derive(Clone, Debug)]
 pub struct CarriedTable {
     /// Its name.
     pub table: String,
-    /// Its pointer.
-    pub pointer: TablePointer,
-    /// Whether it has columns that must not be shown in clear.
-    pub protected: bool,
-}
-
-/// A published table that rules of another table read, in the state that one registry read saw.
-#[derive(Clone, Debug)]
-pub struct PinnedInput {
-    /// As the contract names it.
-    pub reference: TableReference,
-    /// Version of its product's contract.
-    pub version: String,
     /// Its pointer.
     pub pointer: TablePointer,
     /// Whether it has columns that must not be shown in clear.
@@ -279,6 +325,19 @@ pub struct QueryRequest {
     pub tables: Vec<GivenTable>,
 }
 
+/// A published table that rules of another table read, in the state that one registry read saw.
+#[derive(Clone, Debug)]
+pub struct PinnedInput {
+    /// As the contract names it.
+    pub reference: TableReference,
+    /// Version of its product's contract.
+    pub version: String,
+    /// Its pointer.
+    pub pointer: TablePointer,
+    /// Whether it has columns that must not be shown in clear.
+    pub protected: bool,
+}
+
 /// Batches with their schema.
 pub struct Rows {
     /// The schema of every batch.
@@ -296,6 +355,8 @@ pub trait Engine: Send + Sync {
     type Settled: Send + Sync;
     /// A planned query.
     type Query: Send + Sync;
+    /// Merged data files that wait for their commit.
+    type Compacted: Send + Sync;
 
     /// Reads the source once: good rows to staged files, bad rows to quarantine files, keys and metrics to states.
     async fn stage(&self, job: StageJob, progress: Arc<dyn Progress>) -> Result<Self::Staged>;
@@ -380,6 +441,34 @@ pub trait Engine: Send + Sync {
 
     /// Deletes the attempt's files below the lease's tables, but those in `keep`; returns how many were deleted.
     async fn reclaim(&self, lease: &Lease, keep: &HashSet<String>) -> Result<u64>;
+
+    /// What maintenance would do to a table.
+    async fn plan_maintenance(&self, job: &MaintainJob, pointer: &TablePointer) -> Result<MaintenancePlan>;
+
+    /// Merges small data files of each partition into larger ones, in the table's sort order. `None`: there is nothing to
+    /// gain.
+    async fn compact(&self, job: &MaintainJob, pointer: &TablePointer) -> Result<Option<Self::Compacted>>;
+
+    /// Writes the metadata of a table with merged files in place of the small ones, and without expired snapshots. `None`:
+    /// nothing would change. `between` is called between manifests and document.
+    ///
+    /// # Errors
+    /// `conflict` where somebody else removed one of the merged files.
+    async fn prepare_maintenance(
+        &self,
+        job: &MaintainJob,
+        pointer: &TablePointer,
+        compacted: Option<&Self::Compacted>,
+        now: DateTime<Utc>,
+        snapshot_id: i64,
+        between: &(dyn Fn() + Send + Sync),
+    ) -> Result<Option<PreparedMaintenance>>;
+
+    /// Every file in the folders of a product's tables.
+    async fn product_files(&self, product: &ProductKey, tables: &[String]) -> Result<Vec<ProductFile>>;
+
+    /// Deletes files of the warehouse; returns how many there were.
+    async fn delete_files(&self, urls: Vec<String>) -> Result<u64>;
 
     /// The tables that a transform's text names.
     ///

@@ -754,13 +754,11 @@ async fn run<E: Engine>(
             report.because.push("somebody else published under another contract while this attempt ran".to_owned());
             return Ok((report, HashSet::new()));
         }
-        let location = |tables: &[TablePointer], table: &Table| {
-            tables
-                .iter()
-                .find(|pointer| pointer.table == table.name.sql())
-                .map(|pointer| pointer.metadata_location.clone())
+        // Maintenance moves pointers too, but it changes no row.
+        let publication = |tables: &[TablePointer], table: &Table| {
+            tables.iter().find(|pointer| pointer.table == table.name.sql()).map(|pointer| pointer.publication)
         };
-        let moved = |table: &Table| location(&old, table) != location(&plan.state.tables, table);
+        let moved = |table: &Table| publication(&old, table) != publication(&plan.state.tables, table);
         let replaced = plan.inputs().into_iter().find(|(table, _)| table.write == WriteMode::Replace && moved(table));
         if let Some((table, _)) = replaced {
             report.because.push(format!(

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::datatype::DataType;
 use crate::ids::{Name, ProductId, ProductKey, TableName};
 use crate::lineage::ColumnReference;
+use crate::period::Period;
 use crate::quality::{MetricRule, RowCondition};
 use crate::reference::Reference;
 pub use crate::transform::{ProductInput, TransformSpec};
@@ -45,6 +46,12 @@ impl DataProduct {
     /// The major version's key in registry and warehouse.
     pub fn key(&self) -> ProductKey {
         self.id.key(self.version.major)
+    }
+
+    /// How long a table's snapshots are kept, from `sla.retention`; `None`: for ever.
+    pub fn retention(&self) -> Option<Period> {
+        let text = self.declared.get("sla")?.get("retention")?.as_str()?;
+        Period::parse(text).ok()
     }
 
     /// Whether nobody should rely on it yet: by its status, else by a version below 1.0.0.

@@ -83,7 +83,7 @@ pub fn draft_table(table: &str, profile: &TableProfile) -> TableDraft {
             continue;
         }
         let decided = decide(value, &null_texts, profile, strict);
-        if matches!(&decided.data_type, None) {
+        if decided.data_type.is_none() {
             left_out.push((value.name.clone(), decided.evidence));
             continue;
         }

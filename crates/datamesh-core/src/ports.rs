@@ -185,6 +185,38 @@ pub struct TableCommit {
     pub watermark: Option<Watermark>,
 }
 
+/// What maintenance changes of one table: its files and snapshots, and not a row.
+#[derive(Clone, Debug)]
+pub struct MaintenanceCommit {
+    /// The attempt; its lease must still be open.
+    pub attempt: AttemptId,
+    /// The product's major version.
+    pub product: ProductKey,
+    /// The table.
+    pub table: String,
+    /// The pointer that must still be current.
+    pub expected: String,
+    /// Where the new metadata document is.
+    pub metadata_location: String,
+    /// The document, whole.
+    pub metadata: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Files that the old document references and the new one does not. They are deleted later: somebody may be reading.
+    pub unreferenced: Vec<String>,
+}
+
+/// A file that no table references any more, and that is to be deleted once nobody can be reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreferencedFile {
+    /// The product that it belonged to.
+    pub product: ProductKey,
+    /// The table.
+    pub table: String,
+    /// URL.
+    pub path: String,
+}
+
 /// A quarantine file of an attempt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QuarantineFile {
@@ -435,6 +467,23 @@ pub trait Registry: Send + Sync {
 
     /// The quarantine files of one recorded attempt.
     async fn quarantine_files(&self, publication: u64) -> Result<Vec<QuarantineFile>>;
+
+    /// Moves one table's pointer to a document with the same rows, and notes what is no longer referenced. `false`: somebody
+    /// else moved it first; nothing was written.
+    async fn commit_maintenance(&self, commit: &MaintenanceCommit) -> Result<bool>;
+
+    /// The files that were no longer referenced before `before`, and are not deleted yet.
+    async fn unreferenced_files(&self, before: DateTime<Utc>) -> Result<Vec<UnreferencedFile>>;
+
+    /// Forgets files that were deleted.
+    async fn forget_unreferenced(&self, paths: &[String]) -> Result<()>;
+
+    /// Every lease, claimed or not.
+    async fn leases(&self) -> Result<Vec<Lease>>;
+
+    /// Every file that the registry itself knows of for one major version: quarantine files, and files that wait to be
+    /// deleted.
+    async fn known_files(&self, product: &ProductKey) -> Result<Vec<String>>;
 
     /// The quarantine files that a recorded attempt kept; empty where the attempt was never recorded.
     async fn attempt_quarantine(&self, attempt: &AttemptId) -> Result<Vec<String>>;

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU32;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::Schema;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -18,8 +18,8 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datamesh_app::ports::{
-    BoundSource, CarriedTable, Engine, PinnedInput, PreparedTable, Progress, QueryRequest, RestoreJob, Rows,
-    StageInput, StageJob, TransformInput, TransformReads,
+    BoundSource, CarriedTable, Engine, MaintainJob, MaintenancePlan, PinnedInput, PreparedMaintenance, PreparedTable,
+    ProductFile, Progress, QueryRequest, RestoreJob, Rows, StageInput, StageJob, TransformInput, TransformReads,
 };
 use datamesh_core::contract::{DataProduct, TransformSpec, WriteMode};
 use datamesh_core::history::History;
@@ -40,6 +40,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::audit::{AuditPlan, PartitionResult};
 use crate::candidate::Candidates;
+use crate::compact::CompactedFiles;
 use crate::conditions::{Filter, SqlProblem};
 use crate::error::unwrap;
 use crate::examine::{examine_rows, examine_source};
@@ -51,6 +52,7 @@ use crate::scan;
 use crate::settle::{LateReference, SettledTable, StagedTable, settle};
 use crate::source::{MissingRequired, OpenSource, RawFields, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan};
 use crate::stores::Stores;
+use crate::writer::PartWriter;
 use crate::{candidate, conditions, quarantine, stage, times, transform};
 
 /// Bytes of manifests that are kept in memory.
@@ -141,11 +143,16 @@ impl DataEngine {
         &self.tables
     }
 
-    fn table_location(&self, product: &ProductKey, table: &str) -> String {
+    pub(crate) fn table_location(&self, product: &ProductKey, table: &str) -> String {
         let table = Name::new(table).map_or_else(|_| table.to_owned(), |name| name.sql());
         [&product.domain, &product.namespace(), &table]
             .into_iter()
             .fold(self.options.warehouse.clone(), |folder, name| join(&folder, name))
+    }
+
+    /// Starts a data file of an attempt.
+    pub(crate) fn part_writer(&self, attempt: &AttemptId, url: &str, schema: &SchemaRef) -> Result<PartWriter> {
+        PartWriter::create(&self.options.storage, &self.scratch(attempt), url, schema)
     }
 
     fn scratch(&self, attempt: &AttemptId) -> PathBuf {
@@ -369,6 +376,7 @@ impl Engine for DataEngine {
     type Staged = Arc<StagedTable>;
     type Settled = SettledTable;
     type Query = PlannedQuery;
+    type Compacted = CompactedFiles;
 
     async fn stage(&self, job: StageJob, progress: Arc<dyn Progress>) -> Result<Arc<StagedTable>> {
         let mut redactor = Redactor::default();
@@ -539,6 +547,34 @@ impl Engine for DataEngine {
         }
     }
 
+    async fn plan_maintenance(&self, job: &MaintainJob, pointer: &TablePointer) -> Result<MaintenancePlan> {
+        self.plan_maintenance_of(job, pointer).await
+    }
+
+    async fn compact(&self, job: &MaintainJob, pointer: &TablePointer) -> Result<Option<CompactedFiles>> {
+        self.compact_files(job, pointer).await
+    }
+
+    async fn prepare_maintenance(
+        &self,
+        job: &MaintainJob,
+        pointer: &TablePointer,
+        compacted: Option<&CompactedFiles>,
+        now: DateTime<Utc>,
+        snapshot_id: i64,
+        between: &(dyn Fn() + Send + Sync),
+    ) -> Result<Option<PreparedMaintenance>> {
+        self.prepare_maintenance_of(job, pointer, compacted, now, snapshot_id, between).await
+    }
+
+    async fn product_files(&self, product: &ProductKey, tables: &[String]) -> Result<Vec<ProductFile>> {
+        self.files_of(product, tables).await
+    }
+
+    async fn delete_files(&self, urls: Vec<String>) -> Result<u64> {
+        self.options.storage.delete(urls).await
+    }
+
     async fn reclaim(&self, lease: &Lease, keep: &HashSet<String>) -> Result<u64> {
         let scratch = self.scratch(&lease.attempt);
         match std::fs::remove_dir_all(&scratch) {
@@ -655,15 +691,7 @@ impl DataEngine {
                 _ if to.is_own(&audit.table.name) => None,
                 (Some(other), _) => Some((other.audit.schema.clone(), other.candidate())),
                 (None, Some(other)) => match self.open(Some(&other.pointer))? {
-                    Some(open) => {
-                        let files = open.live_files(None).await?.into_iter();
-                        let files = files.map(|file| ScanFile {
-                            url: file.url().to_owned(),
-                            bytes: file.bytes(),
-                            rows: file.rows(),
-                        });
-                        Some((open.arrow_schema()?, files.collect()))
-                    }
+                    Some(open) => Some((open.arrow_schema()?, scan_files(&open).await?)),
                     None => Some((audit.schema.clone(), Vec::new())),
                 },
                 (None, None) => {
@@ -677,6 +705,12 @@ impl DataEngine {
         }
         Ok(late)
     }
+}
+
+/// The data files of a table's current snapshot.
+async fn scan_files(table: &OpenTable) -> Result<Vec<ScanFile>> {
+    let file = |file: datamesh_iceberg::DataFile| ScanFile { url: file.url, bytes: file.bytes, rows: file.rows };
+    Ok(table.data_files().await?.into_iter().map(file).collect())
 }
 
 /// The references that hold no row back, as results beside those of the metric rules.

@@ -5,6 +5,7 @@
 
 mod audit;
 mod candidate;
+mod compact;
 mod conditions;
 mod engine;
 mod error;

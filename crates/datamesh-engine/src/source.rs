@@ -21,6 +21,7 @@ mod quarantined;
 mod query;
 mod raw;
 mod resolve;
+mod row_hash;
 mod sqlite;
 mod text;
 mod typed;
@@ -216,6 +217,12 @@ impl Content {
     pub(crate) fn add(&mut self, seed: u64, record: &[u8]) {
         self.rows += 1;
         self.sum = self.sum.wrapping_add(XxHash3_128::oneshot_with_seed(seed, record));
+    }
+
+    /// Adds a record by its hash.
+    pub(crate) fn add_hash(&mut self, hash: u128) {
+        self.rows += 1;
+        self.sum = self.sum.wrapping_add(hash);
     }
 
     pub(crate) fn merge(&mut self, other: Self) {

@@ -27,8 +27,10 @@ use crate::statistics;
 use crate::storage::{Storage, join};
 use crate::table::{LiveFile, OpenTable};
 
+mod maintain;
 mod overwrite;
 
+pub use maintain::{Maintained, Merged};
 pub use overwrite::{KeyRanges, Partition, Restored};
 
 /// The table as it will be once a publication commits: schema, partition spec and sort order are settled, files are not.
@@ -228,18 +230,32 @@ impl TableDraft {
     /// Writes the manifest list and the metadata document of a snapshot with these manifests.
     async fn seal(
         &self,
-        writer: ManifestFiles<'_>,
+        mut writer: ManifestFiles<'_>,
         manifests: Vec<ManifestFile>,
         summary: Summary,
         now_ms: i64,
         between: &(dyn Fn() + Send + Sync),
     ) -> Result<PreparedCommit> {
-        let ManifestFiles { storage, folder, attempt, snapshot_id, written, .. } = writer;
+        let snapshot = self.snapshot(&mut writer, manifests, summary, now_ms).await?;
+        between();
+        let metadata = self.with_snapshot(snapshot)?;
+        self.write_document(writer, metadata).await
+    }
+
+    /// Writes the manifest list of a snapshot with these manifests.
+    async fn snapshot(
+        &self,
+        writer: &mut ManifestFiles<'_>,
+        manifests: Vec<ManifestFile>,
+        summary: Summary,
+        now_ms: i64,
+    ) -> Result<Snapshot> {
+        let (storage, folder, snapshot_id) = (writer.storage, writer.folder, writer.snapshot_id);
         let parent = self.metadata.current_snapshot();
         let timestamp_ms =
             now_ms.max(parent.map_or(0, |parent| parent.timestamp_ms())).max(self.metadata.last_updated_ms());
         let sequence_number = self.metadata.next_sequence_number();
-        let list_url = join(&folder, &format!("snap-{snapshot_id}-{attempt}.avro"));
+        let list_url = join(folder, &format!("snap-{snapshot_id}-{}.avro", writer.attempt));
         let memory = FileIO::new_with_memory();
         let output = memory.new_output(&list_url).map_err(internal("write the manifest list"))?;
         let parent_id = parent.map(|parent| parent.snapshot_id());
@@ -248,27 +264,32 @@ impl TableDraft {
         list.add_manifests(manifests.into_iter()).map_err(internal("write the manifest list"))?;
         list.close().await.map_err(internal("write the manifest list"))?;
         flush(storage, &memory, &list_url).await?;
-
-        let total_rows =
-            summary.additional_properties.get("total-records").and_then(|rows| rows.parse().ok()).unwrap_or(0);
-        let snapshot = Snapshot::builder()
+        writer.written.push(list_url.clone());
+        storage.sync_folder(folder)?;
+        Ok(Snapshot::builder()
             .with_snapshot_id(snapshot_id)
             .with_parent_snapshot_id(parent_id)
             .with_sequence_number(sequence_number)
             .with_timestamp_ms(timestamp_ms)
-            .with_manifest_list(list_url.clone())
+            .with_manifest_list(list_url)
             .with_summary(summary)
             .with_schema_id(self.metadata.current_schema_id())
-            .build();
-        storage.sync_folder(folder)?;
-        between();
+            .build())
+    }
 
+    /// The table's metadata with one more snapshot, as its current one.
+    fn with_snapshot(&self, snapshot: Snapshot) -> Result<TableMetadata> {
         let draft = self.metadata.clone().into_builder(None);
-        let metadata = draft
-            .set_branch_snapshot(snapshot, MAIN_BRANCH)
-            .and_then(|builder| builder.build())
-            .map_err(internal("build the table's metadata"))?
-            .metadata;
+        let built = draft.set_branch_snapshot(snapshot, MAIN_BRANCH).and_then(|builder| builder.build());
+        Ok(built.map_err(internal("build the table's metadata"))?.metadata)
+    }
+
+    /// Writes a metadata document.
+    async fn write_document(&self, writer: ManifestFiles<'_>, metadata: TableMetadata) -> Result<PreparedCommit> {
+        let ManifestFiles { storage, folder, attempt, snapshot_id, written, .. } = writer;
+        let current = metadata.current_snapshot().map(|snapshot| &snapshot.summary().additional_properties);
+        let total_rows =
+            current.and_then(|summary| summary.get("total-records")).and_then(|rows| rows.parse().ok()).unwrap_or(0);
         let document = ordered(&metadata)
             .map_err(|error| Error::new(ErrorCode::Internal, "cannot write the table's metadata").with_source(error))?;
         let version = self.next_version();
@@ -284,7 +305,7 @@ impl TableDraft {
         }
         storage.sync_folder(folder)?;
         let mut files = written;
-        files.extend([list_url, metadata_location.clone()]);
+        files.push(metadata_location.clone());
         Ok(PreparedCommit { metadata_location, metadata: document, snapshot_id, total_rows, files })
     }
 

@@ -17,7 +17,8 @@ mod table;
 
 pub use cache::TableCache;
 pub use commit::{
-    KeyRanges, NewDataFile, Partition, PreparedCommit, Restored, RewrittenFile, SnapshotChange, TableDraft,
+    KeyRanges, Maintained, Merged, NewDataFile, Partition, PreparedCommit, Restored, RewrittenFile, SnapshotChange,
+    TableDraft,
 };
 /// The specification types, for those who read tables.
 pub use iceberg::spec;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use datamesh_core::{Error, ErrorCode, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path as Key;
@@ -57,6 +58,8 @@ pub struct StoredFile {
     pub url: String,
     /// Its size.
     pub bytes: u64,
+    /// When it was last written.
+    pub modified: DateTime<Utc>,
 }
 
 impl Storage {
@@ -273,7 +276,8 @@ impl Storage {
                     };
                     let url = join(folder, &entry.file_name().to_string_lossy());
                     if !metadata.is_dir() {
-                        files.push(StoredFile { url, bytes: metadata.len() });
+                        let modified = metadata.modified().map_err(failed)?.into();
+                        files.push(StoredFile { url, bytes: metadata.len(), modified });
                     }
                 }
                 files
@@ -302,7 +306,11 @@ impl Storage {
         let found: Vec<_> = self.store(&remote)?.list(Some(&remote.key)).try_collect().await.map_err(failed)?;
         let mut files: Vec<StoredFile> = found
             .into_iter()
-            .map(|meta| StoredFile { url: format!("{}/{}", remote.base, meta.location), bytes: meta.size })
+            .map(|meta| StoredFile {
+                url: format!("{}/{}", remote.base, meta.location),
+                bytes: meta.size,
+                modified: meta.last_modified,
+            })
             .collect();
         files.sort_by(|a, b| a.url.cmp(&b.url));
         Ok(files)

@@ -58,6 +58,11 @@ impl LiveFile {
         self.entry.data_file().file_path()
     }
 
+    /// What tells its partition from others: the partition spec, and the values of its fields.
+    pub fn partition_key(&self) -> (i32, iceberg::spec::Struct) {
+        (self.spec_id, self.entry.data_file().partition().clone())
+    }
+
     /// Exact size in bytes.
     pub fn bytes(&self) -> u64 {
         self.entry.data_file().file_size_in_bytes()
@@ -191,7 +196,9 @@ impl OpenTable {
                     continue;
                 }
                 let manifest = self.load(manifest).await?;
-                files.extend(manifest.entries().iter().map(|entry| entry.data_file().file_path().to_owned()));
+                // What a snapshot deleted is referenced by the snapshots before it, as long as they are kept.
+                let live = manifest.entries().iter().filter(|entry| entry.is_alive());
+                files.extend(live.map(|entry| entry.data_file().file_path().to_owned()));
             }
         }
         Ok(files)

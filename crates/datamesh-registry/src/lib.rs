@@ -6,6 +6,7 @@
 mod error;
 mod history;
 mod lineage;
+mod maintenance;
 mod sqlite;
 
 pub use sqlite::SqliteRegistry;

@@ -11,9 +11,9 @@ use datamesh_core::history::{Attempt, History, WrittenTable};
 use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::lineage::Edge;
 use datamesh_core::ports::{
-    CatalogProduct, CommitOutcome, CommitRequest, Lease, ProductState, Publication, PublicationStatus, PublishStep,
-    QuarantineFile, QuarantineResolution, Registry, Revision, Rollback, ServedTable, StepObserver, TablePointer,
-    newest_effective,
+    CatalogProduct, CommitOutcome, CommitRequest, Lease, MaintenanceCommit, ProductState, Publication,
+    PublicationStatus, PublishStep, QuarantineFile, QuarantineResolution, Registry, Revision, Rollback, ServedTable,
+    StepObserver, TablePointer, UnreferencedFile, newest_effective,
 };
 use datamesh_core::transform::{InputPin, TransformRun};
 use datamesh_core::watermark::Watermark;
@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
 use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
-use crate::{error, history, lineage};
+use crate::{error, history, lineage, maintenance};
 
 /// How long a writer waits for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -65,12 +65,12 @@ impl SqliteRegistry {
         Ok(Self { pool })
     }
 
-    async fn write(&self) -> Result<Transaction<'static, Sqlite>> {
+    pub(crate) async fn write(&self) -> Result<Transaction<'static, Sqlite>> {
         self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(error::query)
     }
 }
 
-fn time(at: DateTime<Utc>) -> String {
+pub(crate) fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
@@ -86,7 +86,7 @@ fn to_json<T: Serialize>(value: &T) -> Result<String> {
         .map_err(|error| Error::new(ErrorCode::Internal, "a document cannot be written").with_source(error))
 }
 
-fn from_json<T: DeserializeOwned>(what: &str, text: &str) -> Result<T> {
+pub(crate) fn from_json<T: DeserializeOwned>(what: &str, text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| error::document(what, error))
 }
 
@@ -268,7 +268,7 @@ fn read_pin(row: &SqliteRow) -> Result<InputPin> {
 }
 
 /// Fails unless the attempt's lease is still its own.
-async fn check_lease(connection: &mut SqliteConnection, attempt: &AttemptId) -> Result<()> {
+pub(crate) async fn check_lease(connection: &mut SqliteConnection, attempt: &AttemptId) -> Result<()> {
     let row = sqlx::query("SELECT claimed FROM leases WHERE attempt = ?")
         .bind(attempt.as_str())
         .fetch_optional(connection)
@@ -624,6 +624,26 @@ impl Registry for SqliteRegistry {
             })
         };
         rows.iter().map(read).collect()
+    }
+
+    async fn commit_maintenance(&self, commit: &MaintenanceCommit) -> Result<bool> {
+        self.swap_for_maintenance(commit).await
+    }
+
+    async fn unreferenced_files(&self, before: DateTime<Utc>) -> Result<Vec<UnreferencedFile>> {
+        maintenance::unreferenced(&self.pool, before).await
+    }
+
+    async fn forget_unreferenced(&self, paths: &[String]) -> Result<()> {
+        maintenance::forget(&self.pool, paths).await
+    }
+
+    async fn leases(&self) -> Result<Vec<Lease>> {
+        maintenance::leases(&self.pool).await
+    }
+
+    async fn known_files(&self, product: &ProductKey) -> Result<Vec<String>> {
+        maintenance::known_files(&self.pool, product).await
     }
 
     async fn attempt_quarantine(&self, attempt: &AttemptId) -> Result<Vec<String>> {

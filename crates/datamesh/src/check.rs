@@ -89,7 +89,7 @@ async fn check_transforms(mesh: &mut Mesh, whole: bool, told: Option<&Path>) -> 
     }
     let known = known_contracts(mesh, told).await?;
     check_inputs(mesh, &known, whole)?;
-    let engine: DataEngine = home::engine(Path::new("."), 64)?;
+    let engine: DataEngine = home::engine_without_tables()?;
     let mut found = Vec::new();
     for product in &mesh.products {
         let contracts: Vec<&DataProduct> = mesh.products.iter().map(|other| &other.contract).chain(&known).collect();

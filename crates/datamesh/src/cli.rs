@@ -139,8 +139,10 @@ pub(crate) enum Command {
         after_help = "Examples:\n  datamesh lineage operations/punctuality\n  datamesh lineage operations/punctuality.flights.delay --up\n  datamesh lineage fleet.registry.aircraft.model --down --direct\n  datamesh lineage weather/observations --format mermaid > lineage.mmd\n  datamesh lineage --sql \"SELECT origin, count(*) FROM weather.observations.hourly GROUP BY origin\"\n\nKinds are OpenLineage's. IDENTITY, TRANSFORMATION and AGGREGATION: the value is made of the input. JOIN, GROUP_BY,\nFILTER, SORT, WINDOW and CONDITIONAL, in brackets: the input decides something. What decides which rows there are\nis listed once a table, as (rows). The lineage is that of the publication that last wrote a table."
     )]
     Lineage(LineageArguments),
-    /// Remove what crashed publishers left behind, once their leases have expired
-    #[command(after_help = "Example:\n  datamesh maintain")]
+    /// Merge small data files, expire old snapshots, and delete what nothing references any more
+    #[command(
+        after_help = "Examples:\n  datamesh maintain\n  datamesh maintain weather/observations --dry-run\n  datamesh maintain --older-than 7d --target-size 128\n\nSafe beside running publishes and queries. Small data files of one partition are merged, in the table's sort order.\nSnapshots older than the contract's `sla.retention` expire; without a retention all are kept. A file that nothing\nreferences any more, or that a crash left behind, is deleted once it has been so for --older-than: let that be longer\nthan your longest query."
+    )]
     Maintain(MaintainArguments),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  datamesh completions bash > /etc/bash_completion.d/datamesh")]
@@ -395,6 +397,26 @@ pub(crate) struct QuarantineArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct MaintainArguments {
+    /// Only this product: domain/product or its name
+    pub(crate) product: Option<String>,
+    /// Report what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How long a file must have been without a reference before it is deleted
+    #[arg(long, value_name = "PERIOD", default_value = "24h")]
+    pub(crate) older_than: String,
+    /// Size that a merged data file should have, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    pub(crate) target_size: u64,
+    /// Leave small data files as they are
+    #[arg(long)]
+    pub(crate) no_compact: bool,
+    /// Keep every snapshot
+    #[arg(long)]
+    pub(crate) no_expire: bool,
+    /// Delete nothing
+    #[arg(long)]
+    pub(crate) no_delete: bool,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: ReportFormat,

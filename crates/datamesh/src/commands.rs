@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::CommandFactory;
+use datamesh_app::Progress;
 use datamesh_app::ports::{BoundDatabase, BoundIceberg, BoundSource, Context, GivenTable, QueryRequest, StageInput};
 use datamesh_app::publish::{PublishReport, PublishRequest, PublishStatus, publish};
 use datamesh_app::read::{self, QuarantineRequest, find_product, serving};
-use datamesh_app::{Progress, maintain};
 use datamesh_core::contract::{CsvOptions, DataProduct, FileSource, SourceFormat, SourceSpec};
 use datamesh_core::decision::Action;
 use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus, QuarantineResolution};
@@ -56,19 +56,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
             None => run_quarantine(arguments, told, cli.memory).await,
         },
         Command::Lineage(arguments) => lineage::run(arguments, told, cli.memory).await,
-        Command::Maintain(arguments) => {
-            let root = home::find(told)?;
-            let report = maintain::maintain(&home::engine(&root, cli.memory)?, &home::context(&root).await?).await?;
-            match arguments.format {
-                ReportFormat::Json => output::print_json(&report)?,
-                ReportFormat::Text => output::print(&format!(
-                    "{} expired attempts, {} files deleted\n",
-                    report.expired_attempts.len(),
-                    report.deleted_files
-                )),
-            }
-            Ok(0)
-        }
+        Command::Maintain(arguments) => crate::maintain::run(arguments, told, cli.memory).await,
     }
 }
 

@@ -20,7 +20,7 @@ pub enum Ink {
 }
 
 /// The steps of a walk, by where they start.
-fn next<'t>(hops: &'t [Hop], direction: Direction) -> BTreeMap<&'t Node, BTreeMap<&'t Node, BTreeSet<Effect>>> {
+fn next(hops: &[Hop], direction: Direction) -> BTreeMap<&Node, BTreeMap<&Node, BTreeSet<Effect>>> {
     let mut grouped: BTreeMap<&Node, BTreeMap<&Node, BTreeSet<Effect>>> = BTreeMap::new();
     for hop in hops {
         let (from, to) = match direction {

@@ -21,7 +21,7 @@ use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use datafusion::physical_expr_adapter::{PhysicalExprAdapter, PhysicalExprAdapterFactory};
 use datamesh_iceberg::spec::{MappedField, NameMapping};
 
-use super::convert::{Conversion, field_id, position};
+use super::convert::{Conversion, Lookup, field_id, position};
 
 /// How a table's files name their fields, and what fields that they lack are.
 #[derive(Debug, Default)]
@@ -41,10 +41,10 @@ impl FieldIds {
         }
     }
 
-    /// The schema of a file with field ids on every field that has one. `true`: nested fields are found by name.
-    pub(crate) fn label(&self, schema: &Schema) -> (Schema, bool) {
+    /// The schema of a file with field ids on every field that has one.
+    pub(crate) fn label(&self, schema: &Schema) -> (Schema, Lookup) {
         if schema.fields().iter().any(has_ids) {
-            return (schema.clone(), false);
+            return (schema.clone(), Lookup::OwnIds);
         }
         let with_id =
             |(at, field): (usize, &FieldRef)| labelled(field, i32::try_from(at + 1).ok(), field.data_type().clone());
@@ -52,17 +52,17 @@ impl FieldIds {
             Some(mapping) => {
                 let roots: Vec<&MappedField> = mapping.fields().iter().collect();
                 let fields = schema.fields().iter().map(|field| map_field(field, field.name(), &roots));
-                (Schema::new(fields.collect::<Vec<_>>()), false)
+                (Schema::new(fields.collect::<Vec<_>>()), Lookup::GivenIds)
             }
-            None => (Schema::new(schema.fields().iter().enumerate().map(with_id).collect::<Vec<_>>()), true),
+            None => (Schema::new(schema.fields().iter().enumerate().map(with_id).collect::<Vec<_>>()), Lookup::Names),
         }
     }
 
     /// For a column of the table: where a file has it, and how it is converted. `None`: the file lacks it.
-    pub(crate) fn resolve(&self, file: &Schema, by_name: bool, wanted: &Field) -> Result<Option<(usize, Conversion)>> {
+    pub(crate) fn resolve(&self, file: &Schema, lookup: Lookup, wanted: &Field) -> Result<Option<(usize, Conversion)>> {
         // Columns have ids, also where what is in them has none.
-        let Some(at) = position(file.fields(), wanted, false) else { return Ok(None) };
-        let conversion = Conversion::plan(file.field(at), wanted, by_name, &|field| self.missing(field))?;
+        let Some(at) = position(file.fields(), wanted, Lookup::OwnIds) else { return Ok(None) };
+        let conversion = Conversion::plan(file.field(at), wanted, lookup, &|field| self.missing(field))?;
         Ok(Some((at, conversion)))
     }
 }
@@ -118,10 +118,10 @@ fn map_field(field: &Field, name: &str, siblings: &[&MappedField]) -> FieldRef {
 
 impl PhysicalExprAdapterFactory for FieldIds {
     fn create(&self, logical: SchemaRef, physical: SchemaRef) -> Result<Arc<dyn PhysicalExprAdapter>> {
-        let (labelled, by_name) = self.label(&physical);
+        let (labelled, lookup) = self.label(&physical);
         let mut columns = HashMap::new();
         for field in logical.fields() {
-            let source = match self.resolve(&labelled, by_name, field) {
+            let source = match self.resolve(&labelled, lookup, field) {
                 Ok(Some((at, conversion))) => {
                     let column = Arc::new(Column::new(physical.field(at).name(), at)) as Arc<dyn PhysicalExpr>;
                     match conversion {

@@ -38,6 +38,17 @@ pub(crate) enum ChildSource {
     Constant(ScalarValue),
 }
 
+/// How the fields of a file are told from each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// By the ids that the file gives them.
+    OwnIds,
+    /// By ids that they were given: the file's arrays are without them.
+    GivenIds,
+    /// Columns by ids that they were given, what is in them by name.
+    Names,
+}
+
 /// The Iceberg id of a field, where it has one.
 pub(crate) fn field_id(field: &Field) -> Option<i32> {
     field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()
@@ -47,10 +58,10 @@ pub(crate) fn field_id(field: &Field) -> Option<i32> {
 pub(crate) fn position<'a>(
     fields: impl IntoIterator<Item = &'a FieldRef>,
     wanted: &Field,
-    by_name: bool,
+    lookup: Lookup,
 ) -> Option<usize> {
     let mut fields = fields.into_iter();
-    if by_name {
+    if lookup == Lookup::Names {
         return fields.position(|field| field.name() == wanted.name());
     }
     let id = field_id(wanted)?;
@@ -58,18 +69,17 @@ pub(crate) fn position<'a>(
 }
 
 impl Conversion {
-    /// How to make `to` of `from`. `missing` gives the value of a field that a file does not have. `by_name`: the file has no
-    /// field ids within its columns.
+    /// How to make `to` of `from`. `missing` gives the value of a field that a file does not have.
     ///
     /// # Errors
     /// Types that no promotion leads from and to.
     pub(crate) fn plan(
         from: &Field,
         to: &Field,
-        by_name: bool,
+        lookup: Lookup,
         missing: &dyn Fn(&Field) -> Result<ScalarValue>,
     ) -> Result<Self> {
-        if from.data_type() == to.data_type() {
+        if from.data_type() == to.data_type() && (lookup == Lookup::OwnIds || !to.data_type().is_nested()) {
             return Ok(Self::Same);
         }
         let other = || {
@@ -85,8 +95,8 @@ impl Conversion {
             (DataType::Struct(ours), DataType::Struct(wanted)) => {
                 let mut children = Vec::with_capacity(wanted.len());
                 for field in wanted {
-                    let source = match position(ours, field, by_name) {
-                        Some(at) => ChildSource::File(at, Self::plan(&ours[at], field, by_name, missing)?),
+                    let source = match position(ours, field, lookup) {
+                        Some(at) => ChildSource::File(at, Self::plan(&ours[at], field, lookup, missing)?),
                         None => ChildSource::Constant(missing(field)?),
                     };
                     children.push((field.clone(), source));
@@ -96,7 +106,7 @@ impl Conversion {
             (
                 DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _),
                 DataType::List(wanted),
-            ) => Self::List(wanted.clone(), Box::new(Self::plan(element, wanted, by_name, missing)?)),
+            ) => Self::List(wanted.clone(), Box::new(Self::plan(element, wanted, lookup, missing)?)),
             (DataType::Map(entries, _), DataType::Map(wanted, _)) => {
                 // Keys and values are first and second, however they are called.
                 let (DataType::Struct(ours), DataType::Struct(fields)) = (entries.data_type(), wanted.data_type())
@@ -107,7 +117,7 @@ impl Conversion {
                     return Err(other());
                 }
                 let children = ours.iter().zip(fields).enumerate().map(|(at, (from, to))| {
-                    Ok((to.clone(), ChildSource::File(at, Self::plan(from, to, by_name, missing)?)))
+                    Ok((to.clone(), ChildSource::File(at, Self::plan(from, to, lookup, missing)?)))
                 });
                 Self::Map(wanted.clone(), Box::new(Self::Struct(children.collect::<Result<_>>()?)))
             }

@@ -23,7 +23,7 @@ use futures::TryStreamExt;
 use tokio::sync::OnceCell;
 
 use super::adapter::FieldIds;
-use super::convert::{Conversion, field_id};
+use super::convert::{Conversion, Lookup, field_id};
 use super::schema::{default_value, read_field};
 use crate::error::wrap;
 
@@ -293,8 +293,9 @@ impl Keys {
                 None => missing.to_array_of_size(rows)?,
                 Some(array) => {
                     let from = Field::new(field.name(), array.data_type().clone(), true);
-                    let conversion =
-                        Conversion::plan(&from, field, false, &|field| ScalarValue::try_new_null(field.data_type()))?;
+                    let conversion = Conversion::plan(&from, field, Lookup::OwnIds, &|field| {
+                        ScalarValue::try_new_null(field.data_type())
+                    })?;
                     conversion.apply(&array)?
                 }
             });

@@ -13,7 +13,7 @@ use datafusion::physical_expr_adapter::PhysicalExprAdapterFactory;
 use datamesh_iceberg::spec::NameMapping;
 
 use super::adapter::FieldIds;
-use super::convert::{Conversion, field_id};
+use super::convert::{Conversion, Lookup, field_id};
 
 fn field(id: i32, name: &str, data_type: DataType) -> Field {
     Field::new(name, data_type, true)
@@ -76,21 +76,21 @@ fn files_without_ids_get_them() {
             {"field-id": 5, "names": ["tags"], "fields": [{"field-id": 6, "names": ["element"]}]}]"#,
     )
     .expect("a mapping");
-    let (labelled, by_name) = FieldIds { mapping: Some(mapping), ..FieldIds::default() }.label(&file);
-    assert!(!by_name);
+    let (labelled, lookup) = FieldIds { mapping: Some(mapping), ..FieldIds::default() }.label(&file);
+    assert_eq!(lookup, Lookup::GivenIds);
     assert_eq!(labelled.fields().iter().map(|field| field_id(field)).collect::<Vec<_>>(), [Some(5), Some(3), None]);
     let DataType::List(element) = labelled.field(0).data_type() else { panic!("a list") };
     assert_eq!(field_id(element), Some(6));
     let DataType::Struct(fields) = labelled.field(1).data_type() else { panic!("a struct") };
     assert_eq!(field_id(&fields[0]), Some(4));
-    let (labelled, by_name) = FieldIds::default().label(&file);
-    assert!(by_name);
+    let (labelled, lookup) = FieldIds::default().label(&file);
+    assert_eq!(lookup, Lookup::Names);
     assert_eq!(labelled.fields().iter().map(|field| field_id(field)).collect::<Vec<_>>(), [Some(1), Some(2), Some(3)]);
 }
 
 fn convert(from: &Field, to: &Field, array: &ArrayRef) -> ArrayRef {
     let missing = |field: &Field| ScalarValue::try_new_null(field.data_type());
-    let conversion = Conversion::plan(from, to, false, &missing).expect("a conversion");
+    let conversion = Conversion::plan(from, to, Lookup::OwnIds, &missing).expect("a conversion");
     let array = conversion.apply(array).expect("converted");
     assert_eq!(array.data_type(), to.data_type());
     array
@@ -149,7 +149,7 @@ fn uuids_are_text() {
 fn only_promotions_are_conversions() {
     let missing = |field: &Field| ScalarValue::try_new_null(field.data_type());
     let plan = |from: DataType, to: DataType| {
-        Conversion::plan(&field(1, "a", from), &field(1, "a", to), false, &missing).is_ok()
+        Conversion::plan(&field(1, "a", from), &field(1, "a", to), Lookup::OwnIds, &missing).is_ok()
     };
     use DataType as T;
     for (from, to) in [

@@ -4,7 +4,8 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 
-use super::typed::{RowHasher, convert};
+use super::row_hash::RowHasher;
+use super::typed::convert;
 use super::{TableLayout, match_columns};
 use crate::error::{arrow, wrap};
 

@@ -18,6 +18,8 @@ use crate::error::wrap;
 const MAGIC: &[u8] = b"ARROW1";
 /// The end of a stream.
 const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+/// The largest alignment of buffers that writers use.
+const MAX_PADDING: u64 = 64;
 /// The largest message header: a schema of many thousand columns is far below.
 const MAX_HEADER: usize = 256 << 20;
 /// The largest buffer that compressed data may claim to be.
@@ -85,12 +87,27 @@ impl<R: Read> Messages<R> {
         if messages.ahead.starts_with(MAGIC) {
             messages.file = true;
             messages.ahead.clear();
+            messages.skip_padding()?;
         } else if messages.ahead.starts_with(b"FEA1") {
             return Err(messages
                 .damaged("it is Feather version 1")
                 .with_help("write it as Feather version 2, which is Arrow IPC"));
         }
         Ok(messages)
+    }
+
+    /// Moves to the first message of the file format. The magic word is padded to eight bytes, or to as many as buffers are
+    /// aligned to.
+    fn skip_padding(&mut self) -> Result<()> {
+        for _ in 0..MAX_PADDING / 8 {
+            let mut word = Vec::new();
+            self.take(8, &mut word)?;
+            if word.iter().any(|byte| *byte != 0) {
+                self.ahead = word;
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn damaged(&self, why: &str) -> Error {

@@ -6,7 +6,8 @@ use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datamesh_core::Result;
 
-use super::typed::{RowHasher, convert};
+use super::row_hash::RowHasher;
+use super::typed::convert;
 use super::{SourceFile, TableLayout, match_columns};
 use crate::error::{parquet_read, wrap};
 

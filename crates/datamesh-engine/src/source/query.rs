@@ -17,7 +17,8 @@ use datafusion::physical_plan::{
 use datamesh_core::DataType;
 use futures::TryStreamExt;
 
-use super::typed::{RowHasher, convert, is_convertible};
+use super::row_hash::RowHasher;
+use super::typed::{convert, is_convertible};
 use super::{TableLayout, source_schema};
 use crate::error::wrap;
 

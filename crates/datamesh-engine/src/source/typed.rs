@@ -11,15 +11,13 @@ use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
 use datafusion::arrow::compute::{CastOptions, cast_with_options, kernels::cmp, nullif};
 use datafusion::arrow::datatypes::{DataType as Arrow, Field, TimeUnit};
 use datafusion::arrow::json::writer::LineDelimited;
-use datafusion::arrow::row::{RowConverter, SortField};
 use datamesh_core::quality::RULE_TYPE;
 use datamesh_core::scalar::{self, Scalar};
 use datamesh_core::verdict::Reason;
 use datamesh_core::{DataType, Result};
 use datamesh_quality::values::{show, valid};
-use twox_hash::XxHash3_64;
 
-use super::{Content, TableLayout, encode_faults, source_schema};
+use super::{TableLayout, encode_faults, source_schema};
 use crate::error::arrow;
 
 /// Brings a batch of a source to the contract's columns, with faults.
@@ -329,74 +327,5 @@ pub(super) fn is_convertible(from: &Arrow, to: &Arrow) -> bool {
             true
         }
         _ => false,
-    }
-}
-
-/// Hashes rows by their values, column order and file layout aside.
-#[derive(Default)]
-pub(super) struct RowHasher {
-    converter: Option<(Vec<String>, u64, RowConverter)>,
-    content: Content,
-}
-
-impl RowHasher {
-    /// The identity of the rows hashed so far.
-    pub(super) fn content(self) -> Content {
-        self.content
-    }
-
-    pub(super) fn update(&mut self, batch: &RecordBatch) -> Result<()> {
-        let schema = batch.schema();
-        let mut order: Vec<usize> = (0..schema.fields().len()).collect();
-        order.sort_by(|a, b| schema.field(*a).name().cmp(schema.field(*b).name()));
-        let columns: Vec<ArrayRef> = order.iter().map(|at| hashable(batch.column(*at))).collect::<Result<_>>()?;
-        if self.converter.is_none() {
-            let names: Vec<String> = order.iter().map(|at| schema.field(*at).name().clone()).collect();
-            let types: Vec<String> = columns.iter().map(|column| column.data_type().to_string()).collect();
-            let seed =
-                XxHash3_64::oneshot(format!("{}\u{1e}{}", names.join("\u{1f}"), types.join("\u{1f}")).as_bytes());
-            let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-            self.converter = Some((names, seed, RowConverter::new(fields).map_err(arrow)?));
-        }
-        let Some((_, seed, converter)) = &self.converter else { return Ok(()) };
-        if columns.is_empty() {
-            (0..batch.num_rows()).for_each(|_| self.content.add(*seed, &[]));
-            return Ok(());
-        }
-        let rows = converter.convert_columns(&columns).map_err(arrow)?;
-        for row in rows.iter() {
-            self.content.add(*seed, row.data());
-        }
-        Ok(())
-    }
-}
-
-/// Maps have no row format; their entries as a list do.
-fn hashable(array: &ArrayRef) -> Result<ArrayRef> {
-    let list = |items: ArrayRef,
-                offsets: &datafusion::arrow::buffer::OffsetBuffer<i32>,
-                nulls: Option<&NullBuffer>|
-     -> Result<ArrayRef> {
-        let field = Arc::new(Field::new("item", items.data_type().clone(), true));
-        Ok(Arc::new(ListArray::try_new(field, offsets.clone(), items, nulls.cloned()).map_err(arrow)?))
-    };
-    if let Some(map) = array.as_map_opt() {
-        let entries: ArrayRef = Arc::new(map.entries().clone());
-        list(hashable(&entries)?, map.offsets(), map.nulls())
-    } else if let Some(inner) = array.as_list_opt::<i32>() {
-        list(hashable(inner.values())?, inner.offsets(), inner.nulls())
-    } else if let Some(inner) = array.as_struct_opt() {
-        let columns = inner.columns().iter().map(hashable).collect::<Result<Vec<_>>>()?;
-        let fields: datafusion::arrow::datatypes::Fields = inner
-            .fields()
-            .iter()
-            .zip(&columns)
-            .map(|(field, column)| Field::new(field.name(), column.data_type().clone(), true))
-            .collect();
-        Ok(Arc::new(
-            StructArray::try_new_with_length(fields, columns, inner.nulls().cloned(), inner.len()).map_err(arrow)?,
-        ))
-    } else {
-        Ok(array.clone())
     }
 }

@@ -55,5 +55,5 @@ fn the_committed_demo_is_valid() {
     let mesh = load_mesh(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/flights"))).unwrap();
     let problems: Vec<_> = mesh.diagnostics.iter().filter(|diagnostic| diagnostic.id != "not-enforced").collect();
     assert!(problems.is_empty(), "{problems:?}");
-    assert_eq!(mesh.products.len(), 5);
+    assert_eq!(mesh.products.len(), 6);
 }

@@ -101,7 +101,7 @@ fn expire_leases(mesh: &TestMesh) {
 }
 
 fn maintain(mesh: &TestMesh) -> u64 {
-    mesh.run(&["maintain", "--format", "json"]).expect_code(0).json()["deletedFiles"].as_u64().unwrap()
+    mesh.run(&["maintain", "--no-compact", "--format", "json"]).expect_code(0).json()["deletedFiles"].as_u64().unwrap()
 }
 
 /// Files that an attempt has in the warehouse.

@@ -5,6 +5,7 @@
 mod cli;
 mod faults;
 mod lineage;
+mod maintain;
 mod modes;
 mod remote;
 mod servers;

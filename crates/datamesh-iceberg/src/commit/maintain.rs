@@ -1,0 +1,127 @@
+//! Metadata that describes the same rows with fewer files or fewer snapshots.
+
+use std::collections::HashSet;
+
+use datamesh_core::{Error, ErrorCode, Result};
+use iceberg::spec::{Operation, Summary, TableMetadata};
+
+use super::{Changes, ManifestFiles, PreparedCommit, RewrittenFile, TableDraft, totals};
+use crate::error::internal;
+use crate::schema::arrow_schema;
+use crate::storage::join;
+use crate::table::OpenTable;
+
+/// Data files that take the place of others with the same rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Merged<'a> {
+    /// URLs of the files that go.
+    pub removed: &'a HashSet<String>,
+    /// The files that hold their rows now.
+    pub files: &'a [RewrittenFile],
+}
+
+/// A document that maintenance wrote.
+#[derive(Clone, Debug)]
+pub struct Maintained {
+    /// The document that waits for its pointer.
+    pub commit: PreparedCommit,
+    /// Files that the document before it references and it does not.
+    pub unreferenced: Vec<String>,
+    /// Snapshots that it no longer has.
+    pub expired_snapshots: usize,
+}
+
+impl OpenTable {
+    /// The snapshots that are older than an instant, in milliseconds since 1970, and that nothing needs: neither the current
+    /// one nor one that a branch or a tag names.
+    ///
+    /// # Errors
+    /// `internal` where the document cannot be written, from which the branches and tags are read.
+    pub fn expirable(&self, before_ms: i64) -> Result<Vec<i64>> {
+        expirable(&self.metadata, before_ms)
+    }
+}
+
+fn expirable(metadata: &TableMetadata, before_ms: i64) -> Result<Vec<i64>> {
+    let document = serde_json::to_value(metadata)
+        .map_err(|error| Error::new(ErrorCode::Internal, "cannot write the table's metadata").with_source(error))?;
+    let references = document.get("refs").and_then(serde_json::Value::as_object);
+    let named = references.into_iter().flat_map(|references| references.values());
+    let kept: HashSet<i64> = named
+        .filter_map(|reference| reference.get("snapshot-id")?.as_i64())
+        .chain(metadata.current_snapshot_id())
+        .collect();
+    let old = metadata.snapshots().filter(|snapshot| snapshot.timestamp_ms() < before_ms);
+    let mut ids: Vec<i64> = old.map(|snapshot| snapshot.snapshot_id()).filter(|id| !kept.contains(id)).collect();
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+impl TableDraft {
+    /// A published table as it is: maintenance changes neither schema nor partition fields.
+    pub fn unchanged(base: OpenTable) -> Result<Self> {
+        let metadata = TableMetadata::clone(&base.metadata).into_builder(Some(base.location.clone())).build();
+        let metadata = metadata.map_err(internal("build the table's metadata"))?.metadata;
+        let arrow = arrow_schema(metadata.current_schema())?;
+        let location = base.table_location().to_owned();
+        Ok(Self { base: Some(base), metadata, arrow, location })
+    }
+
+    /// Writes a document with merged files in place of others, and without the snapshots older than an instant.
+    ///
+    /// # Errors
+    /// `conflict` where one of the merged files is not live any more.
+    pub async fn maintain(
+        &self,
+        merged: Option<Merged<'_>>,
+        expire_before_ms: Option<i64>,
+        attempt: &str,
+        now_ms: i64,
+        snapshot_id: i64,
+        between: &(dyn Fn() + Send + Sync),
+    ) -> Result<Maintained> {
+        let base = self
+            .base
+            .as_ref()
+            .ok_or_else(|| Error::new(ErrorCode::Internal, "a table that is not published needs no maintenance"))?;
+        let (storage, folder) = (base.storage(), join(&self.location, "metadata"));
+        let mut writer =
+            ManifestFiles { storage, draft: self, folder: &folder, attempt, snapshot_id, written: Vec::new() };
+        let metadata = match merged {
+            None => self.metadata.clone(),
+            Some(merged) => {
+                let live: HashSet<String> =
+                    base.live_files(None).await?.iter().map(|file| file.url().to_owned()).collect();
+                if !merged.removed.is_subset(&live) {
+                    return Err(Error::new(ErrorCode::Conflict, "somebody else replaced the files that were merged")
+                        .with_help("run the same command again"));
+                }
+                let mut changes = Changes::default();
+                let mut manifests = writer.rewritten(merged.files, &mut changes).await?;
+                manifests.extend(writer.without(base.current_manifests().await?, merged.removed, &mut changes).await?);
+                let parent = self.metadata.current_snapshot();
+                let properties = totals(changes.summary(), parent.map(|parent| parent.summary()), attempt);
+                let summary = Summary { operation: Operation::Replace, additional_properties: properties };
+                self.with_snapshot(self.snapshot(&mut writer, manifests, summary, now_ms).await?)?
+            }
+        };
+        between();
+        // The snapshot that was current before the merge may be old enough too.
+        let expired = expire_before_ms.map_or_else(|| Ok(Vec::new()), |before| expirable(&metadata, before))?;
+        let commit = self.write_document(writer, without_snapshots(metadata, &expired)?).await?;
+        let after = OpenTable::parse(base.storage(), &commit.metadata, &commit.metadata_location)?;
+        let referenced = after.referenced_files().await?;
+        let mut unreferenced: Vec<String> =
+            base.referenced_files().await?.into_iter().filter(|file| !referenced.contains(file)).collect();
+        unreferenced.sort();
+        Ok(Maintained { commit, unreferenced, expired_snapshots: expired.len() })
+    }
+}
+
+fn without_snapshots(metadata: TableMetadata, expired: &[i64]) -> Result<TableMetadata> {
+    if expired.is_empty() {
+        return Ok(metadata);
+    }
+    let built = metadata.into_builder(None).remove_snapshots(expired).build();
+    Ok(built.map_err(internal("expire snapshots"))?.metadata)
+}

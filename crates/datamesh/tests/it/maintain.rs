@@ -1,0 +1,149 @@
+//! `datamesh maintain`: the same rows with fewer files, fewer snapshots, and nothing lost beside those who read and write.
+
+use std::process::Command;
+
+use datamesh_core::ports::PublishStep;
+use serde_json::Value;
+
+use crate::support::{TestMesh, finish, start};
+
+const PRODUCT: &str = "shop/sales";
+
+fn mesh(sla: &str) -> TestMesh {
+    TestMesh::new().with_product(
+        PRODUCT,
+        &format!(
+            "dataProduct:\n  name: sales\n  version: 1.0.0\n  owner: shop-team\n{sla}  schema:\n    - name: orders\n      sortBy: [id]\n      partitionBy: [shop]\n      quarantine: 100%\n      columns:\n        - {{name: id, type: int, primaryKey: true}}\n        - {{name: shop, type: string, required: true}}\n"
+        ),
+    )
+}
+
+fn publish(mesh: &TestMesh, ids: &[i64]) {
+    let rows: String = ids.iter().map(|id| format!("{id},{}\n", if id % 2 == 0 { "even" } else { "odd" })).collect();
+    let name = format!("data/{}.csv", ids.iter().map(ToString::to_string).collect::<Vec<_>>().join("-"));
+    mesh.write(&name, format!("id,shop\n{rows}"));
+    mesh.run(&["publish", PRODUCT, &format!("orders={name}"), "--format", "json"]).expect_code(0);
+}
+
+fn maintain(mesh: &TestMesh, arguments: &[&str]) -> Value {
+    mesh.run(&[&["maintain", "--format", "json"], arguments].concat()).expect_code(0).json()
+}
+
+fn ids(mesh: &TestMesh) -> Vec<i64> {
+    let rows = mesh.query("SELECT id FROM shop.sales.orders ORDER BY id");
+    rows.iter().map(|row| row["id"].as_i64().unwrap()).collect()
+}
+
+fn data_files(mesh: &TestMesh) -> usize {
+    mesh.warehouse().keys().filter(|path| path.contains("/data/")).count()
+}
+
+fn snapshots(mesh: &TestMesh) -> usize {
+    let document = mesh.registry("SELECT metadata FROM tables")[0][0].as_str().unwrap().to_owned();
+    let metadata: Value = serde_json::from_str(&document).unwrap();
+    metadata["snapshots"].as_array().unwrap().len()
+}
+
+/// Small files become one a partition, sorted; what they were stays until it is unreferenced and old enough.
+#[test]
+fn small_files_are_merged_and_rows_stay() {
+    let mesh = mesh("");
+    for ids in [&[5, 6][..], &[3, 4], &[1, 2]] {
+        publish(&mesh, ids);
+    }
+    assert_eq!(data_files(&mesh), 6);
+    let planned = maintain(&mesh, &["--dry-run"]);
+    assert_eq!((&planned["dryRun"], &planned["tables"][0]["compactedFiles"]), (&true.into(), &6.into()));
+    assert_eq!((data_files(&mesh), snapshots(&mesh)), (6, 3), "a dry run changes nothing");
+
+    let report = maintain(&mesh, &["--older-than", "0s"]);
+    let table = &report["tables"][0];
+    assert_eq!((&table["compactedFiles"], &table["intoFiles"]), (&6.into(), &2.into()), "{report}");
+    assert_eq!(ids(&mesh), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(data_files(&mesh), 8, "earlier snapshots still need the small files");
+    let order = mesh.query("SELECT id FROM shop.sales.orders WHERE shop = 'odd'");
+    assert_eq!(order.iter().map(|row| row["id"].as_i64().unwrap()).collect::<Vec<_>>(), [1, 3, 5]);
+    assert_eq!(maintain(&mesh, &[])["tables"], Value::Array(Vec::new()), "there is nothing left to do");
+
+    publish(&mesh, &[7, 8]);
+    assert_eq!(ids(&mesh), [1, 2, 3, 4, 5, 6, 7, 8]);
+    let earlier = mesh.query("SELECT count(*) AS n FROM shop.sales.orders FOR VERSION AS OF 2");
+    assert_eq!(earlier[0]["n"], 4, "the past is still there");
+}
+
+/// Snapshots older than the retention go; their files are deleted once they have been unreferenced for long enough.
+#[test]
+fn snapshots_expire_by_the_contract_and_their_files_later() {
+    let mesh = mesh("  sla: {retention: 0s}\n");
+    for ids in [&[1][..], &[3], &[5]] {
+        publish(&mesh, ids);
+    }
+    let report = maintain(&mesh, &[]);
+    let table = &report["tables"][0];
+    assert_eq!(
+        (&table["compactedFiles"], &table["intoFiles"], &table["expiredSnapshots"]),
+        (&3.into(), &1.into(), &3.into())
+    );
+    assert_eq!((snapshots(&mesh), data_files(&mesh)), (1, 4), "nobody's files are taken from under a query");
+    assert!(report["waitingFiles"].as_u64().unwrap() >= 3, "{report}");
+    assert_eq!(maintain(&mesh, &[])["deletedFiles"], 0);
+    assert!(maintain(&mesh, &["--older-than", "0s"])["deletedFiles"].as_u64().unwrap() >= 3);
+    assert_eq!((data_files(&mesh), ids(&mesh)), (1, vec![1, 3, 5]));
+    mesh.run(&["query", "SELECT * FROM shop.sales.orders FOR VERSION AS OF 1"]).expect_code(9);
+    let refused = mesh.run(&["rollback", PRODUCT, "--to", "1"]);
+    assert_ne!(refused.code(), Some(0), "what has expired cannot come back");
+    assert_eq!(ids(&mesh), [1, 3, 5]);
+    assert!(mesh.registry("SELECT path FROM unreferenced_files").is_empty());
+}
+
+/// A file that nobody knows of is deleted when it is old enough, and one that is referenced never.
+#[test]
+fn strays_are_deleted_by_age() {
+    let mesh = mesh("");
+    publish(&mesh, &[1, 2]);
+    let stray = "warehouse/shop/sales_v1/orders/data/stray/part-00000.parquet";
+    mesh.write(stray, b"nobody's");
+    assert_eq!(maintain(&mesh, &[])["deletedFiles"], 0);
+    assert_eq!(maintain(&mesh, &["--older-than", "0s", "--no-delete"])["deletedFiles"], 0);
+    assert_eq!(maintain(&mesh, &["--older-than", "0s"])["deletedFiles"], 1);
+    assert!(!mesh.path(stray).exists());
+    assert_eq!(ids(&mesh), [1, 2]);
+}
+
+/// Killed at any step, maintenance has happened or has not; the next one cleans up and finishes.
+#[test]
+fn a_crash_at_any_step_loses_nothing() {
+    for step in PublishStep::ALL {
+        let mesh = mesh("  sla: {retention: 0s}\n");
+        publish(&mesh, &[1, 2]);
+        publish(&mesh, &[3, 4]);
+        let mut command: Command = mesh.command(&["maintain", "--format", "json"]);
+        command.env("DATAMESH_FAULT", format!("kill:{step}"));
+        let _ = finish(command);
+        assert_eq!(ids(&mesh), [1, 2, 3, 4], "killed at {step}");
+        mesh.registry("UPDATE leases SET expires_at = '2000-01-01T00:00:00.000000Z'");
+        maintain(&mesh, &["--older-than", "0s"]);
+        maintain(&mesh, &["--older-than", "0s"]);
+        assert_eq!((ids(&mesh), data_files(&mesh), snapshots(&mesh)), (vec![1, 2, 3, 4], 2, 1), "after {step}");
+        assert!(mesh.registry("SELECT attempt FROM leases").is_empty());
+    }
+}
+
+/// A publish that is under way while files are merged under it still publishes, and loses no row.
+#[test]
+fn a_publish_survives_maintenance_beside_it() {
+    let mesh = mesh("");
+    publish(&mesh, &[1, 2]);
+    publish(&mesh, &[3, 4]);
+    mesh.write("data/late.csv", "id,shop\n5,odd\n3,odd\n");
+    let held = mesh.path("held");
+    let mut command = mesh.command(&["publish", PRODUCT, "orders=data/late.csv", "--format", "json"]);
+    command.env("DATAMESH_FAULT", format!("hold:judged:{}", held.display()));
+    let mut running = start(command);
+    running.until("the publish is judged", || held.exists());
+    assert_eq!(maintain(&mesh, &["--older-than", "0s"])["tables"][0]["compactedFiles"], 4);
+    std::fs::remove_file(&held).unwrap();
+    let report = running.wait().expect_code(0).json();
+    assert_eq!(ids(&mesh), [1, 2, 3, 4, 5]);
+    assert_eq!(report["tables"][0]["quarantined"], 1, "the doubled key is found in the merged file: {report}");
+}
