@@ -278,7 +278,7 @@ async fn delete<E: Engine>(
     }
     let mut waiting: HashSet<String> = HashSet::new();
     let mut gone = Vec::new();
-    for file in context.registry.unreferenced_files(DateTime::<Utc>::MAX_UTC).await? {
+    for file in context.registry.unreferenced_files(now).await? {
         if by_product.contains_key(&file.product) {
             waiting.insert(file.path);
         }
