@@ -13,6 +13,8 @@ use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use datamesh_app::ports::Engine;
 use datamesh_core::ports::{CatalogProduct, Registry};
 use datamesh_engine::{DataEngine, EngineOptions};
+use datamesh_iceberg::local::to_url;
+use datamesh_iceberg::storage::Storage;
 use datamesh_registry::SqliteRegistry;
 use futures::TryStreamExt;
 use serde_json::json;
@@ -63,9 +65,16 @@ async fn start(kind: &str, mesh: &Path, product: &str) -> Result<Contender, Fail
     let parallelism = std::thread::available_parallelism()?.get();
     let registry = SqliteRegistry::open(&mesh.join(".datamesh").join("registry.db")).await?;
     let catalog = registry.catalog().await?;
-    let warehouse = mesh.join("warehouse");
+    let warehouse = mesh.canonicalize()?.join("warehouse");
     if kind == "mesh" {
-        let options = EngineOptions { warehouse, parallelism, memory: 16 << 30, batch_size: 8192 };
+        let options = EngineOptions {
+            warehouse: to_url(&warehouse),
+            storage: Storage::new([]),
+            scratch: mesh.join(".datamesh").join("scratch"),
+            parallelism,
+            memory: 16 << 30,
+            batch_size: 8192,
+        };
         return Ok(Contender::Mesh(Box::new(DataEngine::new(options)?), catalog));
     }
     let config = SessionConfig::new()
