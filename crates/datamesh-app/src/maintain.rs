@@ -60,6 +60,9 @@ pub struct TableMaintenance {
     /// Why the table was left as it is, where something stood in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
+    /// Whether that was a failure, and not just somebody else's change.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
 }
 
 impl TableMaintenance {
@@ -195,6 +198,7 @@ impl Tending<'_> {
             // One table's trouble is told, and the others have their turn.
             Err(error) if error.code() != ErrorCode::Interrupted => {
                 done.skipped = Some(error.to_string());
+                done.failed = error.code() != ErrorCode::Conflict;
                 (done.compacted_files, done.expired_snapshots) = (0, 0);
                 Ok(done)
             }

@@ -136,7 +136,7 @@ pub(crate) enum Command {
     Quarantine(QuarantineArguments),
     /// Show where columns come from and what is made of them, or the lineage of a query
     #[command(
-        after_help = "Examples:\n  datamesh lineage operations/punctuality\n  datamesh lineage operations/punctuality.flights.delay --up\n  datamesh lineage fleet.registry.aircraft.model --down --direct\n  datamesh lineage weather/observations --format mermaid > lineage.mmd\n  datamesh lineage --sql \"SELECT origin, count(*) FROM weather.observations.hourly GROUP BY origin\"\n\nKinds are OpenLineage's. IDENTITY, TRANSFORMATION and AGGREGATION: the value is made of the input. JOIN, GROUP_BY,\nFILTER, SORT, WINDOW and CONDITIONAL, in brackets: the input decides something. What decides which rows there are\nis listed once a table, as (rows). The lineage is that of the publication that last wrote a table."
+        after_help = "Examples:\n  datamesh lineage punctuality/punctuality\n  datamesh lineage punctuality/punctuality.flight_punctuality.carrier --up\n  datamesh lineage fleet.registry.aircraft.model --down --direct\n  datamesh lineage weather/observations --format mermaid > lineage.mmd\n  datamesh lineage --sql \"SELECT origin, count(*) FROM weather.observations.hourly GROUP BY origin\"\n\nKinds are OpenLineage's. IDENTITY, TRANSFORMATION and AGGREGATION: the value is made of the input. JOIN, GROUP_BY,\nFILTER, SORT, WINDOW and CONDITIONAL, in brackets: the input decides something. What decides which rows there are\nis listed once a table, as (rows). The lineage is that of the publication that last wrote a table."
     )]
     Lineage(LineageArguments),
     /// Merge small data files, expire old snapshots, and delete what nothing references any more

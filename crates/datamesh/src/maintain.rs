@@ -43,7 +43,8 @@ pub(crate) async fn run(arguments: MaintainArguments, told: Option<&Path>, memor
         ReportFormat::Json => output::print_json(&report)?,
         ReportFormat::Text => output::print(&text(&report)),
     }
-    Ok(0)
+    let failed = report.tables.iter().any(|table| table.failed);
+    Ok(if failed { ErrorCode::WriteFailed.exit_code() } else { 0 })
 }
 
 fn text(report: &MaintainReport) -> String {

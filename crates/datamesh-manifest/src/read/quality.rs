@@ -20,7 +20,7 @@ pub(super) fn read_quality(document: &mut Document<'_>, table: &mut Table, node:
             continue;
         }
         if let Some(condition) = entry.get("condition") {
-            read_condition(document, table, entry, condition, column);
+            read_condition(document, table, entry, condition);
         } else if let Some(rule) = read_metric(document, table, entry, column) {
             add_metric(document, table, entry, rule);
         }
@@ -40,13 +40,7 @@ fn add_metric(document: &mut Document<'_>, table: &mut Table, at: &Node, rule: M
     }
 }
 
-fn read_condition(
-    document: &mut Document<'_>,
-    table: &mut Table,
-    entry: &Node,
-    condition: &Node,
-    column: Option<&str>,
-) {
+fn read_condition(document: &mut Document<'_>, table: &mut Table, entry: &Node, condition: &Node) {
     let sql = condition.text().unwrap_or_default().trim();
     let table_keys = ["metric", "rule", "sql", "query", "unit", "groupBy", "compareTo", "warn", "fail"];
     for key in table_keys.into_iter().chain(Threshold::KEYS) {
@@ -86,7 +80,6 @@ fn read_condition(
         );
         return;
     }
-    let _ = column;
     table.conditions.push(RowCondition {
         name,
         condition: sql.to_owned(),

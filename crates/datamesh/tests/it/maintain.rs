@@ -147,3 +147,20 @@ fn a_publish_survives_maintenance_beside_it() {
     assert_eq!(ids(&mesh), [1, 2, 3, 4, 5]);
     assert_eq!(report["tables"][0]["quarantined"], 1, "the doubled key is found in the merged file: {report}");
 }
+
+/// A table that cannot be looked after is told, with an exit code of failure, and stays as it is.
+#[test]
+fn a_failure_is_no_success() {
+    let mesh = mesh("");
+    publish(&mesh, &[1]);
+    publish(&mesh, &[3]);
+    let before = mesh.warehouse();
+    let broken = before.keys().find(|path| path.contains("/data/")).unwrap();
+    std::fs::write(mesh.path(broken), b"not Parquet").unwrap();
+    let report = mesh.run(&["maintain", "--format", "json"]).expect_code(8).json();
+    let table = &report["tables"][0];
+    assert_eq!((&table["failed"], &table["compactedFiles"]), (&true.into(), &0.into()), "{report}");
+    assert!(table["skipped"].as_str().unwrap().contains("cannot"), "{report}");
+    assert_eq!(mesh.warehouse().into_keys().collect::<Vec<_>>(), before.into_keys().collect::<Vec<_>>());
+    assert!(mesh.registry("SELECT attempt FROM leases").is_empty());
+}
