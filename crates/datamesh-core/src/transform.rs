@@ -162,11 +162,12 @@ pub struct InputPin {
 }
 
 impl InputPin {
-    /// Whether both read the same rows, were both to read all of them.
+    /// Whether both read the same rows, were both to read all of them. Maintenance adds snapshots of the same rows, so the
+    /// publication tells, not the snapshot.
     pub fn is_same(&self, other: &Self) -> bool {
         self.product == other.product
             && self.table == other.table
-            && self.snapshot_id == other.snapshot_id
+            && self.publication == other.publication
             && self.changes == other.changes
     }
 }
@@ -261,6 +262,22 @@ mod tests {
 
     fn graph(edges: &[(&str, &[&str])]) -> DependencyGraph {
         edges.iter().map(|(node, inputs)| (key(node), inputs.iter().map(|input| key(input)).collect())).collect()
+    }
+
+    #[test]
+    fn a_pin_is_the_same_for_as_long_as_nothing_is_published() {
+        let product = ProductKey { domain: "sales".into(), product: "crm".into(), major: 1 };
+        let pin = |publication, snapshot_id| InputPin {
+            product: product.clone(),
+            version: Version::new(1, 0, 0),
+            table: "orders".into(),
+            publication,
+            snapshot_id,
+            changes: false,
+            since: None,
+        };
+        assert!(pin(1, 10).is_same(&pin(1, 11)), "files were merged");
+        assert!(!pin(1, 10).is_same(&pin(2, 10)), "a publication may have the same snapshot id only by chance");
     }
 
     #[test]
