@@ -23,6 +23,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use datamesh_core::{Error, ErrorCode};
 
+/// The system's allocator costs a tenth of a publication's time and keeps what threads free.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Exit code of a publication that the audit rejected.
 pub(crate) const EXIT_REJECTED: u8 = 3;
 

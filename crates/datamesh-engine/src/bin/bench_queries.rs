@@ -19,6 +19,10 @@ use datamesh_registry::SqliteRegistry;
 use futures::TryStreamExt;
 use serde_json::json;
 
+/// As the binary has it, and as DataFusion's own packages have it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 enum Contender {
