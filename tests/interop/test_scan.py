@@ -446,9 +446,11 @@ def test_explain_shows_what_was_left_out(reader, tmp_path):
 
     by_day = plan("SELECT id FROM t WHERE day = DATE '2026-01-03'")
     assert "manifests=1/6" in by_day and "files=1/1" in by_day
+    assert "manifests_pruned_bounds=6 total → 1 matched" in by_day, by_day
     assert "FilterExec" not in by_day, "the partition decides: nothing is left to filter"
     by_id = plan("SELECT day FROM t WHERE id BETWEEN 250 AND 260")
     assert "manifests=6/6" in by_id and "files=1/6" in by_id, by_id
+    assert "files_pruned_bounds=6 total → 1 matched" in by_id, by_id
     counted = plan("SELECT count(*), min(id), max(day) FROM t")
     assert "files=" not in counted and "DataSourceExec" not in counted, "metadata alone answers"
     answer = ask(reader, table.metadata_location, "SELECT count(*) AS n, min(id) AS low, max(day) AS high FROM t WHERE day > DATE '2026-01-04'")

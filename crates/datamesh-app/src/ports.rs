@@ -1,6 +1,6 @@
 //! Ports that carry data.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -205,8 +205,17 @@ pub struct StageJob {
     pub pinned: Vec<PinnedInput>,
     /// The attempt.
     pub attempt: AttemptId,
-    /// Where staged files go that shall not be published, in place of the table's folder.
-    pub scratch: Option<PathBuf>,
+    /// Where nothing shall be published: where staged files go instead of the table's folder, and what they hold.
+    pub rehearsal: Option<Rehearsal>,
+}
+
+/// How a pass is staged that is judged and then forgotten.
+#[derive(Clone, Debug)]
+pub struct Rehearsal {
+    /// Local folder of the staged files, the caller's to remove.
+    pub scratch: PathBuf,
+    /// The columns that are read once the rows are staged; `None`: all of them.
+    pub columns: Option<BTreeSet<String>>,
 }
 
 /// A metadata document that waits for its pointer.

@@ -15,6 +15,7 @@ use datamesh_core::lineage::TableLineage;
 use datamesh_core::ports::{
     CommitOutcome, CommitRequest, Lease, ProductState, PublishStep, QuarantineResolution, TableCommit, TablePointer,
 };
+use datamesh_core::rehearsal::judged_columns;
 use datamesh_core::transform::TransformRun;
 use datamesh_core::verdict::{TableReport, Verdict, judge};
 use datamesh_core::watermark::{self, Watermark, WatermarkReport};
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::lineage::{newest_major, source_lineage};
-use crate::ports::{CarriedTable, Context, Engine, PinnedInput, Progress, Pull, StageInput, StageJob};
+use crate::ports::{CarriedTable, Context, Engine, PinnedInput, Progress, Pull, Rehearsal, StageInput, StageJob};
 use crate::references;
 
 /// How long a lease lasts when it is not renewed.
@@ -297,7 +298,10 @@ impl AuthorizedPlan {
                 pinned: pinned.clone(),
                 attempt: self.attempt.clone(),
                 table: judged,
-                scratch: self.scratch.clone(),
+                rehearsal: self.scratch.as_ref().map(|scratch| Rehearsal {
+                    scratch: scratch.clone(),
+                    columns: judged_columns(&self.plan.request.contract, table),
+                }),
             };
             staged.push(engine.stage(job, progress.clone()).await?);
             progress.reached(PublishStep::Staged);

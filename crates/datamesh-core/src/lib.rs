@@ -19,6 +19,7 @@ pub mod ports;
 pub mod profile;
 pub mod quality;
 pub mod reference;
+pub mod rehearsal;
 pub mod scalar;
 pub mod secret;
 pub mod transform;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::{filter_record_batch, partition, take_arrays};
-use datafusion::arrow::datatypes::{SchemaRef, UInt32Type, UInt64Type};
+use datafusion::arrow::datatypes::{Field, SchemaRef, UInt32Type, UInt64Type};
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
 use datamesh_core::quality::{RULE_COMPLETE_IF, RULE_RECORD, RULE_TYPE};
@@ -27,7 +27,7 @@ use crate::keys::{Area, KeyEntry, KeyReader, KeyRuns, Place};
 use crate::quarantine;
 use crate::references::ReferenceCheck;
 use crate::source::{Hidden, RawFields, WatermarkPlan};
-use crate::writer::{Part, PartWriter};
+use crate::writer::{Durability, Part, PartWriter};
 
 /// Prefix of the hidden columns that hold transformed partition values.
 pub(crate) const PARTITION_PREFIX: &str = "__partition_";
@@ -41,8 +41,12 @@ const PRIMARY_KEY: &str = "primaryKey";
 #[derive(Debug)]
 pub(crate) struct AuditPlan {
     pub(crate) table: Table,
-    /// Schema of data files.
+    /// Schema of the rows.
     pub(crate) schema: SchemaRef,
+    /// Schema of staged data files: the same, or some of its columns where nothing is published.
+    pub(crate) file_schema: SchemaRef,
+    /// What becomes of the files.
+    pub(crate) durability: Durability,
     /// Schema of quarantine files.
     pub(crate) quarantine_schema: SchemaRef,
     /// Names of the source files, by index.
@@ -97,7 +101,17 @@ impl AuditPlan {
 
     /// Starts a file of the attempt.
     pub(crate) fn create(&self, url: &str, schema: &SchemaRef) -> Result<PartWriter> {
-        PartWriter::create(&self.storage, &self.scratch, url, schema)
+        PartWriter::create(&self.storage, &self.scratch, url, schema, self.durability)
+    }
+
+    /// What staged files keep of a batch of the table's columns.
+    fn stored(&self, columns: &RecordBatch) -> Result<RecordBatch> {
+        if self.file_schema.fields().len() == self.schema.fields().len() {
+            return Ok(columns.clone());
+        }
+        let at = |field: &Arc<Field>| self.schema.index_of(field.name()).map_err(arrow);
+        let kept = self.file_schema.fields().iter().map(at).collect::<Result<Vec<_>>>()?;
+        columns.project(&kept).map_err(arrow)
     }
 }
 
@@ -288,7 +302,7 @@ impl PartitionAudit {
         let filter = |batch: &RecordBatch| {
             if all { Ok(batch.clone()) } else { filter_record_batch(batch, &mask).map_err(arrow) }
         };
-        let kept = filter(columns)?;
+        let kept = filter(&self.plan.stored(columns)?)?;
         let mut rows = good.set_indices();
         let ranges = if self.plan.partition_fields == 0 {
             vec![(0..kept.num_rows(), Vec::new())]
@@ -325,7 +339,7 @@ impl PartitionAudit {
         if !fits {
             self.close_data()?;
             let (id, url) = self.plan.new_data_file();
-            self.data = Some((id, self.plan.create(&url, &self.plan.schema)?, values.to_vec()));
+            self.data = Some((id, self.plan.create(&url, &self.plan.file_schema)?, values.to_vec()));
         }
         match &self.data {
             Some((id, writer, _)) => Ok((*id, writer.rows())),
@@ -348,8 +362,7 @@ impl PartitionAudit {
         }
         if self.deletions.is_none() {
             let (id, path) = self.plan.new_data_file();
-            self.deletions =
-                Some((id, PartWriter::create(&self.plan.storage, &self.plan.scratch, &path, &self.plan.schema)?));
+            self.deletions = Some((id, self.plan.create(&path, &self.plan.file_schema)?));
         }
         let Some((id, writer)) = &mut self.deletions else {
             return Err(Error::new(ErrorCode::Internal, "no file of deletions is open"));
@@ -359,7 +372,8 @@ impl PartitionAudit {
                 *place = Some(Place::new(Area::Deletion, *id, at));
             }
         }
-        writer.write(&filter_record_batch(columns, &BooleanArray::new(rows.clone(), None)).map_err(arrow)?)
+        let kept = self.plan.stored(columns)?;
+        writer.write(&filter_record_batch(&kept, &BooleanArray::new(rows.clone(), None)).map_err(arrow)?)
     }
 
     fn close_deletions(&mut self) -> Result<()> {
@@ -423,7 +437,7 @@ impl PartitionAudit {
             }
         }
         let indices = datafusion::arrow::array::UInt32Array::from(indices);
-        let mut values = take_arrays(columns.columns(), &indices, None).map_err(arrow)?;
+        let mut values = take_arrays(plan.stored(columns)?.columns(), &indices, None).map_err(arrow)?;
         let raw = take_arrays(&batch.columns()[width..=width], &indices, None).map_err(arrow)?.pop();
         let out = quarantine::batch(
             &plan.quarantine_schema,

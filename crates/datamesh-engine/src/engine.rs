@@ -1,6 +1,6 @@
 //! The engine port on DataFusion.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ use crate::scan;
 use crate::settle::{LateReference, SettledTable, StagedTable, settle};
 use crate::source::{MissingRequired, OpenSource, RawFields, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan};
 use crate::stores::Stores;
-use crate::writer::PartWriter;
+use crate::writer::{Durability, PartWriter};
 use crate::{candidate, conditions, quarantine, stage, times, transform};
 
 /// Bytes of manifests that are kept in memory.
@@ -152,7 +152,7 @@ impl DataEngine {
 
     /// Starts a data file of an attempt.
     pub(crate) fn part_writer(&self, attempt: &AttemptId, url: &str, schema: &SchemaRef) -> Result<PartWriter> {
-        PartWriter::create(&self.options.storage, &self.scratch(attempt), url, schema)
+        PartWriter::create(&self.options.storage, &self.scratch(attempt), url, schema, Durability::Published)
     }
 
     fn scratch(&self, attempt: &AttemptId) -> PathBuf {
@@ -247,8 +247,12 @@ impl DataEngine {
         let delete_when = delete_when.transpose().map_err(|why| broken(format!("`deleteWhen`: {why}")))?;
         let keys = KeyRule::of(&job.table).iter().map(|rule| KeyReader::new(rule, &schema)).collect::<Result<_>>()?;
         let attempt = job.attempt.as_str();
-        let location = match &job.scratch {
-            Some(scratch) => join(&datamesh_iceberg::local::to_url(scratch), &job.table.name.sql()),
+        let file_schema = match job.rehearsal.as_ref().and_then(|rehearsal| rehearsal.columns.as_ref()) {
+            Some(columns) => narrow(&schema, columns),
+            None => schema.clone(),
+        };
+        let location = match &job.rehearsal {
+            Some(rehearsal) => join(&datamesh_iceberg::local::to_url(&rehearsal.scratch), &job.table.name.sql()),
             None => draft.location().to_owned(),
         };
         Ok(AuditPlan {
@@ -263,11 +267,13 @@ impl DataEngine {
             storage: self.options.storage.clone(),
             data_folder: join(&join(&location, "data"), attempt),
             quarantine_folder: join(&join(&location, "quarantine"), attempt),
-            scratch: match &job.scratch {
-                Some(scratch) => scratch.join("work").join(job.table.name.sql()),
+            scratch: match &job.rehearsal {
+                Some(rehearsal) => rehearsal.scratch.join("work").join(job.table.name.sql()),
                 None => self.scratch(&job.attempt).join(job.table.name.sql()),
             },
-            quarantine_schema: quarantine::schema(&schema),
+            quarantine_schema: quarantine::schema(&file_schema),
+            file_schema,
+            durability: if job.rehearsal.is_some() { Durability::Scratch } else { Durability::Published },
             schema,
             files,
             raw_fields,
@@ -351,6 +357,19 @@ impl DataEngine {
     }
 }
 
+/// The columns of `schema` that a rehearsal keeps: at least one, since a file without columns has no rows.
+fn narrow(schema: &SchemaRef, columns: &BTreeSet<String>) -> SchemaRef {
+    let kept = schema.fields().iter().enumerate().filter(|(_, field)| columns.contains(field.name()));
+    let mut kept: Vec<usize> = kept.map(|(at, _)| at).collect();
+    if kept.is_empty() && !schema.fields().is_empty() {
+        kept.push(0);
+    }
+    Arc::new(Schema::new_with_metadata(
+        kept.into_iter().map(|at| schema.fields()[at].clone()).collect::<Vec<_>>(),
+        schema.metadata().clone(),
+    ))
+}
+
 /// The missing required columns that stopped a pass, where that is what stopped it.
 fn missing_required(error: &DataFusionError) -> Option<Vec<String>> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -431,7 +450,7 @@ impl Engine for DataEngine {
         let mut others = HashMap::new();
         if needed {
             for table in settled.iter() {
-                let candidate = FilesTable::new(table.audit.schema.clone(), table.candidate());
+                let candidate = FilesTable::new(table.audit.file_schema.clone(), table.candidate());
                 candidate::register(&context, &table.audit.table.name.sql(), Arc::new(candidate))?;
             }
             for table in carried {
@@ -689,7 +708,7 @@ impl DataEngine {
             let kept = carried.iter().find(|other| other.table == to.table.as_str() || other.table == to.table.sql());
             let there = match (fresh, kept) {
                 _ if to.is_own(&audit.table.name) => None,
-                (Some(other), _) => Some((other.audit.schema.clone(), other.candidate())),
+                (Some(other), _) => Some((other.audit.file_schema.clone(), other.candidate())),
                 (None, Some(other)) => match self.open(Some(&other.pointer))? {
                     Some(open) => Some((open.arrow_schema()?, scan_files(&open).await?)),
                     None => Some((audit.schema.clone(), Vec::new())),

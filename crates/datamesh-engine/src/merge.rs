@@ -20,7 +20,6 @@ use crate::error::arrow;
 use crate::files::ScanFile;
 use crate::keys::{Area, KeyEntry, KeyReader, KeyRuns, Place, for_each_hit};
 use crate::settle::{Doubled, StagedTable, add_published, batches, builder, complete, read_columns};
-use crate::writer::PartWriter;
 
 /// Hash hits confirmed by value at a time.
 const CONFIRM: usize = 1 << 19;
@@ -142,7 +141,7 @@ fn rewrite(audit: &AuditPlan, published: Published, gone: &RowSet, states: &mut 
     let measured: Vec<String> = audit.metrics.columns().into_iter().map(str::to_owned).collect();
     let reader = builder(&audit.storage, url)?;
     let (_, new) = audit.new_data_file();
-    let mut writer = PartWriter::create(&audit.storage, &audit.scratch, &new, reader.schema())?;
+    let mut writer = audit.create(&new, reader.schema())?;
     let mut first = 0;
     for batch in batches(reader, url)? {
         let batch = batch?;

@@ -1,12 +1,14 @@
 //! References: the keys of a referenced table, and which rows find theirs among them.
 
+mod integers;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::arrow::datatypes::{DataType, Int64Type, Schema};
 use datafusion::arrow::row::{RowConverter, Rows, SortField};
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::ident;
@@ -16,42 +18,75 @@ use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_quality::values::show;
 use futures::TryStreamExt;
 
+use self::integers::{Collected, Integers};
 use crate::error::{arrow, unwrap};
 
 /// What a key takes in memory beside its bytes.
 const KEY_OVERHEAD: usize = 48;
+/// What a whole number takes while it is collected, counting what the list grows ahead.
+const INTEGER: usize = 16;
 
 /// The distinct keys of a referenced table, compared by value: what is found is there, what is not is not.
 #[derive(Debug)]
 pub(crate) struct KeySet {
-    keys: HashSet<Box<[u8]>>,
+    keys: Keys,
     bytes: usize,
     limit: usize,
 }
 
+#[derive(Debug)]
+enum Keys {
+    Bytes(HashSet<Box<[u8]>>),
+    Collected(Collected),
+    Integers(Integers),
+}
+
 impl KeySet {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { keys: HashSet::new(), bytes: 0, limit }
+    fn check(&self, reference: &Reference) -> Result<()> {
+        if self.bytes <= self.limit {
+            return Ok(());
+        }
+        let message = format!(
+            "the keys of `{}` that `{}` refers to take more than {} MiB of memory",
+            reference.to,
+            reference.path(),
+            self.limit >> 20
+        );
+        Err(Error::new(ErrorCode::InvalidArgument, message)
+            .with_help("give the engine more memory, or count the rows with an `sql` rule, which can spill"))
     }
 
     fn insert(&mut self, key: &[u8], reference: &Reference) -> Result<()> {
-        if self.keys.contains(key) {
+        let Keys::Bytes(keys) = &mut self.keys else { return Err(unlike()) };
+        if keys.contains(key) {
             return Ok(());
         }
+        keys.insert(key.into());
         self.bytes += key.len() + KEY_OVERHEAD;
-        if self.bytes > self.limit {
-            let message = format!(
-                "the keys of `{}` that `{}` refers to take more than {} MiB of memory",
-                reference.to,
-                reference.path(),
-                self.limit >> 20
-            );
-            return Err(Error::new(ErrorCode::InvalidArgument, message)
-                .with_help("give the engine more memory, or count the rows with an `sql` rule, which can spill"));
+        self.check(reference)
+    }
+
+    fn insert_integer(&mut self, number: i64, reference: &Reference) -> Result<()> {
+        let Keys::Collected(keys) = &mut self.keys else { return Err(unlike()) };
+        if let Some(distinct) = keys.insert(number) {
+            self.bytes = distinct * INTEGER;
+            self.check(reference)?;
         }
-        self.keys.insert(key.into());
         Ok(())
     }
+
+    /// The set, once every key is in it.
+    pub(crate) fn finish(self) -> Self {
+        let keys = match self.keys {
+            Keys::Collected(collected) => Keys::Integers(collected.finish()),
+            keys => keys,
+        };
+        Self { keys, ..self }
+    }
+}
+
+fn unlike() -> Error {
+    Error::new(ErrorCode::Internal, "a set of keys was filled with keys of another kind")
 }
 
 /// Reads keys of both sides of a reference so that equal values are equal bytes.
@@ -60,6 +95,8 @@ pub(crate) struct ReferenceReader {
     pub(crate) reference: Reference,
     types: Vec<DataType>,
     converter: RowConverter,
+    /// Whether a key is one whole number.
+    is_integer: bool,
 }
 
 impl ReferenceReader {
@@ -87,8 +124,27 @@ impl ReferenceReader {
                 }
             });
         }
+        let is_integer = matches!(types.as_slice(), [one] if integer_type(one));
         let fields = types.iter().map(|data_type| SortField::new(data_type.clone())).collect();
-        Ok(Self { reference: reference.clone(), types, converter: RowConverter::new(fields).map_err(arrow)? })
+        let converter = RowConverter::new(fields).map_err(arrow)?;
+        Ok(Self { reference: reference.clone(), types, converter, is_integer })
+    }
+
+    /// An empty set of keys, which may take `limit` bytes of memory.
+    pub(crate) fn key_set(&self, limit: usize) -> KeySet {
+        let keys = if self.is_integer { Keys::Collected(Collected::default()) } else { Keys::Bytes(HashSet::new()) };
+        KeySet { keys, bytes: 0, limit }
+    }
+
+    /// The keys of a batch where each is one whole number.
+    fn integers(&self, batch: &RecordBatch, names: &[String]) -> Result<Option<Int64Array>> {
+        let [name] = names else { return Ok(None) };
+        let Some(column) = batch.column_by_name(name).filter(|_| self.is_integer) else { return Ok(None) };
+        let wide = match column.data_type() {
+            DataType::Date32 => cast(&cast(column, &DataType::Int32).map_err(arrow)?, &DataType::Int64),
+            _ => cast(column, &DataType::Int64),
+        };
+        Ok(Some(wide.map_err(arrow)?.as_primitive::<Int64Type>().clone()))
     }
 
     /// Keys as bytes, and which rows have a whole one. `None` where the batch does not have the columns.
@@ -109,18 +165,30 @@ impl ReferenceReader {
 
     /// Adds the keys of a batch of the referenced table, of all rows or those that `rows` selects.
     pub(crate) fn collect(&self, set: &mut KeySet, batch: &RecordBatch, rows: Option<&BooleanBuffer>) -> Result<()> {
+        if let Some(numbers) = self.integers(batch, &self.reference.at)? {
+            let whole =
+                numbers.nulls().map_or_else(|| BooleanBuffer::new_set(numbers.len()), |nulls| nulls.inner().clone());
+            let whole = rows.map_or(whole.clone(), |rows| &whole & rows);
+            return whole.set_indices().try_for_each(|row| set.insert_integer(numbers.value(row), &self.reference));
+        }
         let Some((keys, whole)) = self.keys(batch, &self.reference.at)? else { return Ok(()) };
         let whole = rows.map_or(whole.clone(), |rows| &whole & rows);
         whole.set_indices().try_for_each(|row| set.insert(keys.row(row).data(), &self.reference))
     }
 
-    /// The rows of a batch of the referring table that have a whole key and find it nowhere.
+    /// The rows of a batch of the referring table that have a whole key and find it nowhere in a finished set.
     pub(crate) fn unmatched(&self, set: &KeySet, batch: &RecordBatch) -> Result<BooleanBuffer> {
+        if let (Keys::Integers(known), Some(numbers)) = (&set.keys, self.integers(batch, &self.reference.columns)?) {
+            return Ok(BooleanBuffer::collect_bool(batch.num_rows(), |row| {
+                numbers.is_valid(row) && !known.contains(numbers.value(row))
+            }));
+        }
         let Some((keys, whole)) = self.keys(batch, &self.reference.columns)? else {
             return Ok(BooleanBuffer::new_unset(batch.num_rows()));
         };
+        let Keys::Bytes(known) = &set.keys else { return Err(unlike()) };
         let found = BooleanBuffer::collect_bool(batch.num_rows(), |row| {
-            whole.value(row) && !set.keys.contains(keys.row(row).data())
+            whole.value(row) && !known.contains(keys.row(row).data())
         });
         Ok(found)
     }
@@ -130,6 +198,14 @@ impl ReferenceReader {
         let cell = |name: &String| batch.column_by_name(name).and_then(|array| show(array, row)).unwrap_or_default();
         self.reference.columns.iter().map(cell).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Types whose values are whole numbers of at most 64 bits.
+fn integer_type(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Int32 | DataType::Int64 | DataType::Date32 | DataType::Time64(_) | DataType::Timestamp(..)
+    )
 }
 
 /// A reference whose keys are known before the pass.
@@ -152,7 +228,7 @@ impl ReferenceCheck {
         limit: usize,
     ) -> Result<Self> {
         let reader = ReferenceReader::new(reference, schema, &provider.schema())?;
-        let mut keys = KeySet::new(limit);
+        let mut keys = reader.key_set(limit);
         let fail = |error| unwrap(ErrorCode::SourceUnreadable, "the referenced table cannot be read", error);
         let frame = context.read_table(provider).map_err(fail)?;
         let frame = frame.select(reference.at.iter().map(ident).collect::<Vec<_>>()).map_err(fail)?;
@@ -160,13 +236,13 @@ impl ReferenceCheck {
         while let Some(batch) = batches.try_next().await.map_err(fail)? {
             reader.collect(&mut keys, &batch, None)?;
         }
-        Ok(Self { index, reader, keys })
+        Ok(Self { index, reader, keys: keys.finish() })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{Int32Array, Int64Array, StringArray};
+    use datafusion::arrow::array::{Int32Array, StringArray};
     use datamesh_core::quality::Severity;
     use datamesh_core::reference::TableReference;
 
@@ -184,9 +260,9 @@ mod tests {
 
     fn unmatched(reference: &Reference, own: &RecordBatch, there: &RecordBatch) -> Result<Vec<usize>> {
         let reader = ReferenceReader::new(reference, &own.schema(), &there.schema())?;
-        let mut keys = KeySet::new(1 << 20);
+        let mut keys = reader.key_set(1 << 20);
         reader.collect(&mut keys, there, None)?;
-        Ok(reader.unmatched(&keys, own)?.set_indices().collect())
+        Ok(reader.unmatched(&keys.finish(), own)?.set_indices().collect())
     }
 
     #[test]
@@ -218,11 +294,15 @@ mod tests {
 
     #[test]
     fn keys_beyond_the_limit_are_an_error() {
-        let there = batch(vec![("k", Arc::new(Int32Array::from((0..1000).collect::<Vec<_>>())) as ArrayRef)]);
-        let reference = reference(&["k"], &["k"]);
-        let reader = ReferenceReader::new(&reference, &there.schema(), &there.schema()).expect("fits");
-        let mut keys = KeySet::new(1000);
-        let error = reader.collect(&mut keys, &there, None).expect_err("too many");
-        assert!(error.to_string().contains("the keys of `a/b.c` that `k` refers to"), "{error}");
+        let texts = (0..1000).map(|number| number.to_string()).collect::<Vec<_>>();
+        let numbers = (0..2 << 20).collect::<Vec<_>>();
+        let columns = [Arc::new(StringArray::from(texts)) as ArrayRef, Arc::new(Int32Array::from(numbers))];
+        for column in columns {
+            let there = batch(vec![("k", column)]);
+            let reference = reference(&["k"], &["k"]);
+            let reader = ReferenceReader::new(&reference, &there.schema(), &there.schema()).expect("fits");
+            let error = reader.collect(&mut reader.key_set(1000), &there, None).expect_err("too many");
+            assert!(error.to_string().contains("the keys of `a/b.c` that `k` refers to"), "{error}");
+        }
     }
 }

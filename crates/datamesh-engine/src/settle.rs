@@ -27,8 +27,8 @@ use crate::files::ScanFile;
 use crate::keys::Area;
 use crate::merge::{Merge, Published, merge};
 use crate::quarantine;
-use crate::references::{KeySet, ReferenceReader};
-use crate::writer::PartWriter;
+use crate::references::ReferenceReader;
+use crate::writer::{Durability, PartWriter};
 
 /// Rows read at a time.
 const BATCH: usize = 8192;
@@ -157,8 +157,10 @@ pub(crate) fn settle(
     work.close_moved()?;
     let mut states = std::mem::take(&mut work.states);
     let (published, rewritten, gone) = removed.apply(audit, files, &mut states)?;
-    for folder in [&audit.data_folder, &audit.quarantine_folder] {
-        audit.storage.sync_folder(folder)?;
+    if audit.durability == Durability::Published {
+        for folder in [&audit.data_folder, &audit.quarantine_folder] {
+            audit.storage.sync_folder(folder)?;
+        }
     }
 
     let rows_stored: u64 = work.files.iter().map(|file| file.part.rows).sum();
@@ -241,7 +243,7 @@ fn find_unmatched(
     let mut count = 0;
     let mut found: BTreeSet<((Area, u32), u64)> = BTreeSet::new();
     loop {
-        let mut keys = KeySet::new(audit.key_memory);
+        let mut keys = reader.key_set(audit.key_memory);
         let urls: Vec<&str> = match &late.there {
             Some((_, files)) => files.iter().map(|file| file.url.as_str()).collect(),
             None => published.iter().map(|file| file.scan.url.as_str()).collect(),
@@ -264,6 +266,7 @@ fn find_unmatched(
                 }
             }
         }
+        let keys = keys.finish();
         let before = found.len();
         for (place, url) in &files {
             let mut first = 0;
@@ -384,14 +387,15 @@ impl Rewrite<'_> {
         for batch in open(&self.audit.storage, &file.part.url)? {
             let batch = batch?;
             // The reader does not keep the schema's own metadata objects; the layout is the same.
-            let batch = RecordBatch::try_new(self.audit.schema.clone(), batch.columns().to_vec()).map_err(arrow)?;
+            let batch =
+                RecordBatch::try_new(self.audit.file_schema.clone(), batch.columns().to_vec()).map_err(arrow)?;
             let rows = keys_by_row(doubled, first, batch.num_rows());
             first += batch.num_rows() as u64;
             let gone = BooleanBuffer::collect_bool(batch.num_rows(), |row| rows.contains_key(&row));
             let kept = filter_record_batch(&batch, &BooleanArray::new(!&gone, None)).map_err(arrow)?;
             if kept.num_rows() > 0 {
                 if writer.is_none() {
-                    writer = Some(self.audit.create(&url, &self.audit.schema)?);
+                    writer = Some(self.audit.create(&url, &self.audit.file_schema)?);
                 }
                 if let Some(writer) = &mut writer {
                     writer.write(&kept)?;
@@ -418,7 +422,8 @@ impl Rewrite<'_> {
         let mut first = 0;
         let mut left = 0;
         for batch in open(&self.audit.storage, &file.part.url)? {
-            let batch = RecordBatch::try_new(self.audit.schema.clone(), batch?.columns().to_vec()).map_err(arrow)?;
+            let batch =
+                RecordBatch::try_new(self.audit.file_schema.clone(), batch?.columns().to_vec()).map_err(arrow)?;
             let rows = keys_by_row(doubled, first, batch.num_rows());
             first += batch.num_rows() as u64;
             left += (batch.num_rows() - rows.len()) as u64;

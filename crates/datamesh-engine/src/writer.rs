@@ -24,6 +24,15 @@ const TARGET_BYTES: usize = 256 << 20;
 const GROUP_ROWS: usize = 1 << 19;
 const GROUP_BYTES: usize = 32 << 20;
 
+/// What becomes of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// It is published: compressed, and on the disk when it is closed.
+    Published,
+    /// It is read back by this process, and deleted.
+    Scratch,
+}
+
 /// A closed Parquet file.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
@@ -42,6 +51,7 @@ pub(crate) struct PartWriter {
     path: PathBuf,
     /// Whether `path` is not the file itself.
     remote: bool,
+    durability: Durability,
     writer: ArrowWriter<BufWriter<File>>,
     rows: u64,
     /// Float and double columns, those of structs too: the way to each, and its field id.
@@ -51,7 +61,13 @@ pub(crate) struct PartWriter {
 
 impl PartWriter {
     /// Starts the file `url`; `scratch` is the folder of what is uploaded later.
-    pub(crate) fn create(storage: &Storage, scratch: &Path, url: &str, schema: &SchemaRef) -> Result<Self> {
+    pub(crate) fn create(
+        storage: &Storage,
+        scratch: &Path,
+        url: &str,
+        schema: &SchemaRef,
+        durability: Durability,
+    ) -> Result<Self> {
         let (path, remote) = match local_path(url)? {
             Some(path) => (path, false),
             None => {
@@ -62,12 +78,19 @@ impl PartWriter {
         };
         let path = path.as_path();
         let file = File::create(path).map_err(|error| Error::io(ErrorCode::WriteFailed, "write", path, error))?;
-        let level = ZstdLevel::try_new(1).map_err(|error| parquet_write(path, error))?;
+        let (compression, statistics) = match durability {
+            Durability::Published => {
+                let level = ZstdLevel::try_new(1).map_err(|error| parquet_write(path, error))?;
+                (Compression::ZSTD(level), EnabledStatistics::Page)
+            }
+            Durability::Scratch => (Compression::UNCOMPRESSED, EnabledStatistics::Chunk),
+        };
         let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(level))
+            .set_compression(compression)
             .set_max_row_group_row_count(Some(GROUP_ROWS))
             .set_max_row_group_bytes(Some(GROUP_BYTES))
-            .set_statistics_enabled(EnabledStatistics::Page)
+            .set_statistics_enabled(statistics)
+            .set_dictionary_enabled(durability == Durability::Published)
             .set_created_by(concat!("datamesh ", env!("CARGO_PKG_VERSION")).into())
             .build();
         let writer = ArrowWriter::try_new(BufWriter::with_capacity(1 << 20, file), schema.clone(), Some(properties))
@@ -75,7 +98,7 @@ impl PartWriter {
         let mut floats = Vec::new();
         find_floats(schema.fields(), &mut Vec::new(), &mut floats);
         let (storage, url, path) = (storage.clone(), url.to_owned(), path.to_owned());
-        Ok(Self { storage, url, path, remote, writer, rows: 0, floats, nan_counts: HashMap::new() })
+        Ok(Self { storage, url, path, remote, durability, writer, rows: 0, floats, nan_counts: HashMap::new() })
     }
 
     pub(crate) fn rows(&self) -> u64 {
@@ -102,7 +125,7 @@ impl PartWriter {
         let footer = self.writer.finish().map_err(|error| parquet_write(&self.path, error))?;
         // `finish` has flushed everything through the buffer to the file.
         let file = self.writer.inner().get_ref();
-        if !self.remote {
+        if !self.remote && self.durability == Durability::Published {
             file.sync_all().map_err(fail)?;
         }
         let bytes = file.metadata().map_err(fail)?.len();

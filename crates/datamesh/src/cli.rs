@@ -26,8 +26,8 @@ pub(crate) struct Cli {
     #[arg(long, global = true, env = "DATAMESH_HOME", value_name = "DIR")]
     pub(crate) mesh: Option<PathBuf>,
 
-    /// Bytes that sorts and aggregations may hold before they spill to disk, in MiB
-    #[arg(long, global = true, env = "DATAMESH_MEMORY", value_name = "MIB", default_value_t = 512, hide = true)]
+    /// What sorts and aggregations may hold in memory before they spill to disk (default: a quarter of the machine's)
+    #[arg(long, global = true, env = "DATAMESH_MEMORY", value_name = "MIB", default_value_t = crate::machine::quarter_of_memory(), hide_default_value = true)]
     pub(crate) memory: usize,
 
     #[command(subcommand)]

@@ -7,6 +7,7 @@ mod explain;
 mod home;
 mod init;
 mod lineage;
+mod machine;
 mod maintain;
 mod new;
 mod observer;

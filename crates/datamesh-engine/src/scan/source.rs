@@ -17,7 +17,7 @@ use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, PushedDown};
-use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricType};
 use datafusion::physical_plan::{DisplayFormatType, SortOrderPushdownResult};
 use datafusion_datasource::PartitionedFile;
 use datafusion_datasource::morsel::{MorselPlan, MorselPlanner, Morselizer};
@@ -48,6 +48,17 @@ pub(crate) struct TableFileSource {
 
 impl TableFileSource {
     pub(crate) fn new(parquet: ParquetSource, summary: ScanSummary, uncertain: Vec<usize>, spread: Vec<usize>) -> Self {
+        // What planning left out stands among the measurements too, beside the row groups and pages that reading leaves out.
+        let metrics = FileSource::metrics(&parquet).clone();
+        let pruned = |name: &'static str, all: usize, pruned: usize| {
+            let counts = MetricBuilder::new(&metrics).with_type(MetricType::Summary).pruning_metrics(name, 0);
+            counts.add_pruned(pruned);
+            counts.add_matched(all - pruned);
+        };
+        if summary.manifests > 0 {
+            pruned("manifests_pruned_bounds", summary.manifests, summary.manifests_pruned);
+        }
+        pruned("files_pruned_bounds", summary.files, summary.files_pruned);
         Self {
             parquet: Arc::new(parquet),
             summary: Arc::new(summary),
