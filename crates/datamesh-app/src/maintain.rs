@@ -2,7 +2,7 @@
 //! data files are merged, old snapshots expire, and files that nothing references are deleted once nobody can be reading
 //! them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
@@ -119,7 +119,9 @@ pub async fn maintain<E: Engine>(
         }
     }
     let wanted = |entry: &CatalogProduct| request.product.as_ref().is_none_or(|product| *product == entry.key);
-    let products: Vec<CatalogProduct> = context.registry.catalog().await?.into_iter().filter(wanted).collect();
+    let catalog = context.registry.catalog().await?;
+    let pinned = if request.expire { pinned(context, &catalog).await? } else { HashMap::new() };
+    let products: Vec<CatalogProduct> = catalog.into_iter().filter(wanted).collect();
     for product in &products {
         for table in &product.revision.contract.tables {
             let Some(pointer) = product.tables.iter().find(|pointer| pointer.table == table.name.sql()) else {
@@ -131,7 +133,8 @@ pub async fn maintain<E: Engine>(
                 .retention()
                 .filter(|_| request.expire)
                 .map(|period| period.before(context.clock.now()));
-            let one = Tending { request, product: &product.key, table, expire_before };
+            let pinned = pinned.get(&(product.key.clone(), table.name.sql())).cloned().unwrap_or_default();
+            let one = Tending { request, product: &product.key, table, expire_before, pinned };
             let done = one.tend(engine, context, pointer, &progress, &mut stop).await?;
             if !done.is_empty() {
                 report.tables.push(done);
@@ -150,6 +153,20 @@ struct Tending<'a> {
     product: &'a ProductKey,
     table: &'a Table,
     expire_before: Option<DateTime<Utc>>,
+    pinned: Vec<i64>,
+}
+
+/// The snapshots of each table where the next increments of other products begin.
+async fn pinned(context: &Context, catalog: &[CatalogProduct]) -> Result<HashMap<(ProductKey, String), Vec<i64>>> {
+    let mut pinned: HashMap<(ProductKey, String), Vec<i64>> = HashMap::new();
+    for consumer in catalog.iter().filter(|entry| !entry.revision.contract.inputs.is_empty()) {
+        for (_, run) in context.registry.last_transforms(&consumer.key).await? {
+            for pin in run.inputs.into_iter().filter(|pin| pin.changes) {
+                pinned.entry((pin.product, pin.table)).or_default().push(pin.snapshot_id);
+            }
+        }
+    }
+    Ok(pinned)
 }
 
 impl Tending<'_> {
@@ -170,6 +187,7 @@ impl Tending<'_> {
             attempt: attempt.clone(),
             target_bytes: self.request.compact.then_some(self.request.target_bytes),
             expire_before: self.expire_before,
+            pinned: self.pinned.clone(),
         };
         let planned = engine.plan_maintenance(&job, pointer).await?;
         done.compacted_files = planned.compacted_files;

@@ -246,6 +246,8 @@ pub struct MaintainJob {
     pub target_bytes: Option<u64>,
     /// Snapshots older than this expire; `None`: none do.
     pub expire_before: Option<DateTime<Utc>>,
+    /// Snapshots where the next increments of other products begin: neither they nor younger ones expire.
+    pub pinned: Vec<i64>,
 }
 
 /// What maintenance would change of one table.

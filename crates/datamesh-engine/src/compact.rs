@@ -193,7 +193,7 @@ impl DataEngine {
         let draft = TableDraft::unchanged(table)?;
         let (attempt, now) = (job.attempt.as_str(), now.timestamp_millis());
         let before = job.expire_before.map(|before| before.timestamp_millis());
-        let done = draft.maintain(merged, before, attempt, now, snapshot_id, between).await?;
+        let done = draft.maintain(merged, before, &job.pinned, attempt, now, snapshot_id, between).await?;
         let mut files = done.commit.files;
         files.extend(compacted.iter().flat_map(|done| &done.files).map(|file| file.url.clone()));
         Ok(Some(PreparedMaintenance {
@@ -233,7 +233,7 @@ impl DataEngine {
 }
 
 fn expired(job: &MaintainJob, table: &OpenTable) -> Result<Vec<i64>> {
-    job.expire_before.map_or_else(|| Ok(Vec::new()), |before| table.expirable(before.timestamp_millis()))
+    job.expire_before.map_or_else(|| Ok(Vec::new()), |before| table.expirable(before.timestamp_millis(), &job.pinned))
 }
 
 fn subfolders(folder: &Path) -> Result<Vec<String>> {

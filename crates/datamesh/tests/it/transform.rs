@@ -283,6 +283,62 @@ fn changes_are_read_once_each() {
     assert_eq!(run(&mesh, &["log"])["tables"][0]["in"], 1, "increments go on after a refresh");
 }
 
+/// Merged files hold no news, and what a consumer has not read yet neither expires nor is it deleted.
+#[test]
+fn increments_survive_maintenance() {
+    let events = EVENTS.replace("  schema:", "  sla: {retention: 0s}\n  schema:");
+    let mesh = incremental().with_product("web/events", &events);
+    publish(&mesh, 1..=2);
+    publish(&mesh, 3..=4);
+    run(&mesh, &["log"]);
+    publish(&mesh, 5..=6);
+    publish(&mesh, 7..=8);
+    let maintain = || mesh.run(&["maintain", "--older-than", "0s", "--format", "json"]).expect_code(0).json();
+    let report = maintain();
+    let clicks = &report["tables"].as_array().unwrap().iter().find(|table| table["table"] == "web.events_v1.clicks");
+    let clicks = clicks.unwrap_or_else(|| panic!("{report}"));
+    assert_eq!((&clicks["compactedFiles"], &clicks["expiredSnapshots"]), (&json!(4), &json!(1)), "{report}");
+
+    publish(&mesh, 9..=9);
+    assert_eq!(run(&mesh, &["log"])["tables"][0]["in"], 5, "those that were merged, and one more");
+    assert_eq!(ids(&mesh), (1..=9).collect::<Vec<_>>());
+    let report = maintain();
+    let expired = report["tables"].as_array().unwrap().iter().map(|table| table["expiredSnapshots"].as_i64().unwrap());
+    assert!(expired.sum::<i64>() >= 4, "what was read may go: {report}");
+    publish(&mesh, 10..=10);
+    assert_eq!(run(&mesh, &["log"])["tables"][0]["in"], 1);
+}
+
+/// Over a rollback it cannot be told what is new: some of it was read already.
+#[test]
+fn increments_over_a_rollback_are_refused() {
+    let mesh = incremental();
+    publish(&mesh, 1..=2);
+    publish(&mesh, 3..=4);
+    run(&mesh, &["log"]);
+    mesh.run(&["rollback", "web/events", "--to", "1"]).expect_code(0);
+    let refused = mesh.run(&["run", "log"]).expect_code(13);
+    assert!(refused.stderr.contains("is no append") && refused.stderr.contains("--full-refresh"), "{refused}");
+    assert_eq!(ids(&mesh), [1, 2, 3, 4]);
+    run(&mesh, &["log", "--full-refresh"]);
+    assert_eq!(ids(&mesh), [1, 2]);
+}
+
+/// What a consumer reads of its inputs shows in `lineage`, both ways.
+#[test]
+fn lineage_follows_a_transform_from_end_to_end() {
+    let mesh = chain();
+    publish(&mesh, 1..=5);
+    run(&mesh, &["best", "--upstream"]);
+    let up = mesh.run(&["lineage", "shop/best.best.shop", "--up", "--format", "json"]).expect_code(0).json();
+    let text = up.to_string();
+    assert!(text.contains("shop.totals_v1.totals") && text.contains("web.events_v1.clicks"), "{up}");
+    let down = mesh.run(&["lineage", "web.events.clicks.amount", "--down"]).expect_code(0);
+    assert!(down.stdout.contains("shop.totals_v1.totals") && down.stdout.contains("AGGREGATION"), "{down}");
+    let mermaid = mesh.run(&["lineage", "shop/best", "--format", "mermaid"]).expect_code(0);
+    assert!(mermaid.stdout.starts_with("flowchart") && mermaid.stdout.contains("totals"), "{mermaid}");
+}
+
 #[test]
 fn changes_with_the_same_content_are_news() {
     let mesh = TestMesh::new();
