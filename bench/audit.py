@@ -42,7 +42,7 @@ dataProduct:
       quality:
         - {name: C01, metric: rowCount, mustBeGreaterOrEqualTo: 1000}
         - {name: C16, condition: l_receiptdate >= l_shipdate}
-        - {name: C18, metric: max, column: l_shipdate, mustBeGreaterOrEqualTo: 10227}
+        - {name: C18, metric: rowCount, where: "l_shipdate >= DATE '1998-01-01'", mustBeGreaterThan: 0}
       quarantine: {limit: 100%}
 """
 

@@ -6,8 +6,8 @@ use crate::contract::{DataProduct, Table};
 use crate::quality::{KeyRule, Metric};
 use crate::reference::TableReference;
 
-/// The columns of `table` that keys, references and metric rules of `contract` read once the rows are staged. `None`: any
-/// column may be read, by SQL.
+/// The columns of `table` that keys, references and metric rules of `contract` read once the rows are staged, beside those
+/// of the rules' own conditions (`where`). `None`: any column may be read, by SQL.
 pub fn judged_columns(contract: &DataProduct, table: &Table) -> Option<BTreeSet<String>> {
     let mut columns: BTreeSet<String> = KeyRule::of(table).into_iter().flat_map(|rule| rule.columns).collect();
     columns.extend(table.references.iter().flat_map(|reference| reference.columns.iter().cloned()));
@@ -29,9 +29,6 @@ pub fn judged_columns(contract: &DataProduct, table: &Table) -> Option<BTreeSet<
         }
     }
     for rule in &table.metrics {
-        if rule.filter.is_some() {
-            return None;
-        }
         columns.extend(rule.metric.columns().into_iter().map(str::to_owned));
         columns.extend(rule.group_by.iter().cloned());
     }

@@ -106,10 +106,42 @@ pub fn float(text: &str) -> Option<f32> {
     value.is_finite().then_some(value)
 }
 
+/// The value of up to 18 digits with a point among them, as nearly every decimal is written. `None`: see further.
+fn short_decimal(body: &[u8], precision: u8, scale: u8) -> Option<i128> {
+    const POWERS: [i64; 19] = {
+        let mut powers = [1; 19];
+        let mut at = 1;
+        while at < powers.len() {
+            powers[at] = powers[at - 1] * 10;
+            at += 1;
+        }
+        powers
+    };
+    let point = body.iter().position(|byte| *byte == b'.');
+    let fraction = point.map_or(0, |point| body.len() - point - 1);
+    let missing = usize::from(scale).checked_sub(fraction)?;
+    if body.len() > 18 || body.is_empty() || (point.is_some() && fraction == 0) || precision > 18 || missing > 18 {
+        return None;
+    }
+    let mut value: i64 = 0;
+    for (at, byte) in body.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => value = value * 10 + i64::from(byte - b'0'),
+            _ if Some(at) == point => {}
+            _ => return None,
+        }
+    }
+    let value = value.checked_mul(POWERS[missing])?;
+    (value < POWERS[usize::from(precision)]).then(|| i128::from(value))
+}
+
 /// The unscaled value of a decimal; digits beyond `scale` must be zero, digits beyond `precision` are refused.
 /// An exponent is accepted where the result is exact.
 pub fn decimal(text: &str, precision: u8, scale: u8) -> Option<i128> {
     let (negative, body) = sign(text);
+    if let Some(value) = short_decimal(body, precision, scale) {
+        return Some(if negative { -value } else { value });
+    }
     let (mantissa, exponent) = match body.iter().position(|byte| matches!(byte, b'e' | b'E')) {
         Some(at) => {
             let exponent: i32 = std::str::from_utf8(&body[at + 1..]).ok()?.parse().ok()?;

@@ -15,7 +15,7 @@ use datamesh_core::ids::ProductKey;
 use datamesh_core::ports::TablePointer;
 use datamesh_core::{Error, ErrorCode, Result, Table};
 use datamesh_iceberg::storage::{join, local_path};
-use datamesh_iceberg::{LiveFile, Merged, OpenTable, RewrittenFile, TableDraft};
+use datamesh_iceberg::{Expiry, LiveFile, Merged, OpenTable, RewrittenFile, TableDraft};
 use futures::TryStreamExt;
 
 use crate::engine::DataEngine;
@@ -192,8 +192,7 @@ impl DataEngine {
         let merged = compacted.map(|done| Merged { removed: &done.removed, files: &done.files });
         let draft = TableDraft::unchanged(table)?;
         let (attempt, now) = (job.attempt.as_str(), now.timestamp_millis());
-        let before = job.expire_before.map(|before| before.timestamp_millis());
-        let done = draft.maintain(merged, before, &job.pinned, attempt, now, snapshot_id, between).await?;
+        let done = draft.maintain(merged, expiry(job), attempt, now, snapshot_id, between).await?;
         let mut files = done.commit.files;
         files.extend(compacted.iter().flat_map(|done| &done.files).map(|file| file.url.clone()));
         Ok(Some(PreparedMaintenance {
@@ -232,8 +231,13 @@ impl DataEngine {
     }
 }
 
+fn expiry(job: &MaintainJob) -> Option<Expiry<'_>> {
+    let before_ms = job.expire_before?.timestamp_millis();
+    Some(Expiry { before_ms, pinned: &job.pinned })
+}
+
 fn expired(job: &MaintainJob, table: &OpenTable) -> Result<Vec<i64>> {
-    job.expire_before.map_or_else(|| Ok(Vec::new()), |before| table.expirable(before.timestamp_millis(), &job.pinned))
+    expiry(job).map_or_else(|| Ok(Vec::new()), |expiry| table.expirable(expiry))
 }
 
 fn subfolders(folder: &Path) -> Result<Vec<String>> {

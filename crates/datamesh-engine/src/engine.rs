@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
@@ -180,6 +180,12 @@ impl DataEngine {
         .with_help("set the warehouse to where the table was published, or publish under a new major version"))
     }
 
+    /// Profiles an Iceberg table that this mesh did not publish, by its metadata document or its folder; `folder` is where
+    /// a path begins.
+    pub async fn examine_iceberg(&self, location: &str, folder: &Path) -> Result<TableProfile> {
+        examine_rows(crate::source::iceberg_rows(&self.options.storage, location, folder, &self.context()).await?).await
+    }
+
     /// Checks the SQL of a table's rules: conditions on rows, `completeIf`, `where`.
     pub fn check_conditions(&self, table: &Table) -> Vec<SqlProblem> {
         let fields: Vec<_> = table.columns.iter().map(datamesh_quality::arrow_types::arrow_field).collect();
@@ -247,8 +253,12 @@ impl DataEngine {
         let delete_when = delete_when.transpose().map_err(|why| broken(format!("`deleteWhen`: {why}")))?;
         let keys = KeyRule::of(&job.table).iter().map(|rule| KeyReader::new(rule, &schema)).collect::<Result<_>>()?;
         let attempt = job.attempt.as_str();
-        let file_schema = match job.rehearsal.as_ref().and_then(|rehearsal| rehearsal.columns.as_ref()) {
-            Some(columns) => narrow(&schema, columns),
+        let metrics = metrics.map_err(|why| broken(why).with_help("see `datamesh check`"))?;
+        let file_schema = match job.rehearsal.as_ref().and_then(|rehearsal| rehearsal.columns.clone()) {
+            Some(mut columns) => {
+                columns.extend(metrics.columns().into_iter().map(str::to_owned));
+                narrow(&schema, &columns)
+            }
             None => schema.clone(),
         };
         let location = match &job.rehearsal {
@@ -260,7 +270,7 @@ impl DataEngine {
             conditions,
             references,
             key_memory: self.key_memory(),
-            metrics: metrics.map_err(|why| broken(why).with_help("see `datamesh check`"))?,
+            metrics,
             delete_when,
             keys,
             partition_fields: draft.partition_fields(),

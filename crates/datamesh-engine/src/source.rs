@@ -43,6 +43,7 @@ use datamesh_core::{Result, Table};
 use twox_hash::XxHash3_128;
 
 pub(crate) use exec::SourceExec;
+pub(crate) use iceberg::rows as iceberg_rows;
 pub(crate) use json::rows as json_rows;
 pub(crate) use open::OpenSource;
 pub(crate) use query::{QueryExec, fits};

@@ -30,7 +30,7 @@ use crate::table::{LiveFile, OpenTable};
 mod maintain;
 mod overwrite;
 
-pub use maintain::{Maintained, Merged};
+pub use maintain::{Expiry, Maintained, Merged};
 pub use overwrite::{KeyRanges, Partition, Restored};
 
 /// The table as it will be once a publication commits: schema, partition spec and sort order are settled, files are not.

@@ -17,8 +17,8 @@ mod table;
 
 pub use cache::TableCache;
 pub use commit::{
-    KeyRanges, Maintained, Merged, NewDataFile, Partition, PreparedCommit, Restored, RewrittenFile, SnapshotChange,
-    TableDraft,
+    Expiry, KeyRanges, Maintained, Merged, NewDataFile, Partition, PreparedCommit, Restored, RewrittenFile,
+    SnapshotChange, TableDraft,
 };
 /// The specification types, for those who read tables.
 pub use iceberg::spec;

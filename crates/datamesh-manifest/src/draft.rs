@@ -29,7 +29,7 @@ pub struct SourceDraft {
     pub about: String,
     /// The source's path, as the manifest shall have it; without one the rows come from elsewhere.
     pub path: Option<String>,
-    /// The source's format, where the path does not say it.
+    /// The source's format, where the path does not say it; `iceberg`: the path is that of an Iceberg table.
     pub format: Option<String>,
     /// SQL that its rows come from, in place of a source.
     pub transform: Option<String>,
@@ -156,6 +156,9 @@ fn table_lines(out: &mut Writer, table: &SourceDraft) {
 }
 
 fn source(path: &str, format: Option<&str>, csv: Option<&CsvOptions>) -> String {
+    if format == Some("iceberg") {
+        return format!("{{iceberg: {}}}", flow(path));
+    }
     let mut keys = Vec::new();
     if let Some(format) = format {
         keys.push(format!("format: {format}"));

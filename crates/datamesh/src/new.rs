@@ -26,7 +26,8 @@ use crate::{home, output};
 pub(crate) struct NewArguments {
     /// domain/product
     pub(crate) product: String,
-    /// A file, folder or glob, or a published table as domain.product.table; may be repeated, once for each table
+    /// A file, folder or glob, a published table as domain.product.table, or any Iceberg table by its metadata document or
+    /// folder; may be repeated, once for each table
     #[arg(long, value_name = "FILE|TABLE", required = true)]
     pub(crate) from: Vec<String>,
     /// The table's name, in the order of --from (default: the file's name)
@@ -49,6 +50,8 @@ pub(crate) enum Meant {
     Source(Box<BoundSource>),
     /// A published table.
     Table(String),
+    /// An Iceberg table that somebody else keeps: its metadata document, or its folder.
+    Iceberg(String),
 }
 
 /// A file where there is one, else a table where it is written like one.
@@ -64,6 +67,14 @@ pub(crate) fn meant(word: &str, format: Option<InputFormat>) -> Result<Meant> {
     if like_a_table && !working.join(word).exists() {
         return Ok(Meant::Table(word.to_owned()));
     }
+    let folder = working.join(word).join("metadata");
+    let is_folder = !word.contains("://")
+        && std::fs::read_dir(&folder).is_ok_and(|mut files| {
+            files.any(|file| file.is_ok_and(|file| is_metadata(&file.file_name().to_string_lossy())))
+        });
+    if format.is_none() && (is_metadata(word) || is_folder) {
+        return Ok(Meant::Iceberg(word.to_owned()));
+    }
     let format = format.map(source_format);
     // Delimited text by another name is told by its ending.
     let lower = word.to_ascii_lowercase();
@@ -71,6 +82,10 @@ pub(crate) fn meant(word: &str, format: Option<InputFormat>) -> Result<Meant> {
     let format = format.or(text.then_some(SourceFormat::Csv));
     let spec = FileSource { path: word.to_owned(), format, csv: CsvOptions::default() };
     Ok(Meant::Source(Box::new(BoundSource { spec, paths: vec![word.to_owned()], folder: working, pulled: false })))
+}
+
+fn is_metadata(name: &str) -> bool {
+    name.ends_with(".metadata.json") || name.ends_with(".metadata.json.gz")
 }
 
 /// The mesh to make the product in: as told, around the working folder, or none with `--print`.
@@ -119,6 +134,9 @@ async fn draft(arguments: NewArguments, told: Option<&Path>, memory: usize) -> R
         let name = arguments.name.get(at).map(String::as_str);
         let drafted = match meant(from, arguments.input_format)? {
             Meant::Source(source) => from_source(&engine, *source, name, root.as_deref(), folder.as_deref()).await?,
+            Meant::Iceberg(location) => {
+                from_iceberg(&engine, &location, name, root.as_deref(), folder.as_deref()).await?
+            }
             Meant::Table(table) => {
                 let root = root.as_deref().map_or_else(|| home::find(told), |root| Ok(root.to_owned()))?;
                 let context = home::context(&root).await?;
@@ -243,6 +261,35 @@ async fn from_source(
         write: if single { "replace" } else { "append" },
         rows: profile.rows,
         draft,
+    })
+}
+
+async fn from_iceberg(
+    engine: &DataEngine,
+    location: &str,
+    name: Option<&str>,
+    root: Option<&Path>,
+    folder: Option<&Path>,
+) -> Result<SourceDraft> {
+    let working =
+        std::env::current_dir().map_err(|error| Error::io(ErrorCode::NotFound, "find", Path::new("."), error))?;
+    let given = working.join(location);
+    // A document lies in the table's folder `metadata`, and the folder is named like the table.
+    let table = if is_metadata(location) { given.ancestors().nth(2).unwrap_or(&given) } else { given.as_path() };
+    let name = match name {
+        Some(name) => table_name(name)?,
+        None => name_of(table),
+    };
+    let profile = engine.examine_iceberg(location, &working).await?;
+    Ok(SourceDraft {
+        name: name.to_string(),
+        about: format!("an Iceberg table: {} rows, read whole", grouped(profile.rows)),
+        path: Some(manifest_path(&given, location, root, folder)),
+        format: Some("iceberg".to_owned()),
+        transform: None,
+        write: "replace",
+        rows: profile.rows,
+        draft: draft_table(name.as_str(), &profile),
     })
 }
 

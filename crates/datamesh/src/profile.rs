@@ -18,7 +18,8 @@ use crate::{home, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct ProfileArguments {
-    /// A file, folder or glob, or a published table as domain.product.table
+    /// A file, folder or glob, a published table as domain.product.table, or any Iceberg table by its metadata document or
+    /// folder
     #[arg(value_name = "FILE|TABLE")]
     pub(crate) data: String,
     /// Format of the files (default: by file name)
@@ -50,6 +51,11 @@ async fn profile(arguments: ProfileArguments, told: Option<&Path>, memory: usize
         Meant::Source(source) => {
             let engine = home::engine_without_tables()?;
             (examine(&engine, *source, false).await?, None)
+        }
+        Meant::Iceberg(location) => {
+            let working = std::env::current_dir()
+                .map_err(|error| Error::io(ErrorCode::NotFound, "find", Path::new("."), error))?;
+            (home::engine_without_tables()?.examine_iceberg(&location, &working).await?, None)
         }
         Meant::Table(name) => {
             let root = home::find(told)?;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use datafusion::arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder,
-    Int32Builder, Int64Builder, LargeBinaryBuilder, ListArray, MapArray, NullBufferBuilder, RecordBatch, StringBuilder,
-    StructArray, Time64MicrosecondBuilder, TimestampMicrosecondBuilder, UInt32Array, UInt64Builder,
+    ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
+    Float64Builder, Int32Builder, Int64Builder, LargeBinaryBuilder, ListArray, MapArray, NullBufferBuilder,
+    RecordBatch, StringBuilder, StructArray, Time64MicrosecondBuilder, TimestampMicrosecondBuilder, UInt32Array,
+    UInt64Builder,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::datatypes::{DataType as Arrow, Field, FieldRef, SchemaRef};
@@ -216,18 +217,37 @@ impl ColumnBuilder {
         }
     }
 
+    /// The column so far. The next one is expected to be about as long: growing step by step would copy it several times.
     fn finish(&mut self) -> Result<ArrayRef> {
+        macro_rules! renew {
+            ($builder:expr, $new:ident) => {{
+                let next = $new::with_capacity($builder.len());
+                Arc::new(std::mem::replace($builder, next).finish())
+            }};
+        }
         Ok(match self {
-            Self::Text(builder) | Self::Uuid(builder) => Arc::new(builder.finish()),
-            Self::Boolean(builder) => Arc::new(builder.finish()),
-            Self::Int(builder) => Arc::new(builder.finish()),
-            Self::Long(builder) => Arc::new(builder.finish()),
-            Self::Float(builder) => Arc::new(builder.finish()),
-            Self::Double(builder) => Arc::new(builder.finish()),
-            Self::Decimal(builder, ..) => Arc::new(builder.finish()),
-            Self::Date(builder) => Arc::new(builder.finish()),
-            Self::Time(builder) => Arc::new(builder.finish()),
-            Self::Timestamp(builder, _) => Arc::new(builder.finish()),
+            Self::Text(builder) | Self::Uuid(builder) => {
+                let bytes = builder.values_slice().len();
+                let next = StringBuilder::with_capacity(builder.len(), bytes + bytes / 8);
+                Arc::new(std::mem::replace(builder, next).finish())
+            }
+            Self::Boolean(builder) => renew!(builder, BooleanBuilder),
+            Self::Int(builder) => renew!(builder, Int32Builder),
+            Self::Long(builder) => renew!(builder, Int64Builder),
+            Self::Float(builder) => renew!(builder, Float32Builder),
+            Self::Double(builder) => renew!(builder, Float64Builder),
+            Self::Decimal(builder, precision, scale) => {
+                let next = Decimal128Builder::with_capacity(builder.len());
+                let next = next.with_precision_and_scale(*precision, *scale as i8).map_err(arrow)?;
+                Arc::new(std::mem::replace(builder, next).finish())
+            }
+            Self::Date(builder) => renew!(builder, Date32Builder),
+            Self::Time(builder) => renew!(builder, Time64MicrosecondBuilder),
+            Self::Timestamp(builder, zoned) => {
+                let next = TimestampMicrosecondBuilder::with_capacity(builder.len());
+                let next = if *zoned { next.with_timezone(datamesh_quality::arrow_types::UTC) } else { next };
+                Arc::new(std::mem::replace(builder, next).finish())
+            }
             Self::Binary(builder) => Arc::new(builder.finish()),
             Self::List { field, offsets, valid, items } => {
                 let offsets = OffsetBuffer::new(std::mem::replace(offsets, vec![0]).into());

@@ -86,6 +86,7 @@ pub(super) fn tokenize(text: &[u8], delimiter: u8, quote: u8, at_end: bool, fiel
     }
 }
 
+#[inline]
 fn unescape<'t>(text: &'t str, field: &FieldRange, quote: char) -> Cow<'t, str> {
     let text = &text[field.range.clone()];
     if field.escaped {

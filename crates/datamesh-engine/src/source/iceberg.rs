@@ -18,7 +18,7 @@ use datafusion::physical_plan::{
 };
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
-use datamesh_app::ports::{BoundIceberg, Pull};
+use datamesh_app::ports::{BoundIceberg, Pull, Rows};
 use datamesh_core::{DataType, Error, ErrorCode, Result, Table};
 use datamesh_iceberg::local::to_url;
 use datamesh_iceberg::storage::{join, local_path};
@@ -26,7 +26,7 @@ use datamesh_iceberg::{OpenTable, Storage, TableCache};
 
 use datamesh_quality::arrow_types::arrow_field;
 use flate2::read::MultiGzDecoder;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 
 use super::arrow_batches::ArrowBatches;
 use super::exec::QUEUE;
@@ -72,6 +72,20 @@ pub(super) async fn plan(
     let ignored = others.map(|field| field.name().clone()).collect();
     let frame = frame.select(wanted).map_err(fail)?;
     Ok((frame.create_physical_plan().await.map_err(fail)?, ignored))
+}
+
+/// The rows of a table, all of them; `folder` is where a path begins.
+pub(crate) async fn rows(storage: &Storage, location: &str, folder: &Path, context: &SessionContext) -> Result<Rows> {
+    let fail = reading(location);
+    let table = open(storage, location, folder, location).await?;
+    let provider = scan::open_table(&Arc::new(TableCache::new(0)), &table, None).await?;
+    let stream = context.read_table(provider).map_err(&fail)?.execute_stream().await.map_err(&fail)?;
+    Ok(Rows { schema: stream.schema(), batches: stream.map_err(fail).boxed() })
+}
+
+fn reading(location: &str) -> impl Fn(DataFusionError) -> Error + use<> {
+    let doing = format!("cannot read the Iceberg table `{location}`");
+    move |error| unwrap(ErrorCode::SourceUnreadable, &doing, error)
 }
 
 /// The condition that leaves out what was read before, where the column's own type can tell.

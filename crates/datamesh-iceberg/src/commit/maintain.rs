@@ -20,6 +20,15 @@ pub struct Merged<'a> {
     pub files: &'a [RewrittenFile],
 }
 
+/// Which snapshots expire.
+#[derive(Clone, Copy, Debug)]
+pub struct Expiry<'a> {
+    /// Those older than this, in milliseconds since 1970.
+    pub before_ms: i64,
+    /// But none of these, where increments begin, and none that is younger than the oldest of these.
+    pub pinned: &'a [i64],
+}
+
 /// A document that maintenance wrote.
 #[derive(Clone, Debug)]
 pub struct Maintained {
@@ -32,20 +41,19 @@ pub struct Maintained {
 }
 
 impl OpenTable {
-    /// The snapshots that are older than an instant, in milliseconds since 1970, and that nothing needs: neither the current
-    /// one nor one that a branch or a tag names, nor one of `pinned` or younger than the oldest of these.
+    /// The snapshots that expire and that nothing needs: neither the current one nor one that a branch or a tag names.
     ///
     /// # Errors
     /// `internal` where the document cannot be written, from which the branches and tags are read.
-    pub fn expirable(&self, before_ms: i64, pinned: &[i64]) -> Result<Vec<i64>> {
-        expirable(&self.metadata, before_ms, pinned)
+    pub fn expirable(&self, expiry: Expiry<'_>) -> Result<Vec<i64>> {
+        expirable(&self.metadata, expiry)
     }
 }
 
-fn expirable(metadata: &TableMetadata, before_ms: i64, pinned: &[i64]) -> Result<Vec<i64>> {
+fn expirable(metadata: &TableMetadata, expiry: Expiry<'_>) -> Result<Vec<i64>> {
     // An increment walks from the newest snapshot back to the one it begins at: none in between may be gone.
-    let begun = pinned.iter().filter_map(|id| Some(metadata.snapshot_by_id(*id)?.timestamp_ms())).min();
-    let before_ms = begun.map_or(before_ms, |begun| begun.min(before_ms));
+    let begun = expiry.pinned.iter().filter_map(|id| Some(metadata.snapshot_by_id(*id)?.timestamp_ms())).min();
+    let before_ms = begun.map_or(expiry.before_ms, |begun| begun.min(expiry.before_ms));
     let document = serde_json::to_value(metadata)
         .map_err(|error| Error::new(ErrorCode::Internal, "cannot write the table's metadata").with_source(error))?;
     let references = document.get("refs").and_then(serde_json::Value::as_object);
@@ -70,16 +78,14 @@ impl TableDraft {
         Ok(Self { base: Some(base), metadata, arrow, location })
     }
 
-    /// Writes a document with merged files in place of others, and without the snapshots older than an instant, those that
-    /// increments from `pinned` need excepted.
+    /// Writes a document with merged files in place of others, and without the snapshots that expire.
     ///
     /// # Errors
     /// `conflict` where one of the merged files is not live any more.
     pub async fn maintain(
         &self,
         merged: Option<Merged<'_>>,
-        expire_before_ms: Option<i64>,
-        pinned: &[i64],
+        expiry: Option<Expiry<'_>>,
         attempt: &str,
         now_ms: i64,
         snapshot_id: i64,
@@ -112,7 +118,7 @@ impl TableDraft {
         };
         between();
         // The snapshot that was current before the merge may be old enough too.
-        let expired = expire_before_ms.map_or_else(|| Ok(Vec::new()), |before| expirable(&metadata, before, pinned))?;
+        let expired = expiry.map_or_else(|| Ok(Vec::new()), |expiry| expirable(&metadata, expiry))?;
         let commit = self.write_document(writer, without_snapshots(metadata, &expired)?).await?;
         let after = OpenTable::parse(base.storage(), &commit.metadata, &commit.metadata_location)?;
         let referenced = after.referenced_files().await?;

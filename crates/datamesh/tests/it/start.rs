@@ -422,3 +422,26 @@ fn what_new_drafts_publish_accepts() {
         }
     }
 }
+
+/// An Iceberg table that another mesh keeps: looked at, drafted from, and read where it is.
+#[test]
+fn an_iceberg_table_of_others_becomes_a_product() {
+    let theirs = mesh();
+    theirs.write("people.csv", "id,name\n1,Ada\n2,Grace\n");
+    draft(&theirs, "people", &theirs.path("people.csv"));
+    fill(&theirs, "people");
+    theirs.run(&["publish", "lab/people"]).expect_code(0);
+    let table = theirs.path("warehouse/lab/people_v1/people");
+
+    let ours = mesh();
+    let profile = ours.run(&["profile", table.to_str().unwrap(), "--format", "json"]).expect_code(0).json();
+    assert_eq!((&profile["rows"], &profile["columns"][1]["name"]), (&json!(2), &json!("name")), "{profile}");
+    let published = publish_draft(&ours, "copies", &table);
+    assert_eq!((&published["table"], &published["published"]), (&json!("people"), &json!(2)), "{published}");
+    assert!(manifest(&ours, "copies").contains("source: {iceberg: "), "{}", manifest(&ours, "copies"));
+    let names = ours.query("SELECT name FROM lab.copies.people ORDER BY id");
+    assert_eq!(names, [json!({ "name": "Ada" }), json!({ "name": "Grace" })]);
+    let broken = ours.write("x.metadata.json", "{}");
+    let outcome = ours.run(&["profile", broken.to_str().unwrap()]).expect_code(7);
+    assert!(outcome.stderr.contains("no Iceberg metadata document"), "{outcome}");
+}
