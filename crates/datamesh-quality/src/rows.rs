@@ -197,7 +197,16 @@ fn is_multiple(value: f64, step: f64) -> bool {
 
 fn lengths(array: &ArrayRef, test: impl Fn(u64) -> bool) -> Option<BooleanBuffer> {
     let broken = match array.data_type() {
-        Arrow::Utf8 => return test_texts(array, |text| test(text.chars().count() as u64)),
+        Arrow::Utf8 => {
+            let texts = array.as_string::<i32>();
+            let (first, last) = (texts.value_offsets()[0] as usize, texts.value_offsets()[array.len()] as usize);
+            // In ASCII a character is a byte: no text has to be looked at.
+            if texts.value_data()[first..last].is_ascii() {
+                BooleanBuffer::collect_bool(array.len(), |row| test(texts.value_length(row) as u64))
+            } else {
+                return test_texts(array, |text| test(text.chars().count() as u64));
+            }
+        }
         Arrow::LargeBinary => {
             let bytes = array.as_binary::<i64>();
             BooleanBuffer::collect_bool(array.len(), |row| test(bytes.value(row).len() as u64))

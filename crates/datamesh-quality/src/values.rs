@@ -1,6 +1,8 @@
 //! Typed access to Arrow arrays by contract type.
 
+use std::borrow::Borrow;
 use std::collections::HashSet;
+use std::hash::Hash;
 
 use arrow::array::{Array, AsArray};
 use arrow::buffer::BooleanBuffer;
@@ -65,17 +67,48 @@ fn collect(array: &dyn Array, test: impl Fn(usize) -> bool) -> BooleanBuffer {
     }
 }
 
+/// Values of one type: a few are compared one by one, which costs less than a hash.
+#[derive(Clone, Debug)]
+pub enum Members<T> {
+    /// At most [`FEW`].
+    Few(Vec<T>),
+    /// More.
+    Many(HashSet<T>),
+}
+
+/// So many values are compared one by one.
+const FEW: usize = 16;
+
+impl<T: Eq + Hash> FromIterator<T> for Members<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
+        let values: HashSet<T> = values.into_iter().collect();
+        if values.len() > FEW { Self::Many(values) } else { Self::Few(values.into_iter().collect()) }
+    }
+}
+
+impl<T: Eq + Hash> Members<T> {
+    fn contains<V: Eq + Hash + ?Sized>(&self, value: &V) -> bool
+    where
+        T: Borrow<V>,
+    {
+        match self {
+            Self::Few(values) => values.iter().any(|known| known.borrow() == value),
+            Self::Many(values) => values.contains(value),
+        }
+    }
+}
+
 /// A set of values of one scalar type.
 #[derive(Clone, Debug)]
 pub enum ValueSet {
     /// Text, JSON, UUID.
-    Texts(HashSet<String>),
+    Texts(Members<String>),
     /// Integers, booleans, dates, times and timestamps.
-    Integers(HashSet<i64>),
+    Integers(Members<i64>),
     /// Floats and doubles; few, so compared one by one.
     Doubles(Vec<f64>),
     /// Unscaled decimals.
-    Decimals(HashSet<i128>),
+    Decimals(Members<i128>),
 }
 
 impl ValueSet {
