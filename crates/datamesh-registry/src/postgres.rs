@@ -67,8 +67,9 @@ fn options(url: &PostgresUrl) -> PgConnectOptions {
     url.options.clone().application_name("datamesh").disable_statement_logging()
 }
 
-/// What every connection is told first: one schema, and no end without one. A writer that vanished without closing its
-/// connection holds up the others until the server gives it up.
+/// What every connection is told first: its one schema, that nobody waits for ever, and that what is committed is durable
+/// whatever the server's default. A writer that vanished without closing its connection holds up the others until the
+/// server gives it up.
 fn prepare(schema: &str) -> String {
     format!(
         "SET search_path = {}; SET lock_timeout = '60s'; SET idle_in_transaction_session_timeout = '60s';

@@ -262,7 +262,7 @@ fn forward(mut client: TcpStream, mut server: TcpStream, fault: &Mutex<Fault>) {
     let mut buffer = [0; 65536];
     loop {
         let Ok(length @ 1..) = client.read(&mut buffer) else { break };
-        let commits = buffer[..length].windows(6).any(|window| window == b"COMMIT");
+        let commits = buffer[..length].windows(7).any(|window| window == b"COMMIT\0");
         let now = *fault.lock().unwrap();
         if !commits || now == Fault::None {
             if server.write_all(&buffer[..length]).is_err() {

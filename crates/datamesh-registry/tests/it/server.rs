@@ -26,12 +26,17 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs the server until standard input ends, which it does with the test's process, and leaves nothing behind.
 const SCRIPT: &str = r#"
+exec 3<&0
 "$1/postgres" -D "$2/data" -p "$3" -c listen_addresses=127.0.0.1 -c unix_socket_directories="$2" -c fsync=off \
     -c max_connections=200 >"$2/log" 2>&1 &
-read -r _
-kill -QUIT $!
-wait
-rm -rf "$2"
+server=$!
+(
+    read -r _ <&3
+    kill -QUIT $server 2>/dev/null || exit
+    while kill -0 $server 2>/dev/null; do sleep 0.05; done
+    rm -rf "$2"
+) &
+wait $server
 "#;
 
 /// A running server.
@@ -138,13 +143,12 @@ impl Postgres {
             if ready.success() {
                 return true;
             }
-            let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-            if log.contains("shut down") || self.server.lock().unwrap().try_wait().unwrap().is_some() {
+            if self.server.lock().unwrap().try_wait().unwrap().is_some() {
                 return false;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("PostgreSQL does not answer")
+        panic!("PostgreSQL does not answer: {}", fs::read_to_string(self.folder.join("log")).unwrap_or_default())
     }
 
     /// The URL of a schema of its own for a mesh, made or not.

@@ -8,7 +8,7 @@ use datamesh_registry::{Location, SqlRegistry};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, Executor, SqliteConnection};
 
-use crate::requests::{decision, key, publish};
+use crate::requests::{contract, decision, key, publish};
 use crate::suite;
 
 /// What the migrations of released formats are known by: their files must never change.
@@ -127,4 +127,35 @@ async fn what_is_no_registry_is_not_opened() {
     let error = SqlRegistry::open_sqlite(&path).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Registry);
     assert!(error.to_string().starts_with("cannot open the registry `"), "{error}");
+}
+
+#[tokio::test]
+async fn a_large_mesh_has_a_catalog() {
+    const PRODUCTS: usize = 10_000;
+    const TABLES: usize = 5;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.db");
+    let registry = SqlRegistry::open_sqlite(&path).await.unwrap();
+    publish(&registry, &key("shop", "sales"), "m1").await;
+    let contract = serde_json::to_string(&contract(&key("shop", "NAME"), "1.0.0")).unwrap();
+    let numbers = |count| format!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})");
+    let revisions = format!(
+        "{} INSERT INTO revisions SELECT 'shop', 'p' || i, 1, 1, '1.0.0', replace('{contract}', 'NAME', 'p' || i),
+         '2026-01-01T00:00:00.000000Z', 'user:a' FROM n",
+        numbers(PRODUCTS)
+    );
+    let tables = format!(
+        "{} INSERT INTO tables SELECT 'shop', 'p' || (1 + i % {PRODUCTS}), 1, 't' || i, 'm' || i, '{{}}', 'c', 1, 1 FROM n",
+        numbers(PRODUCTS * TABLES)
+    );
+    let mut connection = connect(&path).await;
+    for statement in [revisions, tables] {
+        connection.execute(statement.as_str()).await.unwrap();
+    }
+    let begun = std::time::Instant::now();
+    let catalog = registry.catalog().await.unwrap();
+    eprintln!("a catalog of {} products is read in {:?}", catalog.len(), begun.elapsed());
+    assert_eq!(catalog.len(), PRODUCTS + 1);
+    let odd = catalog.iter().find(|product| product.key.product != "sales" && product.tables.len() != TABLES);
+    assert_eq!(odd, None);
 }
