@@ -11,6 +11,7 @@ pub mod decision;
 pub mod diagnostic;
 pub mod error;
 pub mod history;
+pub mod identity;
 pub mod ids;
 pub mod infer;
 pub mod lineage;

@@ -12,6 +12,7 @@ use crate::contract::{DataProduct, WriteMode};
 use crate::decision::DecisionRecord;
 use crate::error::Result;
 use crate::history::History;
+use crate::identity::MeshIdentity;
 use crate::ids::{AttemptId, ProductKey};
 use crate::lineage::{Edge, TableLineage};
 use crate::transform::TransformRun;
@@ -408,6 +409,12 @@ pub struct CatalogProduct {
 /// The registry: one per mesh. Every method that changes something is one transaction.
 #[async_trait]
 pub trait Registry: Send + Sync {
+    /// Which mesh this is the registry of.
+    async fn mesh_identity(&self) -> Result<MeshIdentity>;
+
+    /// How often what is applied has changed: equal generations have equal revisions.
+    async fn generation(&self) -> Result<u64>;
+
     /// What is known of one major version.
     async fn product_state(&self, product: &ProductKey) -> Result<ProductState>;
 

@@ -32,6 +32,37 @@ fn a_mesh_is_loaded_with_its_domains() {
 }
 
 #[test]
+fn a_mesh_says_where_its_registry_is() {
+    let root = tempfile::tempdir().unwrap();
+    for (registry, expected) in [
+        ("state/registry.db", Ok("state/registry.db")),
+        (
+            "postgres://anna:${env:PASSWORD}@db/mesh?schema=shop",
+            Ok("postgres://anna:${env:PASSWORD}@db/mesh?schema=shop"),
+        ),
+        ("${file:/run/secrets/registry}", Ok("${file:/run/secrets/registry}")),
+        ("postgres://anna:hunter2@db/mesh", Err("literal-secret")),
+        ("postgres://db/mesh?password=hunter2", Err("literal-secret")),
+        ("${env:}", Err("invalid-reference")),
+        ("mysql://db/mesh", Err("invalid-registry")),
+    ] {
+        write(root.path(), "mesh.yaml", &format!("name: test\nregistry: \"{registry}\"\n"));
+        let settings = datamesh_manifest::load_settings(root.path());
+        match expected {
+            Ok(expected) => assert_eq!(settings.unwrap().registry.as_deref(), Some(expected)),
+            Err(id) => {
+                assert!(settings.is_err());
+                let diagnostics = load_mesh(root.path()).unwrap().diagnostics;
+                assert_eq!(diagnostics.iter().map(|found| found.id).collect::<Vec<_>>(), [id], "{registry}");
+                assert!(!format!("{diagnostics:?}").contains("hunter2"));
+            }
+        }
+    }
+    write(root.path(), "mesh.yaml", "name: test\n");
+    assert_eq!(datamesh_manifest::load_settings(root.path()).unwrap().registry, None);
+}
+
+#[test]
 fn the_nearest_domain_above_a_manifest_counts() {
     let root = tempfile::tempdir().unwrap();
     write(root.path(), "domain.yaml", "name: sales\nowner: sales-team\n");

@@ -7,6 +7,9 @@ mod faults;
 mod lineage;
 mod maintain;
 mod modes;
+#[path = "../../../datamesh-registry/tests/it/server.rs"]
+mod postgres;
+mod registry;
 mod remote;
 mod servers;
 mod start;

@@ -164,3 +164,18 @@ fn a_failure_is_no_success() {
     assert_eq!(mesh.warehouse().into_keys().collect::<Vec<_>>(), before.into_keys().collect::<Vec<_>>());
     assert!(mesh.registry("SELECT attempt FROM leases").is_empty());
 }
+
+/// The same with the registry in PostgreSQL.
+mod on_postgres {
+    use crate::support::on_postgres;
+
+    #[test]
+    fn a_crash_at_any_step_loses_nothing() {
+        on_postgres(super::a_crash_at_any_step_loses_nothing);
+    }
+
+    #[test]
+    fn a_publish_survives_maintenance_beside_it() {
+        on_postgres(super::a_publish_survives_maintenance_beside_it);
+    }
+}
