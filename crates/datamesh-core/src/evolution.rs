@@ -14,6 +14,7 @@ mod columns;
 mod constraints;
 mod declared;
 mod keys;
+mod odcs;
 mod path;
 mod product;
 mod quality;

@@ -294,6 +294,10 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
             table.quarantine = QuarantineLimit { percent };
         }
     }
+    let unenforced = quality::unenforced(node);
+    if !unenforced.is_empty() {
+        table.declared.insert("quality".to_owned(), unenforced.into());
+    }
     references::read_references(document, &mut table, node);
     quality::read_quality(document, &mut table, node.get("quality"), None);
     for entry in node.get("columns").and_then(Node::items).unwrap_or_default() {

@@ -182,6 +182,11 @@ impl Changes {
         }
     }
 
+    /// Whether a change of this place was noted.
+    pub(super) fn is_noted(&self, path: &ContractPath) -> bool {
+        self.found.iter().any(|change| change.path == *path)
+    }
+
     /// The changes found, in the order of the contract.
     pub(super) fn finish(self) -> Vec<ContractChange> {
         self.found

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::change::{Changes, shown};
 use super::path::ContractPath;
 use super::rules::{self, Rule};
-use super::{access, sla};
+use super::{access, odcs, quality, sla};
 
 /// What compares a key's values.
 pub(super) enum Kind {
@@ -37,15 +37,18 @@ pub(super) static PRODUCT: [(&str, Kind); 11] = [
 ];
 
 /// Keys of a table.
-pub(super) static TABLE: [(&str, Kind); 2] =
-    [("tags", Kind::Rule(&rules::TAGS_CHANGED)), ("custom", Kind::Compare(compare_custom))];
+pub(super) static TABLE: [(&str, Kind); 3] = [
+    ("tags", Kind::Rule(&rules::TAGS_CHANGED)),
+    ("quality", Kind::Compare(quality::compare_unenforced)),
+    ("custom", Kind::Compare(compare_custom)),
+];
 
 /// Keys of a column.
 pub(super) static COLUMN: [(&str, Kind); 6] = [
     ("tags", Kind::Rule(&rules::TAGS_CHANGED)),
     ("classification", Kind::Compare(access::compare_column_classification)),
     // What it was called is history; the rename itself is a change of its own.
-    ("renamedFrom", Kind::Rule(&rules::METADATA_CHANGED)),
+    ("renamedFrom", Kind::Compare(|_, _, _, _| {})),
     ("default", Kind::Rule(&rules::DEFAULT_CHANGED)),
     ("declassify", Kind::Rule(&rules::DECLASSIFY_CHANGED)),
     ("custom", Kind::Compare(compare_custom)),
@@ -60,7 +63,9 @@ pub(super) fn compare(
     after: &BTreeMap<String, Value>,
 ) {
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    for name in names {
+    // What a standard's document says in its own words comes last: it may say the same as a change that was found.
+    let (last, first): (Vec<&String>, Vec<&String>) = names.into_iter().partition(|name| *name == "custom");
+    for name in first.into_iter().chain(last) {
         let (old, new) = (before.get(name), after.get(name));
         if old == new {
             continue;
@@ -97,122 +102,103 @@ pub(super) fn changed(
     changes.push(rule, path, before.cloned(), after.cloned(), message);
 }
 
-/// Keys of standards that the manifest does not model. Import keeps them below `custom`, and they promise as much there as
-/// in their own document (Open Data Contract Standard 3.2).
-fn standard_rules(key: &str, at_table: bool) -> Option<[&'static Rule; 3]> {
-    let same = |rule| Some([rule, rule, rule]);
-    match key {
-        "servers" => Some([&rules::SERVER_ADDED, &rules::SERVER_REMOVED, &rules::SERVER_CHANGED]),
-        "roles" => Some([&rules::ROLE_ADDED, &rules::ROLE_REMOVED, &rules::ROLE_TERMS_CHANGED]),
-        "slaProperties" => Some([&rules::SLA_ADDED, &rules::SLA_REMOVED, &rules::SLA_CHANGED]),
-        "physicalName" => same(&rules::TABLE_PHYSICAL_NAME_CHANGED),
-        "physicalType" if at_table => same(&rules::TABLE_KIND_CHANGED),
-        "physicalType" => same(&rules::PHYSICAL_TYPE_CHANGED),
-        "deprecated" | "deprecation" => same(&rules::COLUMN_DEPRECATED),
-        "price" => same(&rules::PRICE_CHANGED),
-        "team" => same(&rules::OWNER_CHANGED),
-        "support" => same(&rules::CONTACT_CHANGED),
-        "tags" => same(&rules::TAGS_CHANGED),
-        "description" | "businessName" => same(&rules::DESCRIPTION_CHANGED),
-        // Written out anew by whoever exports the contract.
-        "apiVersion" | "kind" => same(&rules::METADATA_CHANGED),
-        _ => None,
-    }
-}
-
-/// Compares free keys: those of standards by their rules, others promise nothing.
+/// Compares free keys, which promise nothing; but what a standard's document says beyond a manifest, and import keeps
+/// here, is compared by the standard's rules.
 pub(super) fn compare_custom(
     changes: &mut Changes,
     path: &ContractPath,
     before: Option<&Value>,
     after: Option<&Value>,
 ) {
-    let metadata = [&rules::METADATA_CHANGED; 3];
-    walk(changes, path, metadata, before, after);
+    let keys = |value: Option<&Value>| value.and_then(Value::as_object).cloned().unwrap_or_default();
+    let is_object = |value: Option<&Value>| value.is_none_or(Value::is_object);
+    if !is_object(before) || !is_object(after) {
+        return changed(changes, &rules::METADATA_CHANGED, path.clone(), before, after);
+    }
+    let (old, new) = (keys(before), keys(after));
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    for name in names {
+        let (was, is) = (old.get(name), new.get(name));
+        if name == "odcs" {
+            odcs::compare(changes, &path.join(name), was, is);
+        } else {
+            walk(changes, &path.join(name), [&rules::METADATA_CHANGED; 3], was, is);
+        }
+    }
 }
 
-fn walk(
+/// Compares two values, item by item and key by key; items of lists are known by their names, where all have one.
+pub(super) fn walk(
     changes: &mut Changes,
     path: &ContractPath,
-    inherited: [&'static Rule; 3],
+    rules: [&'static Rule; 3],
     before: Option<&Value>,
     after: Option<&Value>,
 ) {
-    if before == after {
-        return;
-    }
-    let empty = Value::Object(serde_json::Map::new());
-    // A key that came or went as a whole is looked into, as one that was there and empty.
-    let at_custom = path.segments().last().is_some_and(|key| key == "custom" || key == "odcs");
-    let (before, after) = match (before, after) {
-        (None, Some(Value::Object(_))) if at_custom => (Some(&empty), after),
-        (Some(Value::Object(_)), None) if at_custom => (before, Some(&empty)),
-        other => other,
-    };
+    let [added, removed, updated] = rules;
     match (before, after) {
+        (before, after) if before == after => {}
         (Some(Value::Object(old)), Some(Value::Object(new))) => {
             let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-            let at_table = path.table().is_some() && path.column().is_none();
             for name in names {
-                let own = standard_rules(name, at_table).filter(|_| inherited == [&rules::METADATA_CHANGED; 3]);
-                walk(changes, &path.join(name), own.unwrap_or(inherited), old.get(name), new.get(name));
+                walk(changes, &path.join(name), [updated; 3], old.get(name), new.get(name));
             }
         }
-        (old, new) if named(old) && named(new) && (old.is_some() || new.is_some()) => {
-            let items = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
-            let (old, new) = (items(old), items(new));
-            let mut names: Vec<String> = old.iter().filter_map(name_of).collect();
-            names.extend(
-                new.iter()
-                    .filter_map(name_of)
-                    .filter(|name| !old.iter().any(|item| name_of(item).as_ref() == Some(name))),
-            );
-            for name in names {
-                let find = |items: &[Value]| items.iter().find(|item| name_of(item).as_ref() == Some(&name)).cloned();
-                compare_item(changes, &path.join(&name), inherited, find(&old), find(&new));
+        (Some(Value::Array(old)), Some(Value::Array(new))) if are_named(old) && are_named(new) => {
+            for (name, old, new) in by_name(old, new) {
+                walk(changes, &path.join(&name), rules, old, new);
             }
         }
-        (old, new) => changed(changes, pick(inherited, old, new), path.clone(), old, new),
-    }
-}
-
-fn compare_item(
-    changes: &mut Changes,
-    path: &ContractPath,
-    [added, removed, updated]: [&'static Rule; 3],
-    before: Option<Value>,
-    after: Option<Value>,
-) {
-    match (&before, &after) {
-        (Some(old), Some(new)) => walk(changes, path, [updated; 3], Some(old), Some(new)),
-        (old, new) => changed(
-            changes,
-            pick([added, removed, updated], old.as_ref(), new.as_ref()),
-            path.clone(),
-            old.as_ref(),
-            new.as_ref(),
-        ),
-    }
-}
-
-fn pick([added, removed, updated]: [&'static Rule; 3], before: Option<&Value>, after: Option<&Value>) -> &'static Rule {
-    match (before, after) {
-        (None, _) => added,
-        (_, None) => removed,
-        _ => updated,
+        // A list that came or went came or went item by item.
+        (None, Some(Value::Array(new))) if are_named(new) => {
+            for (name, _, new) in by_name(&[], new) {
+                changed(changes, added, path.join(&name), None, new);
+            }
+        }
+        (Some(Value::Array(old)), None) if are_named(old) => {
+            for (name, old, _) in by_name(old, &[]) {
+                changed(changes, removed, path.join(&name), old, None);
+            }
+        }
+        (old, new) => {
+            let rule = match (old, new) {
+                (None, _) => added,
+                (_, None) => removed,
+                _ => updated,
+            };
+            changed(changes, rule, path.clone(), old, new);
+        }
     }
 }
 
 /// What an item of a list is known by in the standards.
-fn name_of(item: &Value) -> Option<String> {
+fn name_of(item: &Value) -> Option<&str> {
     const KEYS: [&str; 8] = ["name", "property", "server", "role", "username", "channel", "id", "url"];
-    KEYS.iter().find_map(|key| item.get(key)?.as_str()).map(str::to_owned)
+    KEYS.iter().find_map(|key| item.get(key)?.as_str())
 }
 
-/// Whether it is a list (or nothing) whose items have names of their own.
-fn named(value: Option<&Value>) -> bool {
-    let Some(value) = value else { return true };
-    let Some(items) = value.as_array() else { return false };
-    let names: BTreeSet<String> = items.iter().filter_map(name_of).collect();
-    names.len() == items.len()
+/// Whether all items of a list have names of their own.
+fn are_named(items: &[Value]) -> bool {
+    let names: BTreeSet<&str> = items.iter().filter_map(name_of).collect();
+    !items.is_empty() && names.len() == items.len()
+}
+
+/// The items of two lists by their names, those of the first list first.
+pub(super) fn by_name<'v>(
+    before: &'v [Value],
+    after: &'v [Value],
+) -> Vec<(String, Option<&'v Value>, Option<&'v Value>)> {
+    let find = |items: &'v [Value], name: &str| items.iter().find(|item| name_of(item) == Some(name));
+    let mut found: Vec<_> = Vec::new();
+    for item in before {
+        let Some(name) = name_of(item) else { continue };
+        found.push((name.to_owned(), Some(item), find(after, name)));
+    }
+    for item in after {
+        let Some(name) = name_of(item) else { continue };
+        if find(before, name).is_none() {
+            found.push((name.to_owned(), None, Some(item)));
+        }
+    }
+    found
 }

@@ -1,5 +1,7 @@
 //! Metric rules and row conditions.
 
+use serde_json::Value;
+
 use super::change::{Changes, json};
 use super::path::ContractPath;
 use super::rules::{self, Rule};
@@ -187,6 +189,66 @@ pub(super) fn compare_conditions(
     for condition in open {
         let message = format!("the condition `{}` was added", condition.name);
         changes.push(&rules::CONDITION_ADDED, path(condition), None, Some(json(condition)), message);
+    }
+}
+
+/// Compares rules that are declared and not enforced (ODCS: types `text` and `custom`), as they are written.
+pub(super) fn compare_unenforced(
+    changes: &mut Changes,
+    path: &ContractPath,
+    before: Option<&Value>,
+    after: Option<&Value>,
+) {
+    let items = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+    let (mut old, mut new) = (items(before), items(after));
+    old.retain(|rule| match new.iter().position(|other| other == rule) {
+        Some(at) => {
+            new.remove(at);
+            false
+        }
+        None => true,
+    });
+    // What of a rule says nothing about what is checked.
+    const PROSE: [&str; 8] =
+        ["id", "description", "businessImpact", "schedule", "scheduler", "tags", "customProperties", "custom"];
+    let named = |rule: &Value| rule.get("name").and_then(Value::as_str).map(str::to_owned);
+    let rejects = |rule: &Value| {
+        let severity = rule.get("severity").and_then(Value::as_str).unwrap_or("error");
+        rule.get("type").and_then(Value::as_str) == Some("custom") && !["warning", "info"].contains(&severity)
+    };
+    let mut note = |kind: &'static Rule, was: Option<&Value>, is: Option<&Value>| {
+        let name = is.or(was).and_then(named).unwrap_or_else(|| "without a name".to_owned());
+        let verb = match (was, is) {
+            (None, _) => "was added",
+            (_, None) => "was removed",
+            _ => "was changed",
+        };
+        let message = format!("rule `{name}`, which this mesh does not enforce, {verb}");
+        changes.push(kind, path.join(&name), was.cloned(), is.cloned(), message);
+    };
+    for was in &old {
+        let same = |is: &Value| named(is).is_some() && named(is) == named(was) && is.get("column") == was.get("column");
+        let Some(at) = new.iter().position(same) else {
+            note(if rejects(was) { &rules::QUALITY_REMOVED } else { &rules::QUALITY_NOTED }, Some(was), None);
+            continue;
+        };
+        let is = new.remove(at);
+        let plain = |rule: &Value| {
+            let mut rule = rule.as_object().cloned().unwrap_or_default();
+            rule.retain(|key, _| !PROSE.contains(&key.as_str()));
+            rule
+        };
+        let kind = match (rejects(was), rejects(&is)) {
+            (true, false) => &rules::QUALITY_SEVERITY_LOOSENED,
+            (false, true) => &rules::QUALITY_SEVERITY_TIGHTENED,
+            (false, false) => &rules::QUALITY_NOTED,
+            (true, true) if plain(was) == plain(&is) => &rules::QUALITY_RESTATED,
+            (true, true) => &rules::QUALITY_MEASURE_CHANGED,
+        };
+        note(kind, Some(was), Some(&is));
+    }
+    for is in &new {
+        note(if rejects(is) { &rules::QUALITY_ADDED } else { &rules::QUALITY_NOTED }, None, Some(is));
     }
 }
 

@@ -131,7 +131,7 @@ rules! {
     TABLE_ADDED "table-added" Tightens Minor: "there is a further table";
     TABLE_REMOVED "table-removed" Loosens Major: "a table is gone";
     TABLE_KIND_CHANGED "table-kind-changed" Undetermined Major: "a table became a view, or a view a table";
-    TABLE_PHYSICAL_NAME_CHANGED "physical-name-changed" Undetermined Major: "the stored object has another name, so readers of the storage no longer find it";
+    PHYSICAL_NAME_CHANGED "physical-name-changed" Undetermined Major: "the stored object has another name, so readers of the storage no longer find it";
     WRITE_MODE_CHANGED "write-mode-changed" Neutral Patch: "publications change the table in another way";
     PARTITIONING_CHANGED "partitioning-changed" Neutral Patch: "the table is partitioned in another way";
     SORTING_CHANGED "sorting-changed" Neutral Patch: "the table's files are sorted in another way";
@@ -144,7 +144,7 @@ rules! {
     COLUMN_REMOVED "column-removed" Loosens Major: "a column or field is gone";
     COLUMN_RENAMED "column-renamed" Undetermined Major: "a column or field has another name, so queries no longer find it";
     COLUMNS_REORDERED "columns-reordered" Neutral Patch: "columns stand in another order";
-    COLUMN_DEPRECATED "column-deprecated" Neutral Minor: "consumers are told to move away from a column, or need no longer";
+    DEPRECATION_CHANGED "deprecation-changed" Neutral Minor: "consumers are told to move away from a table or column, or need no longer";
     TYPE_WIDENED "type-widened" Neutral Minor: "a wider type that holds every former value the same (int to long, float to double, a decimal of more digits)";
     TYPE_CHANGED "type-changed" Undetermined Major: "another type: what reads the column may fail or read another value";
     PHYSICAL_TYPE_CHANGED "physical-type-changed" Undetermined Major: "the stored type is another one";

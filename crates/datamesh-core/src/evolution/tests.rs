@@ -34,7 +34,7 @@ fn base() -> Value {
                 {"role": "support", "tables": ["orders", "lines"]}
             ],
             "sla": {"availability": "99.9%", "freshness": {"within": "4h", "column": "orders.at"}, "retention": "3y", "endOfSupport": "2030-01-01"},
-            "custom": {"costCenter": "A", "servers": [{"server": "prod", "location": "s3://b/c"}]}
+            "custom": {"costCenter": "A", "odcs": {"servers": [{"server": "prod", "location": "s3://b/c"}], "slaProperties": [{"property": "latency", "value": 5}]}}
         },
         "tables": [
             {
@@ -162,8 +162,15 @@ fn tables() {
     check(&[("/tables/0/quarantine/percent", json!(10.0))], &["quarantine-limit-raised schema.orders.quarantine"]);
     check(&[("/tables/0/quarantine/percent", json!(1.0))], &["quarantine-limit-lowered schema.orders.quarantine"]);
     check(
-        &[("/tables/0/declared", json!({"tags": ["t"], "custom": {"physicalName": "o"}}))],
-        &["physical-name-changed schema.orders.custom.physicalName", "tags-changed schema.orders.tags"],
+        &[(
+            "/tables/0/declared",
+            json!({"tags": ["t"], "custom": {"physicalName": "mine", "odcs": {"physicalName": "o"}}}),
+        )],
+        &[
+            "tags-changed schema.orders.tags",
+            "physical-name-changed schema.orders.custom.odcs.physicalName",
+            "metadata-changed schema.orders.custom.physicalName",
+        ],
     );
     let mut swapped = base();
     swapped["tables"].as_array_mut().expect("tables").swap(0, 1);
@@ -186,10 +193,7 @@ fn columns() {
     );
     check(
         &[(&at("4/name"), json!("share")), (&at("4/declared"), json!({"renamedFrom": "ratio"}))],
-        &[
-            "column-renamed schema.orders.columns.share.name",
-            "metadata-changed schema.orders.columns.share.renamedFrom",
-        ],
+        &["column-renamed schema.orders.columns.share.name"],
     );
     check(&[(&at("2/type"), json!("long"))], &["type-widened schema.orders.columns.visits.type"]);
     check(&[(&at("4/type"), json!("double"))], &["type-widened schema.orders.columns.ratio.type"]);
@@ -204,10 +208,10 @@ fn columns() {
     check(&[(&at("2/from"), json!(["a/b.c.d"]))], &["lineage-changed schema.orders.columns.visits.from"]);
     check(&[(&at("2/declared"), json!({"default": 7}))], &["default-changed schema.orders.columns.visits.default"]);
     check(
-        &[(&at("2/declared"), json!({"custom": {"deprecated": true, "physicalType": "smallint"}}))],
+        &[(&at("2/declared"), json!({"custom": {"odcs": {"deprecated": true, "physicalType": "smallint"}}}))],
         &[
-            "column-deprecated schema.orders.columns.visits.custom.deprecated",
-            "physical-type-changed schema.orders.columns.visits.custom.physicalType",
+            "deprecation-changed schema.orders.columns.visits.custom.odcs.deprecated",
+            "physical-type-changed schema.orders.columns.visits.custom.odcs.physicalType",
         ],
     );
     let mut swapped = base();
@@ -229,10 +233,7 @@ fn nested_columns() {
             (&at("8/type/struct/1/name"), json!("postcode")),
             (&at("8/type/struct/1/declared"), json!({"renamedFrom": "zip"})),
         ],
-        &[
-            "column-renamed schema.orders.columns.address.columns.postcode.name",
-            "metadata-changed schema.orders.columns.address.columns.postcode.renamedFrom",
-        ],
+        &["column-renamed schema.orders.columns.address.columns.postcode.name"],
     );
     check(&[(&at("9/type/array/type"), json!("long"))], &["type-widened schema.orders.columns.words.items.type"]);
     check(&[(&at("9/type/array/type"), json!("string"))], &["type-changed schema.orders.columns.words.items.type"]);
@@ -260,7 +261,7 @@ fn a_rename_takes_keys_and_layout_along() {
         ("/tables/0/metrics/3", Value::Null),
     ];
     let found = changes(&edits);
-    let rules: Vec<&str> = found.iter().map(|change| change.rule.id).filter(|id| *id != "metadata-changed").collect();
+    let rules: Vec<&str> = found.iter().map(|change| change.rule.id).collect();
     assert_eq!(rules, ["column-renamed", "column-renamed", "quality-rule-removed"]);
     assert_eq!(found[0].columns, ["segment"], "consumers know the former name");
 }
@@ -443,6 +444,66 @@ fn service_levels() {
 }
 
 #[test]
+fn what_a_standards_document_says_in_its_own_words() {
+    let levels = "/declared/custom/odcs/slaProperties";
+    check(&[(&format!("{levels}/0/value"), json!(9))], &["sla-changed custom.odcs.slaProperties.latency.value"]);
+    check(&[(&format!("{levels}/0/id"), json!("x"))], &["metadata-changed custom.odcs.slaProperties.latency.id"]);
+    check(&[(levels, Value::Null)], &["sla-removed custom.odcs.slaProperties.latency"]);
+    let column = |odcs: Value| json!({"custom": {"odcs": odcs}});
+    let at = format!("{COLUMN}/2/declared");
+    let place = "schema.orders.columns.visits.custom.odcs";
+    for (kept, rule, key) in [
+        (json!({"physicalType": "integer"}), "metadata-changed", "physicalType"),
+        (json!({"physicalType": "int(3)"}), "physical-type-changed", "physicalType"),
+        (json!({"physicalName": "v"}), "physical-name-changed", "physicalName"),
+        (json!({"logicalTypeOptions": {"pattern": "(?=x)"}}), "pattern-added", "logicalTypeOptions.pattern"),
+        (json!({"logicalTypeOptions": {"timezone": true}}), "unclassified-change", "logicalTypeOptions.timezone"),
+        (json!({"relationships": "x"}), "metadata-changed", "relationships"),
+        (json!({"relationships": "x", "unread": ["relationships"]}), "reference-added", "relationships"),
+        (json!({"businessName": "Visits"}), "description-changed", "businessName"),
+        (json!({"examples": [1]}), "metadata-changed", "examples"),
+    ] {
+        check(&[(&at, column(kept))], &[&format!("{rule} {place}.{key}")]);
+    }
+    // The word follows the type.
+    check(
+        &[(&format!("{COLUMN}/2/type"), json!("long")), (&at, column(json!({"physicalType": "bigint"})))],
+        &["type-widened schema.orders.columns.visits.type", &format!("metadata-changed {place}.physicalType")],
+    );
+    check(
+        &[("/tables/0/declared", json!({"custom": {"odcs": {"physicalType": "view"}}}))],
+        &["table-kind-changed schema.orders.custom.odcs.physicalType"],
+    );
+    check(&[("/tables/0/declared", json!({"custom": {"odcs": {"omit": ["x"]}}}))], &[]);
+}
+
+#[test]
+fn rules_that_nothing_enforces() {
+    let with = |rules: Value| {
+        let mut value = base();
+        value["tables"][0]["declared"] = json!({ "quality": rules });
+        product(value)
+    };
+    let rule = |extra: Value| {
+        let mut rule = json!({"name": "soda", "type": "custom", "engine": "soda", "implementation": "x"});
+        rule.as_object_mut().expect("keys").extend(extra.as_object().expect("keys").clone());
+        json!([rule])
+    };
+    let text = json!([{"type": "text", "description": "all is well"}]);
+    for (before, after, expected) in [
+        (json!([]), rule(json!({})), "quality-rule-added"),
+        (rule(json!({})), json!([]), "quality-rule-removed"),
+        (rule(json!({})), rule(json!({"implementation": "y"})), "quality-measure-changed"),
+        (rule(json!({})), rule(json!({"schedule": "0 * * * *"})), "quality-rule-restated"),
+        (rule(json!({})), rule(json!({"severity": "warning"})), "quality-severity-loosened"),
+        (json!([]), text, "quality-warning-changed"),
+    ] {
+        let found = compare(&with(before), &with(after));
+        assert_eq!(found.iter().map(|change| change.rule.id).collect::<Vec<_>>(), [expected]);
+    }
+}
+
+#[test]
 fn ports_and_access() {
     let cases = [
         ("ports/1", Value::Null, "port-removed ports.events"),
@@ -464,14 +525,14 @@ fn ports_and_access() {
         ("access/0/expires", json!("30d"), "role-narrowed access.analyst.expires"),
         ("access/0/expires", json!("1y"), "role-widened access.analyst.expires"),
         ("access/0/approvers", json!(["x"]), "role-terms-changed access.analyst.approvers"),
-        ("custom/servers/0/location", json!("s3://d"), "server-changed custom.servers.prod.location"),
-        ("custom/servers/0/server", json!("dev"), "server-removed custom.servers.prod"),
+        ("custom/odcs/servers/0/location", json!("s3://d"), "server-changed custom.odcs.servers.prod.location"),
+        ("custom/odcs/servers/0/server", json!("dev"), "server-removed custom.odcs.servers.prod"),
     ];
     for (key, value, expected) in cases {
         let found = changes(&[(&format!("/declared/{key}"), value)]);
         let first = found.first().expect("a change");
         assert_eq!(format!("{} {}", first.rule.id, first.path), expected, "{key}");
-        assert!(found.len() == 1 || key == "custom/servers/0/server", "{key}: {found:?}");
+        assert!(found.len() == 1 || key == "custom/odcs/servers/0/server", "{key}: {found:?}");
     }
 }
 
