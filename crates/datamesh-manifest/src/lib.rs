@@ -12,6 +12,7 @@ pub mod read;
 pub mod schema;
 pub mod shape;
 pub mod source;
+pub mod standards;
 pub mod transform_tests;
 mod write;
 pub mod yaml;

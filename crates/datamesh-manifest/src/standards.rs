@@ -1,0 +1,8 @@
+//! The field's standards, to and from our manifest, **tree to tree**: what one side does not model is kept at its
+//! node, so that nothing is lost on the way there and back.
+//!
+//! No standard is read into the types of `datamesh-core` directly; a manifest tree is, by the ordinary reader.
+
+pub mod tree;
+
+pub use tree::{Map, Tree};
