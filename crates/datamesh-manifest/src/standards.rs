@@ -3,6 +3,11 @@
 //!
 //! No standard is read into the types of `datamesh-core` directly; a manifest tree is, by the ordinary reader.
 
+mod lens;
+mod names;
+pub mod odcs;
+mod read;
 pub mod tree;
 
+pub use read::{Imported, Standard, import, read_contract};
 pub use tree::{Map, Tree};

@@ -5,6 +5,7 @@
 mod check;
 mod fuzz;
 mod mesh;
+mod odcs;
 mod rules;
 mod schema;
 mod source;
