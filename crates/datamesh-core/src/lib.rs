@@ -3,7 +3,6 @@
 //! Everything here is data and functions over data. This crate must not know tokio, Arrow, SQL, a clock,
 //! the environment or any IO: time, randomness and configuration are passed in.
 
-pub mod change;
 pub mod contract;
 pub mod datatype;
 pub mod dates;

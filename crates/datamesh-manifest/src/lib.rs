@@ -8,6 +8,7 @@ pub mod draft;
 mod from;
 pub mod inputs;
 pub mod mesh;
+mod place;
 pub mod read;
 pub mod schema;
 pub mod shape;
@@ -18,4 +19,5 @@ mod write;
 pub mod yaml;
 
 pub use mesh::{LoadedProduct, Mesh, load_mesh, load_product, load_settings};
+pub use place::{load_product_in, locate_change, locate_version};
 pub use read::MeshSettings;
