@@ -19,5 +19,5 @@ mod write;
 pub mod yaml;
 
 pub use mesh::{LoadedProduct, Mesh, load_mesh, load_product, load_settings};
-pub use place::{load_product_in, locate_change, locate_version};
+pub use place::{load_product_in, locate_changes};
 pub use read::MeshSettings;

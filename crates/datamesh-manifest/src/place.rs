@@ -5,40 +5,47 @@ use std::path::Path;
 use datamesh_core::evolution::ContractPath;
 use datamesh_core::{Location, Name, Result};
 
-use crate::mesh::{Mesh, locate_by, nearest_domain};
-use crate::yaml::{Kind, Node, Span};
+use crate::mesh::{Mesh, nearest_domain, read_bounded};
+use crate::yaml::{Document, Kind, Node, Span};
 
-/// Where `wanted` stands in a manifest or a data contract, with the document's text. What is not there stands where the
-/// nearest thing around it does: a column that is gone at its table.
+/// Where changes stand in a manifest or a data contract, one place a path, with the document's text. What is not there
+/// stands where the nearest thing around it does: a column that is gone at its table.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn locate_change(path: &Path, wanted: &ContractPath) -> Result<(Location, String)> {
-    locate_by(path, |root| {
-        let (mut node, mut place) = match root.get("dataProduct").filter(|node| matches!(node.kind, Kind::Mapping(_))) {
-            Some(product) => (product, entry(root, "dataProduct")),
-            None => (root, None),
-        };
-        for segment in wanted.segments() {
-            // Words of the manifest that other documents leave out, or write otherwise, are steps without a place.
-            let Some((next, span)) = step(node, segment) else {
-                match segment.as_str() {
-                    "schema" | "columns" | "quality" | "custom" | "odcs" => continue,
-                    _ => break,
-                }
-            };
-            (node, place) = (next, Some(span));
-        }
-        place.or_else(|| name_of(root)).or(Some(Span { start: root.span.start, end: root.span.start }))
-    })
+pub fn locate_changes<'p>(
+    path: &Path,
+    wanted: impl IntoIterator<Item = &'p ContractPath>,
+) -> Result<(Vec<Location>, String)> {
+    let file = path.display().to_string();
+    let bytes = read_bounded(path)?;
+    let whole = Location { file: file.clone(), ..Location::default() };
+    let document = Document::new(&file, &bytes).ok();
+    let parsed = document.and_then(|mut document| document.parse().map(|root| (document, root)));
+    let places = wanted.into_iter().map(|wanted| match &parsed {
+        Some((document, root)) => document.location(span_of(root, wanted)),
+        None => whole.clone(),
+    });
+    let places = places.collect();
+    Ok((places, String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}').to_owned()))
 }
 
-/// Where `version` stands in a manifest or a data contract, with the document's text.
-///
-/// # Errors
-/// A file that cannot be read.
-pub fn locate_version(path: &Path) -> Result<(Location, String)> {
-    locate_change(path, &ContractPath::root().join("version"))
+fn span_of(root: &Node, wanted: &ContractPath) -> Span {
+    let (mut node, mut place) = match root.get("dataProduct").filter(|node| matches!(node.kind, Kind::Mapping(_))) {
+        Some(product) => (product, entry(root, "dataProduct")),
+        None => (root, None),
+    };
+    for segment in wanted.segments() {
+        // Words of the manifest that other documents leave out, or write otherwise, are steps without a place.
+        let Some((next, span)) = step(node, segment) else {
+            match segment.as_str() {
+                "schema" | "columns" | "quality" | "custom" | "odcs" => continue,
+                _ => break,
+            }
+        };
+        (node, place) = (next, Some(span));
+    }
+    place.unwrap_or(Span { start: root.span.start, end: root.span.start })
 }
 
 /// The span of a key's name.

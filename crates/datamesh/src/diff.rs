@@ -11,7 +11,7 @@ use datamesh_core::evolution::{Bump, ContractChange, ContractPath, TooSmall, Why
 use datamesh_core::{DataProduct, Error, ErrorCode, Level, Location, Name, Result};
 use datamesh_manifest::standards::read_contract;
 use datamesh_manifest::yaml::{Document, MAX_BYTES};
-use datamesh_manifest::{Mesh, load_product, load_product_in, locate_change, locate_version};
+use datamesh_manifest::{Mesh, load_product, load_product_in, locate_changes};
 use serde_json::{Value, json};
 
 use crate::findings::{Finding, FindingsFormat, to_github, to_sarif};
@@ -176,21 +176,22 @@ fn findings(
     changes: &[ContractChange],
     refused: Option<&TooSmall>,
 ) -> Result<(Vec<Finding>, BTreeMap<String, String>)> {
-    let mut sources = BTreeMap::new();
-    let mut place = |path: Option<&ContractPath>| -> Result<Location> {
-        let Some(file) = &after.file else {
-            return Ok(Location {
-                file: format!("{}@{}", after.contract.id, after.contract.version.major),
-                ..Location::default()
-            });
-        };
-        let (location, source) = match path {
-            Some(path) => locate_change(file, path)?,
-            None => locate_version(file)?,
-        };
-        sources.insert(location.file.clone(), source);
-        Ok(location)
+    let version = ContractPath::root().join("version");
+    let paths = std::iter::once(&version).chain(changes.iter().map(|change| &change.path));
+    let (places, sources) = match &after.file {
+        Some(file) => {
+            let (places, source) = locate_changes(file, paths)?;
+            (places, BTreeMap::from([(file.display().to_string(), source)]))
+        }
+        None => {
+            let file = format!("{}@{}", after.contract.id, after.contract.version.major);
+            let place = Location { file, ..Location::default() };
+            (paths.map(|_| place.clone()).collect(), BTreeMap::new())
+        }
     };
+    let mut places = places.into_iter();
+    let mut place = || places.next().unwrap_or_default();
+    let at_version = place();
     let mut found = Vec::new();
     if let Some(refused) = refused {
         let error = Error::from(refused.clone());
@@ -200,7 +201,7 @@ fn findings(
             level: Level::Error,
             message: error.to_string(),
             help: error.help().map(str::to_owned),
-            location: place(None)?,
+            location: at_version,
             identity: Some("version".to_owned()),
         });
     }
@@ -220,7 +221,7 @@ fn findings(
             level,
             message: format!("{}: {} (needs a {} version{binding})", change.path, change.message, change.bump()),
             help: None,
-            location: place(Some(&change.path))?,
+            location: place(),
             identity: Some(change.path.to_string()),
         });
     }

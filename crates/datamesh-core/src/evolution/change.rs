@@ -1,5 +1,7 @@
 //! One difference between two contracts.
 
+use std::collections::HashSet;
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -132,6 +134,7 @@ impl<'de> Deserialize<'de> for ContractChange {
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     found: Vec<ContractChange>,
+    noted: HashSet<ContractPath>,
     /// The classification of columns that have none of their own, then and now.
     pub(super) inherited: (Option<String>, Option<String>),
 }
@@ -147,7 +150,7 @@ impl Changes {
         message: impl Into<String>,
     ) {
         let columns = path.column().map(str::to_owned).into_iter().collect();
-        self.found.push(ContractChange { path, rule, before, after, message: message.into(), columns });
+        self.push_for(rule, path, before, after, message, columns);
     }
 
     /// Notes a change that concerns these columns.
@@ -160,6 +163,7 @@ impl Changes {
         message: impl Into<String>,
         columns: Vec<String>,
     ) {
+        self.noted.insert(path.clone());
         self.found.push(ContractChange { path, rule, before, after, message: message.into(), columns });
     }
 
@@ -184,7 +188,7 @@ impl Changes {
 
     /// Whether a change of this place was noted.
     pub(super) fn is_noted(&self, path: &ContractPath) -> bool {
-        self.found.iter().any(|change| change.path == *path)
+        self.noted.contains(path)
     }
 
     /// The changes found, in the order of the contract.

@@ -1,7 +1,7 @@
 //! Columns, nested fields, items of arrays and values of maps.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -21,13 +21,14 @@ fn renamed_from(column: &Column) -> Option<&str> {
 
 /// Which of `before` a column of `after` is. A name that is there in both is never a rename.
 pub(super) fn renames<'c>(before: &'c [Column], after: &'c [Column]) -> Renames<'c> {
-    let has = |columns: &[Column], name: &str| columns.iter().any(|column| column.name == name);
+    let names =
+        |columns: &'c [Column]| -> HashSet<&'c str> { columns.iter().map(|column| column.name.as_str()).collect() };
+    let (old, new) = (names(before), names(after));
     let mut renames = Renames::new();
-    for column in after.iter().filter(|column| !has(before, &column.name)) {
-        if let Some(former) = before.iter().find(|former| Some(former.name.as_str()) == renamed_from(column))
-            && !has(after, &former.name)
-        {
-            renames.entry(former.name.as_str()).or_insert(column.name.as_str());
+    for column in after.iter().filter(|column| !old.contains(column.name.as_str())) {
+        let former = renamed_from(column).and_then(|former| old.get(former).copied());
+        if let Some(former) = former.filter(|former| !new.contains(former)) {
+            renames.entry(former).or_insert(column.name.as_str());
         }
     }
     renames
@@ -37,11 +38,12 @@ pub(super) fn renames<'c>(before: &'c [Column], after: &'c [Column]) -> Renames<
 pub(super) fn compare_columns(changes: &mut Changes, at: &ContractPath, before: &[Column], after: &[Column]) {
     let renames = renames(before, after);
     let below = at.join("columns");
+    let present: HashMap<&str, &Column> = after.iter().map(|column| (column.name.as_str(), column)).collect();
     let mut kept = Vec::new();
     for column in before {
         let name = renames.get(column.name.as_str()).copied().unwrap_or(&column.name);
         let path = below.join(name);
-        let Some(now) = after.iter().find(|now| now.name == name) else {
+        let Some(now) = present.get(name).copied() else {
             let message = format!("column `{}` was removed", column.name);
             changes.push(&rules::COLUMN_REMOVED, path, Some(json(column)), None, message);
             continue;
@@ -56,7 +58,8 @@ pub(super) fn compare_columns(changes: &mut Changes, at: &ContractPath, before: 
         }
         compare_column(changes, &path, column, now);
     }
-    let is_new = |column: &&Column| !kept.contains(&column.name.as_str());
+    let known: HashSet<&str> = kept.iter().copied().collect();
+    let is_new = |column: &&Column| !known.contains(column.name.as_str());
     for column in after.iter().filter(is_new) {
         let message = if column.required {
             format!("column `{}` was added; it is never null", column.name)
@@ -65,7 +68,8 @@ pub(super) fn compare_columns(changes: &mut Changes, at: &ContractPath, before: 
         };
         changes.push(&rules::COLUMN_ADDED, below.join(&column.name), None, Some(json(column)), message);
     }
-    let order: Vec<&str> = after.iter().map(|column| column.name.as_str()).filter(|name| kept.contains(name)).collect();
+    let order: Vec<&str> =
+        after.iter().map(|column| column.name.as_str()).filter(|name| known.contains(name)).collect();
     if order != kept {
         let names = |columns: &[Column]| json(&columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>());
         let message = "the columns stand in another order";

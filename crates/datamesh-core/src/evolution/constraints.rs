@@ -1,6 +1,7 @@
 //! Constraints on the values of a column.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 use serde_json::Value;
 
@@ -40,7 +41,7 @@ pub(super) fn compare(
         complete_if,
     } = after;
     let types = (former_type, data_type);
-    compare_allowed(changes, &path.join("enum"), types, before.allowed.as_deref(), allowed.as_deref());
+    compare_allowed(changes, &path.join("enum"), data_type, before.allowed.as_deref(), allowed.as_deref());
     let lower = (
         Bound::new([(&before.minimum, "minimum", true), (&before.exclusive_minimum, "exclusiveMinimum", false)]),
         Bound::new([(minimum, "minimum", true), (exclusive_minimum, "exclusiveMinimum", false)]),
@@ -115,7 +116,7 @@ fn read(text: &str, data_type: &DataType) -> Option<Scalar> {
 fn compare_allowed(
     changes: &mut Changes,
     path: &ContractPath,
-    types: (&DataType, &DataType),
+    data_type: &DataType,
     before: Option<&[String]>,
     after: Option<&[String]>,
 ) {
@@ -136,15 +137,16 @@ fn compare_allowed(
         }
         (Some(old), Some(new)) => (old, new),
     };
-    let same = |a: &str, b: &str| {
-        a == b || matches!((read(a, types.0), read(b, types.1)), (Some(a), Some(b)) if a == b && !types.1.is_text())
+    // Values that are written differently may be the same: 1 and 01, but only of types that are more than text.
+    let key = |value: &String| match read(value, data_type) {
+        Some(scalar) if !data_type.is_text() => format!("{scalar:?}"),
+        _ => value.clone(),
     };
-    let missing = |from: &[String], of: &[String], forward: bool| -> Vec<String> {
-        let found =
-            |value: &String| from.iter().any(|other| if forward { same(other, value) } else { same(value, other) });
-        of.iter().filter(|value| !found(value)).cloned().collect()
+    let missing = |from: &[String], of: &[String]| -> Vec<String> {
+        let known: HashSet<String> = from.iter().map(key).collect();
+        of.iter().filter(|value| !known.contains(&key(value))).cloned().collect()
     };
-    let (added, removed) = (missing(old, new, true), missing(new, old, false));
+    let (added, removed) = (missing(old, new), missing(new, old));
     if !added.is_empty() {
         let message = format!("{} became possible", listed(&added));
         changes.push(&rules::ENUM_VALUE_ADDED, path.clone(), Some(json(old)), Some(json(new)), message);

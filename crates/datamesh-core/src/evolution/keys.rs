@@ -56,7 +56,8 @@ pub(super) fn compare_keys(
     let implied = |key: &Key, by: &[(String, Key)]| by.iter().any(|(_, other)| other.is_subset(key));
     let gone = |key: &Key| key.iter().any(|name| after.column(name).is_none()) && key.len() == 1;
     let (old_unique, new_unique) = (unique(&old), unique(&new));
-    for key in old_unique.iter().filter(|key| !new_unique.contains(key) && !gone(key)) {
+    let (was, is): (BTreeSet<&Key>, BTreeSet<&Key>) = (old_unique.iter().collect(), new_unique.iter().collect());
+    for key in old_unique.iter().filter(|key| !is.contains(key) && !gone(key)) {
         let (rule, message) = if implied(key, &new) {
             (&rules::UNIQUE_RESTATED, format!("({}) is unique by another key", listed(key)))
         } else {
@@ -65,7 +66,7 @@ pub(super) fn compare_keys(
         changes.push_for(rule, unique_path(path, key), Some(json(key)), None, message, key.iter().cloned().collect());
     }
     let is_new = |name: &String| before.column(name).is_none() && !renames.values().any(|now| now == name);
-    for key in new_unique.iter().filter(|key| !old_unique.contains(key)) {
+    for key in new_unique.iter().filter(|key| !was.contains(key)) {
         // A new column's key is part of what was added.
         if key.len() == 1 && key.iter().all(is_new) {
             continue;

@@ -1,5 +1,7 @@
 //! Metric rules and row conditions.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+
 use serde_json::Value;
 
 use super::change::{Changes, json};
@@ -15,18 +17,18 @@ pub(super) fn compare_metrics(
     before: &[MetricRule],
     after: &[MetricRule],
 ) {
-    let mut open: Vec<&MetricRule> = after.iter().collect();
-    let mut take = |wanted: &dyn Fn(&MetricRule) -> bool| {
-        let at = open.iter().position(|rule| wanted(rule))?;
-        Some(open.remove(at))
-    };
+    let old: HashSet<&str> = before.iter().map(|rule| rule.name.as_str()).collect();
+    let mut open: BTreeMap<usize, &MetricRule> = after.iter().enumerate().collect();
+    let by_name: HashMap<&str, usize> = after.iter().enumerate().map(|(at, rule)| (rule.name.as_str(), at)).collect();
+    let mut pairs: Vec<(&MetricRule, Option<&MetricRule>)> = Vec::new();
+    for rule in before {
+        pairs.push((rule, by_name.get(rule.name.as_str()).and_then(|at| open.remove(at))));
+    }
     // A rule without a name of its own is named by what it says, so it has another name once its threshold changes.
-    let mut pairs: Vec<(&MetricRule, Option<&MetricRule>)> =
-        before.iter().map(|rule| (rule, take(&|other| other.name == rule.name))).collect();
-    for (rule, pair) in &mut pairs {
-        if pair.is_none() {
-            *pair = take(&|other| measures_the_same(rule, other) && !before.iter().any(|old| old.name == other.name));
-        }
+    for (rule, pair) in pairs.iter_mut().filter(|(_, pair)| pair.is_none()) {
+        let same = |other: &MetricRule| measures_the_same(rule, other) && !old.contains(other.name.as_str());
+        let found = open.iter().find(|(_, other)| same(other)).map(|(at, _)| *at);
+        *pair = found.and_then(|at| open.remove(&at));
     }
     for (rule, pair) in pairs {
         match pair {
@@ -37,7 +39,7 @@ pub(super) fn compare_metrics(
             }
         }
     }
-    for rule in open {
+    for rule in open.into_values() {
         let kind = if rejects(rule) { &rules::QUALITY_ADDED } else { &rules::QUALITY_NOTED };
         note(changes, kind, table, None, Some(rule), format!("rule `{}` was added", rule.name));
     }

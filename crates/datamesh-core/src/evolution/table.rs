@@ -1,5 +1,7 @@
 //! Tables.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::change::{Changes, json};
@@ -10,8 +12,12 @@ use crate::contract::Table;
 /// Compares the tables of a product. A table has no former name: another name is another table.
 pub(super) fn compare_tables(changes: &mut Changes, before: &[Table], after: &[Table]) {
     let schema = ContractPath::root().join("schema");
+    let by_name = |tables: &'_ [Table]| -> HashMap<String, usize> {
+        tables.iter().enumerate().map(|(at, table)| (table.name.sql(), at)).collect()
+    };
+    let (old, new) = (by_name(before), by_name(after));
     for table in before {
-        let Some(now) = after.iter().find(|now| now.name.sql() == table.name.sql()) else {
+        let Some(now) = new.get(&table.name.sql()).map(|at| &after[*at]) else {
             let message = format!("table `{}` was removed", table.name);
             changes.push(&rules::TABLE_REMOVED, schema.join(table.name.as_str()), Some(json(table)), None, message);
             continue;
@@ -19,16 +25,15 @@ pub(super) fn compare_tables(changes: &mut Changes, before: &[Table], after: &[T
         compare_table(changes, &schema.join(now.name.as_str()), table, now);
     }
     for table in after {
-        if !before.iter().any(|old| old.name.sql() == table.name.sql()) {
+        if !old.contains_key(&table.name.sql()) {
             let message = format!("table `{}` was added", table.name);
             changes.push(&rules::TABLE_ADDED, schema.join(table.name.as_str()), None, Some(json(table)), message);
         }
     }
-    let order = |tables: &[Table], others: &[Table]| -> Vec<String> {
-        let names = tables.iter().map(|table| table.name.sql());
-        names.filter(|name| others.iter().any(|other| other.name.sql() == *name)).collect()
+    let order = |tables: &[Table], others: &HashMap<String, usize>| -> Vec<String> {
+        tables.iter().map(|table| table.name.sql()).filter(|name| others.contains_key(name)).collect()
     };
-    let (old, new) = (order(before, after), order(after, before));
+    let (old, new) = (order(before, &new), order(after, &old));
     if old != new {
         let message = "the tables stand in another order";
         changes.push(&rules::METADATA_CHANGED, schema, Some(json(&old)), Some(json(&new)), message);

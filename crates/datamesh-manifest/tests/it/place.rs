@@ -1,7 +1,8 @@
 //! Where changes of a contract stand in documents.
 
+use datamesh_core::Location;
 use datamesh_core::evolution::ContractPath;
-use datamesh_manifest::{locate_change, locate_version};
+use datamesh_manifest::locate_changes;
 
 const MANIFEST: &str = "\
 dataProduct:
@@ -58,7 +59,8 @@ fn check(document: &str, path: &str, expected: &str) {
     let file = folder.path().join("x.yaml");
     std::fs::write(&file, document).unwrap();
     let path = ContractPath::try_from(path.to_owned()).unwrap();
-    let (location, source) = locate_change(&file, &path).unwrap();
+    let (places, source) = locate_changes(&file, [&path]).unwrap();
+    let [location] = places.as_slice() else { panic!("{places:?}") };
     assert_eq!(source, document);
     let text = &document[location.offset..location.offset + location.length];
     assert_eq!(format!("{}:{} {text}", location.line, location.column), expected, "{path}");
@@ -110,10 +112,12 @@ fn a_data_contract() {
 fn a_document_that_has_nothing_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.yaml");
+    let version = ContractPath::root().join("version");
     for text in ["", "[1, 2]", "a: [", "just text"] {
         std::fs::write(&file, text).unwrap();
-        let (location, _) = locate_version(&file).unwrap();
-        assert!(location.line <= 1, "{text}: {location:?}");
+        let (places, _) = locate_changes(&file, [&version]).unwrap();
+        let Location { line, .. } = &places[0];
+        assert!(*line <= 1, "{text}: {places:?}");
     }
-    assert!(locate_version(&folder.path().join("missing.yaml")).is_err());
+    assert!(locate_changes(&folder.path().join("missing.yaml"), [&version]).is_err());
 }
