@@ -3,13 +3,13 @@
 //! Everything here is data and functions over data. This crate must not know tokio, Arrow, SQL, a clock,
 //! the environment or any IO: time, randomness and configuration are passed in.
 
-pub mod change;
 pub mod contract;
 pub mod datatype;
 pub mod dates;
 pub mod decision;
 pub mod diagnostic;
 pub mod error;
+pub mod evolution;
 pub mod history;
 pub mod identity;
 pub mod ids;

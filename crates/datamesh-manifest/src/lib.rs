@@ -8,13 +8,16 @@ pub mod draft;
 mod from;
 pub mod inputs;
 pub mod mesh;
+mod place;
 pub mod read;
 pub mod schema;
 pub mod shape;
 pub mod source;
+pub mod standards;
 pub mod transform_tests;
 mod write;
 pub mod yaml;
 
 pub use mesh::{LoadedProduct, Mesh, load_mesh, load_product, load_settings};
+pub use place::{load_product_in, locate_changes};
 pub use read::MeshSettings;

@@ -72,7 +72,7 @@ impl Mesh {
         Ok(value.filter(|_| !failed))
     }
 
-    fn read_product(&mut self, path: &Path, domain: Option<&Name>) -> Result<()> {
+    pub(crate) fn read_product(&mut self, path: &Path, domain: Option<&Name>) -> Result<()> {
         let contract = self.read(path, |document, root| read::product(document, root, domain))?;
         let Some(mut contract) = contract else { return Ok(()) };
         let before = self.diagnostics.len();
@@ -129,7 +129,7 @@ pub fn load_product(path: &Path) -> Result<Mesh> {
     Ok(mesh)
 }
 
-fn nearest_domain(mesh: &mut Mesh, path: &Path) -> Result<Option<Name>> {
+pub(crate) fn nearest_domain(mesh: &mut Mesh, path: &Path) -> Result<Option<Name>> {
     let absolute =
         std::path::absolute(path).map_err(|error| Error::io(ErrorCode::InvalidManifest, "find", path, error))?;
     let mut inner = [None, None];

@@ -271,6 +271,7 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
         metrics: Vec::new(),
         references: Vec::new(),
         quarantine: QuarantineLimit::default(),
+        declared: declared(node, &shape::TABLE),
     };
     for entry in node.get("unique").and_then(Node::items).unwrap_or_default() {
         let key = texts(Some(entry));
@@ -313,6 +314,10 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
         if let Some(percent) = limit.text().and_then(percent) {
             table.quarantine = QuarantineLimit { percent };
         }
+    }
+    let unenforced = quality::unenforced(node);
+    if !unenforced.is_empty() {
+        table.declared.insert("quality".to_owned(), unenforced.into());
     }
     references::read_references(document, &mut table, node);
     quality::read_quality(document, &mut table, node.get("quality"), None);

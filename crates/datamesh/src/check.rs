@@ -11,7 +11,8 @@ use datamesh_manifest::transform_tests::load_tests;
 use datamesh_manifest::{LoadedProduct, Mesh, load_mesh, load_product, mesh::locate};
 use serde_json::json;
 
-use crate::cli::{CheckArguments, ReportFormat};
+use crate::cli::CheckArguments;
+use crate::findings::{Finding, FindingsFormat, to_github, to_sarif};
 use crate::{home, output};
 
 /// Loads what `path` names: a mesh, a product's folder, or a manifest.
@@ -163,8 +164,16 @@ pub(crate) async fn run(arguments: &CheckArguments, told: Option<&Path>) -> Resu
     mesh.diagnostics.sort_by(|a, b| key(a).cmp(&key(b)));
     let count = |level| mesh.diagnostics.iter().filter(|diagnostic| diagnostic.level == level).count();
     let (errors, warnings, notes) = (count(Level::Error), count(Level::Warning), count(Level::Note));
+    let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    let summary = format!(
+        "checked {}: {}, {}, {}\n",
+        plural(mesh.documents, "document"),
+        plural(errors, "error"),
+        plural(warnings, "warning"),
+        plural(notes, "note")
+    );
     match arguments.format {
-        ReportFormat::Json => output::print_json(&json!({
+        FindingsFormat::Json => output::print_json(&json!({
             "documents": mesh.documents,
             "products": mesh.products.iter().map(|product| product.contract.id.to_string()).collect::<Vec<_>>(),
             "errors": errors,
@@ -172,16 +181,20 @@ pub(crate) async fn run(arguments: &CheckArguments, told: Option<&Path>) -> Resu
             "notes": notes,
             "diagnostics": mesh.diagnostics,
         }))?,
-        ReportFormat::Text => {
+        FindingsFormat::Sarif => {
+            let findings: Vec<Finding> = mesh.diagnostics.iter().map(Finding::of).collect();
+            output::print_json(&to_sarif(&findings, &mesh.sources)?)?;
+        }
+        FindingsFormat::Github => {
+            // Only a few lines of a change are annotated: what is merely worth knowing is counted.
+            let problems = mesh.diagnostics.iter().filter(|diagnostic| diagnostic.level != Level::Note);
+            let findings: Vec<Finding> = problems.map(Finding::of).collect();
+            output::print(&to_github(&findings, &mesh.sources)?);
+            output::print(&summary);
+        }
+        FindingsFormat::Text => {
             output::print_diagnostics(&mesh.diagnostics, &mesh.sources);
-            let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
-            output::print(&format!(
-                "checked {}: {}, {}, {}\n",
-                plural(mesh.documents, "document"),
-                plural(errors, "error"),
-                plural(warnings, "warning"),
-                plural(notes, "note")
-            ));
+            output::print(&summary);
         }
     }
     Ok(if errors > 0 { ErrorCode::InvalidManifest.exit_code() } else { 0 })

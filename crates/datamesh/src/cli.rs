@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use datamesh_core::history::AsOf;
 
+use crate::diff::DiffArguments;
 use crate::explain::ExplainArguments;
+use crate::findings::FindingsFormat;
 use crate::init::InitArguments;
 use crate::lineage::{LineageArguments, LineageFormat};
 use crate::new::NewArguments;
@@ -38,7 +40,8 @@ impl Cli {
     /// Whether errors are to be printed as JSON too.
     pub(crate) fn wants_json(&self) -> bool {
         let format = match &self.command {
-            Command::Check(arguments) => arguments.format,
+            Command::Check(arguments) => return arguments.format == FindingsFormat::Json,
+            Command::Diff(arguments) => return arguments.format == FindingsFormat::Json,
             Command::Publish(arguments) => arguments.format,
             Command::Show(arguments) => arguments.format,
             Command::Publications(arguments) => arguments.format,
@@ -84,9 +87,14 @@ pub(crate) enum Command {
     Profile(ProfileArguments),
     /// Check manifests: every problem at once, each with its place and how to mend it
     #[command(
-        after_help = "Examples:\n  datamesh check\n  datamesh check domains/weather/products/observations\n  datamesh check --format json"
+        after_help = "Examples:\n  datamesh check\n  datamesh check domains/weather/products/observations\n  datamesh check --format json\n  datamesh check --format sarif > check.sarif"
     )]
     Check(CheckArguments),
+    /// Compare two contracts: every change, the version it needs, and whether the version is far enough
+    #[command(
+        after_help = "Examples:\n  datamesh diff sales/orders domains/sales/products/orders\n  datamesh diff ../base/orders/product.yaml orders/product.yaml --format github\n  datamesh diff v1.odcs.yaml v2.odcs.yaml --format json\n  datamesh diff sales/orders@1 sales/orders@2\n\nA path is read as a manifest or data contract, anything else is looked for among the published products. Two documents\nare compared without a mesh. Changes that take away what was promised need a new major version, further promises a minor\none, prose and layout a patch; below 1.0.0 major counts as minor. What protects people (classification, personal data,\nmasks, row filters) needs no new major version. The exit code is 3 where the version is too small."
+    )]
+    Diff(DiffArguments),
     /// Print the JSON Schema of a manifest, for editors
     #[command(
         after_help = "Examples:\n  datamesh schema > .vscode/product.schema.json\n  datamesh schema --tests > .vscode/product.tests.schema.json"
@@ -182,7 +190,7 @@ pub(crate) struct CheckArguments {
     pub(crate) path: Option<PathBuf>,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
-    pub(crate) format: ReportFormat,
+    pub(crate) format: FindingsFormat,
 }
 
 #[derive(Debug, Args)]

@@ -31,6 +31,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
     let told = cli.mesh.as_deref();
     match cli.command {
         Command::Check(arguments) => check::run(&arguments, told).await,
+        Command::Diff(arguments) => crate::diff::run(&arguments, told).await,
         Command::Init(arguments) => init::run(&arguments),
         Command::New(arguments) => new::run(arguments, told, cli.memory, interrupted()?).await,
         Command::Explain(arguments) => explain::run(arguments, told, cli.memory, interrupted()?).await,

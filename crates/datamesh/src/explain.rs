@@ -7,8 +7,8 @@ use std::sync::Arc;
 use clap::Args;
 use datamesh_app::Progress;
 use datamesh_app::publish::{PublishReport, PublishRequest, PublishStatus, rehearse};
-use datamesh_core::change::{Change, changes};
 use datamesh_core::contract::{DataProduct, WriteMode};
+use datamesh_core::evolution::{ChangeKind, ContractChange, compare};
 use datamesh_core::infer::grouped;
 use datamesh_core::ports::ProductState;
 use datamesh_core::verdict::{MetricResult, RuleCount, TableReport};
@@ -96,7 +96,7 @@ pub(crate) async fn run(
     let (report, state) = rehearsed?;
     removed.map_err(|error| Error::io(ErrorCode::WriteFailed, "remove", &std::env::temp_dir(), error))?;
     let difference = match &state.revision {
-        Some(revision) => changes(&revision.contract, &contract),
+        Some(revision) => compare(&revision.contract, &contract),
         None => Vec::new(),
     };
     match arguments.format {
@@ -153,7 +153,7 @@ fn document(
     report: &PublishReport,
     contract: &DataProduct,
     state: &ProductState,
-    difference: &[Change],
+    difference: &[ContractChange],
 ) -> Result<Value> {
     let failed = |error| Error::new(ErrorCode::Internal, "the report cannot be written").with_source(error);
     let mut document = serde_json::to_value(report).map_err(failed)?;
@@ -171,7 +171,12 @@ fn document(
     Ok(document)
 }
 
-fn narrative(report: &PublishReport, contract: &DataProduct, state: &ProductState, difference: &[Change]) -> String {
+fn narrative(
+    report: &PublishReport,
+    contract: &DataProduct,
+    state: &ProductState,
+    difference: &[ContractChange],
+) -> String {
     let on = colours(std::io::stdout().is_terminal());
     let (verdict, colour) = match report.status {
         PublishStatus::WouldReject | PublishStatus::Rejected => ("would be refused", "1;31"),
@@ -309,18 +314,11 @@ fn metric_text(metric: &MetricResult, on: bool) -> String {
     format!("{mark} {}: {found}", metric.rule)
 }
 
-fn change_text(change: &Change) -> String {
-    let show = |value: &Value| {
-        let text = match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        if text.chars().count() > 60 { format!("{}…", text.chars().take(60).collect::<String>()) } else { text }
+fn change_text(change: &ContractChange) -> String {
+    let sign = match change.kind() {
+        ChangeKind::Added => '+',
+        ChangeKind::Removed => '-',
+        ChangeKind::Updated => '~',
     };
-    match (&change.before, &change.after) {
-        (None, Some(after)) => format!("+ {}: {}", change.path, show(after)),
-        (Some(before), None) => format!("- {}: {}", change.path, show(before)),
-        (Some(before), Some(after)) => format!("~ {}: {} → {}", change.path, show(before), show(after)),
-        (None, None) => change.path.clone(),
-    }
+    format!("{sign} {}: {} ({})", change.path, change.message, change.bump())
 }

@@ -3,7 +3,9 @@
 mod check;
 mod cli;
 mod commands;
+mod diff;
 mod explain;
+mod findings;
 mod home;
 mod init;
 mod lineage;
@@ -29,7 +31,7 @@ use datamesh_core::{Error, ErrorCode};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Exit code of a publication that the audit rejected.
+/// Exit code of a publication that the audit rejected, and of a change that its version does not allow.
 pub(crate) const EXIT_REJECTED: u8 = 3;
 
 fn main() -> ExitCode {

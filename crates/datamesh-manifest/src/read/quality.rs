@@ -27,6 +27,25 @@ pub(super) fn read_quality(document: &mut Document<'_>, table: &mut Table, node:
     }
 }
 
+/// The rules of a table and its columns that nothing enforces, as written, those of columns with the column's name.
+pub(super) fn unenforced(table: &Node) -> Vec<serde_json::Value> {
+    let is_unenforced = |rule: &&Node| matches!(rule.get("type").and_then(Node::text), Some("text" | "custom"));
+    let of = |node: &Node| -> Vec<serde_json::Value> {
+        let rules = node.get("quality").and_then(Node::items).unwrap_or_default().iter();
+        rules.filter(is_unenforced).map(Node::to_json).collect()
+    };
+    let mut found = of(table);
+    for column in table.get("columns").and_then(Node::items).unwrap_or_default() {
+        for mut rule in of(column) {
+            if let (Some(keys), Some(name)) = (rule.as_object_mut(), text(column, "name")) {
+                keys.insert("column".to_owned(), name.into());
+            }
+            found.push(rule);
+        }
+    }
+    found
+}
+
 fn add_metric(document: &mut Document<'_>, table: &mut Table, at: &Node, rule: MetricRule) {
     if table.metrics.iter().any(|other| other.name == rule.name) {
         document.error(

@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod check;
+mod evolution;
 mod fuzz;
 mod mesh;
+mod odcs;
+mod place;
 mod rules;
 mod schema;
 mod source;

@@ -302,7 +302,7 @@ fn explain_says_why_and_what_to_do() {
         "t.csv:8",
         "→ check the unit",
         "ok rowCount > 50: rowCount is 86, must be > 50",
-        "~ tables.t.columns.v.constraints.maximum: 10 → 5",
+        "~ schema.t.columns.v.maximum: `maximum` was `10` and is `5` now (minor)",
     ] {
         assert!(outcome.stdout.contains(expected), "{expected}\n{outcome}");
     }
