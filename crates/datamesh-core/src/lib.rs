@@ -4,16 +4,19 @@
 //! the environment or any IO: time, randomness and configuration are passed in.
 
 pub mod change;
+pub mod context_map;
 pub mod contract;
 pub mod datatype;
 pub mod dates;
 pub mod decision;
 pub mod diagnostic;
+pub mod domain;
 pub mod error;
 pub mod history;
 pub mod ids;
 pub mod infer;
 pub mod lineage;
+pub mod ownership;
 pub mod period;
 pub mod ports;
 pub mod profile;
