@@ -9,7 +9,7 @@ use datamesh_core::domain::{
 use datamesh_core::lineage::ColumnReference;
 use datamesh_core::{Level, Name, ProductId};
 
-pub use check::check_domains;
+pub use check::{check_domains, domain_problems};
 
 use crate::read::{read_name, read_owner, text, texts};
 use crate::shape;

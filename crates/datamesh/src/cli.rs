@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use datamesh_core::history::AsOf;
 
+use crate::domains::DomainsArguments;
 use crate::explain::ExplainArguments;
 use crate::init::InitArguments;
 use crate::lineage::{LineageArguments, LineageFormat};
@@ -56,6 +57,7 @@ impl Cli {
             }
             Command::Quarantine(arguments) => return arguments.format == RowFormat::Json,
             Command::Lineage(arguments) => return arguments.format == LineageFormat::Json,
+            Command::Domains(arguments) => return arguments.wants_json(),
             Command::Schema { .. } | Command::Completions { .. } => return false,
         };
         format == ReportFormat::Json
@@ -87,13 +89,21 @@ pub(crate) enum Command {
         after_help = "Examples:\n  datamesh check\n  datamesh check domains/weather/products/observations\n  datamesh check --format json"
     )]
     Check(CheckArguments),
+    /// List the domains, show one, or draw how they lean on each other
+    #[command(
+        after_help = "Examples:\n  datamesh domains\n  datamesh domains --format json\n  datamesh domains show weather\n  datamesh domains map --out context-map.svg\n  datamesh domains map --strict"
+    )]
+    Domains(DomainsArguments),
     /// Print the JSON Schema of a manifest, for editors
     #[command(
-        after_help = "Examples:\n  datamesh schema > .vscode/product.schema.json\n  datamesh schema --tests > .vscode/product.tests.schema.json"
+        after_help = "Examples:\n  datamesh schema > .vscode/product.schema.json\n  datamesh schema tests > .vscode/product.tests.schema.json\n  datamesh schema domain > .vscode/domain.schema.json"
     )]
     Schema {
-        /// The schema of a `product.tests.yaml` instead
-        #[arg(long)]
+        /// Of which document
+        #[arg(value_enum, default_value_t)]
+        document: SchemaDocument,
+        /// The schema of a `product.tests.yaml`, as `tests` says too
+        #[arg(long, conflicts_with = "document")]
         tests: bool,
     },
     /// Audit every row of a product's data and publish the good ones atomically
@@ -150,6 +160,20 @@ pub(crate) enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+/// Documents that have a JSON Schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaDocument {
+    /// `product.yaml`.
+    #[default]
+    Product,
+    /// `product.tests.yaml`.
+    Tests,
+    /// `domain.yaml`.
+    Domain,
+    /// `mesh.yaml`.
+    Mesh,
 }
 
 /// How a report is printed.

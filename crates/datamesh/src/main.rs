@@ -3,6 +3,7 @@
 mod check;
 mod cli;
 mod commands;
+mod domains;
 mod explain;
 mod home;
 mod init;

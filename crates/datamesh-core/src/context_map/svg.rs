@@ -17,31 +17,82 @@ const MAX_TEXT: usize = 34;
 /// Height of the heading.
 const HEADING: i64 = 40;
 
-const STYLE: &str = "
-svg { color-scheme: light dark; --ground: #ffffff; --text: #1b1f24; --dim: #57606a; --box: #f6f8fa; --edge: #57606a; --line: #0969da; --bad: #cf222e; --doubt: #8c959f; --cycle: #9a6700; }
-@media (prefers-color-scheme: dark) { svg { --ground: #0d1117; --text: #e6edf3; --dim: #9ea7b3; --box: #161b22; --edge: #8b949e; --line: #58a6ff; --bad: #ff7b72; --doubt: #8b949e; --cycle: #e3b341; } }
-text { font-family: system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif; font-size: 12px; fill: var(--text); }
-.ground { fill: var(--ground); }
+/// What is the same on every ground.
+const SHAPES: &str = "text { font-family: system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif; font-size: 12px; }
 .heading { font-size: 16px; font-weight: 600; }
 .name { font-size: 13px; font-weight: 600; }
-.dim { fill: var(--dim); font-size: 11px; }
-.box { fill: var(--box); stroke: var(--edge); }
+.dim { font-size: 11px; }
+.mark { font-size: 10px; font-weight: 600; stroke-width: 3px; paint-order: stroke; }
+.count { font-size: 10px; font-weight: 700; }
+.link { fill: none; stroke-width: 1.5; }
 .box.undeclared { stroke-dasharray: 5 3; }
-.link { fill: none; stroke: var(--line); stroke-width: 1.5; }
-.head { fill: var(--line); stroke: none; }
-.mark { font-size: 10px; font-weight: 600; stroke: var(--ground); stroke-width: 3px; paint-order: stroke; }
-.undeclared .link, .crossed .link { stroke: var(--bad); stroke-dasharray: 7 4; }
-.undeclared .head, .crossed .head { fill: var(--bad); }
-.undeclared .mark, .crossed .mark { fill: var(--bad); }
-.unsupported .link { stroke: var(--doubt); stroke-dasharray: 3 3; }
-.unsupported .head { fill: var(--doubt); }
-.apart .link { stroke: var(--doubt); stroke-dasharray: 1 5; }
+.undeclared .link, .crossed .link { stroke-dasharray: 7 4; }
+.unsupported .link { stroke-dasharray: 3 3; }
+.apart .link { stroke-dasharray: 1 5; }
 .cyclic .link { stroke-width: 3.5; }
-.agreed.cyclic .link { stroke: var(--cycle); }
-.agreed.cyclic .head { fill: var(--cycle); }
-.badge { fill: var(--bad); }
-.count { fill: var(--ground); font-size: 10px; font-weight: 700; }
 ";
+
+/// The colours of a ground.
+struct Colours {
+    ground: &'static str,
+    text: &'static str,
+    dim: &'static str,
+    domain: &'static str,
+    border: &'static str,
+    agreed: &'static str,
+    bad: &'static str,
+    doubt: &'static str,
+    cycle: &'static str,
+}
+
+const LIGHT: Colours = Colours {
+    ground: "#ffffff",
+    text: "#1b1f24",
+    dim: "#57606a",
+    domain: "#f6f8fa",
+    border: "#57606a",
+    agreed: "#0969da",
+    bad: "#cf222e",
+    doubt: "#6e7781",
+    cycle: "#9a6700",
+};
+
+const DARK: Colours = Colours {
+    ground: "#0d1117",
+    text: "#e6edf3",
+    dim: "#9ea7b3",
+    domain: "#161b22",
+    border: "#8b949e",
+    agreed: "#58a6ff",
+    bad: "#ff7b72",
+    doubt: "#8b949e",
+    cycle: "#e3b341",
+};
+
+/// The style sheet. Colours are written out: not every viewer knows custom properties or asks for the ground.
+fn style() -> String {
+    let colours = |colours: &Colours| {
+        let Colours { ground, text, dim, domain, border, agreed, bad, doubt, cycle } = colours;
+        format!(
+            ".ground {{ fill: {ground}; }}
+text {{ fill: {text}; }}
+.dim {{ fill: {dim}; }}
+.box {{ fill: {domain}; stroke: {border}; }}
+.mark {{ stroke: {ground}; }}
+.link {{ stroke: {agreed}; }}
+.head {{ fill: {agreed}; }}
+.agreed.cyclic .link {{ stroke: {cycle}; }}
+.agreed.cyclic .head {{ fill: {cycle}; }}
+.undeclared .link, .crossed .link {{ stroke: {bad}; }}
+.undeclared .head, .crossed .head, .undeclared .mark, .crossed .mark, .badge {{ fill: {bad}; }}
+.unsupported .link, .apart .link {{ stroke: {doubt}; }}
+.unsupported .head {{ fill: {doubt}; }}
+.count {{ fill: {ground}; }}
+"
+        )
+    };
+    format!("{SHAPES}{}@media (prefers-color-scheme: dark) {{\n{}}}\n", colours(&LIGHT), colours(&DARK))
+}
 
 /// A text with what XML reserves written as references, and what it forbids as the replacement character
 /// (XML 1.0, production 2).
@@ -97,7 +148,7 @@ fn box_size(domain: &MapDomain) -> (i64, i64) {
     ((width + 2 * PADDING + 10).max(130), 3 * LINE + 16)
 }
 
-/// Draws a context map as SVG 1.1 (with CSS custom properties), upstream left. The same map is always the same text.
+/// Draws a context map as SVG, upstream left. The same map is always the same text.
 pub fn svg(map: &ContextMap, title: &str) -> String {
     let sizes: Vec<(i64, i64)> = map.domains.iter().map(box_size).collect();
     let links: Vec<Link> = map
@@ -124,7 +175,7 @@ pub fn svg(map: &ContextMap, title: &str) -> String {
         counted(map.links.len(), "link"),
         counted(map.findings.len(), "finding")
     );
-    let _ = writeln!(out, "<style>{STYLE}</style>");
+    let _ = writeln!(out, "<style>\n{}</style>", style());
     let _ = writeln!(out, "<rect class=\"ground\" width=\"{width}\" height=\"{height}\"/>");
     let _ = writeln!(
         out,

@@ -23,12 +23,23 @@ struct Found<'m> {
     place: Box<dyn Fn(&Node) -> Option<Span> + 'm>,
 }
 
-/// Checks what the domains of a whole mesh say of each other, of products and of teams. `known` are contracts of products
-/// that have no manifest here, such as the registry's.
+/// Checks what the domains of a whole mesh say of each other, of products and of teams, and adds what is wrong to the
+/// mesh's problems. `known` are contracts of products that have no manifest here, such as the registry's.
 ///
 /// # Errors
 /// Manifests that can no longer be read.
 pub fn check_domains(mesh: &mut Mesh, known: &[DataProduct]) -> Result<()> {
+    for (diagnostic, source) in domain_problems(mesh, known)? {
+        mesh.report(diagnostic, source);
+    }
+    Ok(())
+}
+
+/// What [`check_domains`] adds, each with the text of its file.
+///
+/// # Errors
+/// Manifests that can no longer be read.
+pub fn domain_problems(mesh: &Mesh, known: &[DataProduct]) -> Result<Vec<(Diagnostic, String)>> {
     let mut found = teams(mesh);
     found.extend(owners(mesh));
     found.extend(links(mesh, known));
@@ -41,10 +52,7 @@ pub fn check_domains(mesh: &mut Mesh, known: &[DataProduct]) -> Result<()> {
         let diagnostic = Diagnostic { id: problem.id, level: problem.level, message: problem.message, help, location };
         located.push((diagnostic, source));
     }
-    for (diagnostic, source) in located {
-        mesh.report(diagnostic, source);
-    }
-    Ok(())
+    Ok(located)
 }
 
 fn file_of(folder: &Path) -> PathBuf {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod check;
+mod domain;
 mod fuzz;
 mod mesh;
 mod rules;
