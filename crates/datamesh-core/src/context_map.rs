@@ -75,6 +75,18 @@ pub struct MapDomain {
     pub downstream: usize,
 }
 
+impl MapDomain {
+    /// The name as SQL and the warehouse spell it.
+    pub fn sql(&self) -> String {
+        sql(&self.name)
+    }
+}
+
+/// A name as [`crate::Name::sql`] spells it.
+fn sql(name: &str) -> String {
+    name.to_ascii_lowercase().replace('-', "_")
+}
+
 /// How declaration and dependencies of a link agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -211,6 +223,11 @@ pub struct Finding {
 }
 
 impl ContextMap {
+    /// The place of the domain of a name, compared as SQL would.
+    pub fn domain(&self, name: &str) -> Option<usize> {
+        self.domains.iter().position(|domain| domain.sql() == sql(name))
+    }
+
     /// Whether there is a finding at warning level or above.
     pub fn has_warnings(&self) -> bool {
         self.findings.iter().any(|finding| finding.level <= Level::Warning)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use datamesh_core::context_map::{
-    ContextMap, MapInput, SourceClaim, context_map, mermaid, source_claims, svg, text, to_json,
+    ContextMap, Finding, MapDomain, MapInput, SourceClaim, context_map, mermaid, source_claims, svg, text, to_json,
 };
 use datamesh_core::decision::Action;
 use datamesh_core::domain::{Domain, Relationship, Team};
@@ -242,8 +242,7 @@ fn list(map: &ContextMap, format: ReportFormat) -> Result<u8> {
 
 /// The place of the domain that `wanted` means on the map.
 fn find(map: &ContextMap, wanted: &str) -> Result<usize> {
-    let sql = |name: &str| name.to_ascii_lowercase().replace('-', "_");
-    if let Some(index) = map.domains.iter().position(|domain| sql(&domain.name) == sql(wanted)) {
+    if let Some(index) = map.domain(wanted) {
         return Ok(index);
     }
     let names: Vec<&str> = map.domains.iter().map(|domain| domain.name.as_str()).collect();
@@ -258,7 +257,7 @@ fn find(map: &ContextMap, wanted: &str) -> Result<usize> {
 fn show(known: &Known, wanted: &str, format: ReportFormat) -> Result<u8> {
     let map = known.map();
     let index = find(&map, wanted)?;
-    let sql = map.domains[index].name.to_ascii_lowercase().replace('-', "_");
+    let sql = map.domains[index].sql();
     let domain = known.domains.iter().find(|domain| domain.name.sql() == sql);
     let mut products: Vec<&DataProduct> =
         known.contracts.iter().filter(|contract| contract.id.domain.sql() == sql).collect();
@@ -271,8 +270,8 @@ fn show(known: &Known, wanted: &str, format: ReportFormat) -> Result<u8> {
 }
 
 /// What others declare about a domain.
-fn declared_by_others<'k>(known: &'k Known, name: &str) -> Vec<(&'k Domain, &'k Relationship)> {
-    let sql = name.to_ascii_lowercase().replace('-', "_");
+fn declared_by_others<'k>(known: &'k Known, on_map: &MapDomain) -> Vec<(&'k Domain, &'k Relationship)> {
+    let sql = on_map.sql();
     known
         .domains
         .iter()
@@ -326,7 +325,7 @@ fn show_json(
             .iter()
             .map(|declared| relationship(domain.name.as_str(), declared.domain.as_str(), declared))
     });
-    let others = declared_by_others(known, &on_map.name);
+    let others = declared_by_others(known, on_map);
     let others = others.iter().map(|(by, declared)| relationship(by.name.as_str(), &on_map.name, declared));
     document["description"] = json!(domain.and_then(|domain| domain.description.as_ref()));
     document["terms"] = json!(domain.map(|domain| &domain.terms));
@@ -337,7 +336,7 @@ fn show_json(
     document
 }
 
-fn findings(map: &ContextMap, index: usize) -> Vec<&datamesh_core::context_map::Finding> {
+fn findings(map: &ContextMap, index: usize) -> Vec<&Finding> {
     let name = &map.domains[index].name;
     map.findings.iter().filter(|finding| finding.domains.contains(name)).collect()
 }
@@ -374,7 +373,7 @@ fn show_text(
     for declared in domain.into_iter().flat_map(|domain| &domain.relationships) {
         relationships.push(relationship_text(&format!("with {}", declared.domain), declared));
     }
-    for (by, declared) in declared_by_others(known, &on_map.name) {
+    for (by, declared) in declared_by_others(known, on_map) {
         relationships.push(relationship_text(&format!("{} declares", by.name), declared));
     }
     section("relationships", relationships);

@@ -269,11 +269,8 @@ fn components(next: &[BTreeSet<usize>]) -> Vec<Vec<usize>> {
 /// the domain nor a team, an owner is just a name.
 fn owners(ownership: &Ownership, domains: &[MapDomain], newest: &Newest<'_>) -> Vec<Finding> {
     let any_team = ownership.teams().next().is_some();
-    let declared: BTreeMap<String, &MapDomain> = domains
-        .iter()
-        .filter(|domain| domain.declared)
-        .map(|domain| (domain.name.to_ascii_lowercase().replace('-', "_"), domain))
-        .collect();
+    let declared: BTreeMap<String, &MapDomain> =
+        domains.iter().filter(|domain| domain.declared).map(|domain| (domain.sql(), domain)).collect();
     let finding = |((domain, _), contract): (&Key, &&DataProduct)| {
         let owner = ownership.owner_of(OwnedPath::Product(contract))?.team;
         let domain = declared.get(domain);

@@ -48,8 +48,8 @@ fn a_whole_domain_is_read() {
 #[test]
 fn problems_of_terms_are_told() {
     check("terms: {order: x}\n", &["3:8 wrong-shape `terms` must be a list, but this is an object"]);
-    check("terms: [{term: order}]\n", &["3:9 missing-key `term` has no `definition`"]);
-    check("terms: [{trem: order, term: a, definition: b}]\n", &["3:10 unknown-key unknown key `trem` in `term`"]);
+    check("terms: [{term: order}]\n", &["3:9 missing-key `terms` has no `definition`"]);
+    check("terms: [{trem: order, term: a, definition: b}]\n", &["3:10 unknown-key unknown key `trem` in `terms`"]);
     check("terms: [{term: '', definition: b}]\n", &["3:16 empty-text `term` is empty"]);
     check(
         "terms: [{term: tail number, definition: a}, {term: Tail-Number, definition: b}]\n",
@@ -189,7 +189,7 @@ fn links_to_columns_that_are_not_there_are_told() {
         &link("p.t.idd"),
         "",
         &[
-            "domains/sales/domain.yaml:3:45 unknown-column-link the term `a` is linked to `sales/p.t.idd`: table `t` has no column `idd` | did you mean `id`?",
+            "domains/sales/domain.yaml:3:44 unknown-column-link the term `a` is linked to `sales/p.t.idd`: table `t` has no column `idd` | did you mean `id`?",
         ],
     );
     check_mesh(
@@ -197,7 +197,7 @@ fn links_to_columns_that_are_not_there_are_told() {
         &link("q.t.id"),
         "",
         &[
-            "domains/sales/domain.yaml:3:45 unknown-column-link the term `a` is linked to `sales/q.t.id`: no product `sales/q` in this mesh | did you mean `sales/p`?",
+            "domains/sales/domain.yaml:3:44 unknown-column-link the term `a` is linked to `sales/q.t.id`: no product `sales/q` in this mesh | did you mean `sales/p`?",
         ],
     );
 }
@@ -217,7 +217,7 @@ fn relationships_are_checked_across_domains() {
         &to("web", ", products: q"),
         "",
         &[
-            "domains/sales/domain.yaml:3:58 unknown-product there is no product `web/q` in this mesh | did you mean `web/p`?",
+            "domains/sales/domain.yaml:3:59 unknown-product there is no product `web/q` in this mesh | did you mean `web/p`?",
         ],
     );
     check_mesh(
@@ -267,9 +267,9 @@ fn owners_name_teams_where_there_are_any() {
         web,
         &[
             &format!(
-                "domains/sales/products/p/product.yaml:12:47 unknown-team the owner of `sales/p.t.s.in` {message}"
+                "domains/sales/products/p/product.yaml:12:50 unknown-team the owner of `sales/p.t.s.in` {message}"
             ),
-            &format!("domains/web/products/p/product.yaml:12:47 unknown-team the owner of `web/p.t.s.in` {message}"),
+            &format!("domains/web/products/p/product.yaml:12:50 unknown-team the owner of `web/p.t.s.in` {message}"),
         ],
     );
     let (_root, mesh) = mesh("owner: web-tema\n", teams, web);
