@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::datatype::DataType;
-use crate::ids::{Name, ProductId, ProductKey, TableName};
+use crate::ids::{ProductId, ProductKey, TableName};
 use crate::lineage::ColumnReference;
 use crate::period::Period;
 use crate::quality::{MetricRule, RowCondition};
@@ -105,6 +105,9 @@ pub struct Table {
     /// What one row is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// The accountable team, where it is not the product's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// How a publication changes it.
     #[serde(default)]
     pub write: WriteMode,
@@ -185,6 +188,9 @@ pub struct Column {
     /// What a value means.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// The accountable team, where it is not the one of what the column stands in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// Part of the primary key.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub primary_key: bool,
@@ -218,6 +224,7 @@ impl Column {
             name: name.to_owned(),
             data_type,
             description: None,
+            owner: None,
             primary_key: false,
             required: false,
             unique: false,
@@ -548,15 +555,4 @@ impl Default for QuarantineLimit {
     fn default() -> Self {
         Self { percent: 5.0 }
     }
-}
-
-/// The domain of a mesh, from its `domain.yaml`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Domain {
-    /// The domain's name.
-    pub name: Name,
-    /// The accountable team.
-    pub owner: String,
-    /// What it is responsible for.
-    pub responsibilities: Vec<String>,
 }

@@ -3,11 +3,13 @@
 //! Everything here is data and functions over data. This crate must not know tokio, Arrow, SQL, a clock,
 //! the environment or any IO: time, randomness and configuration are passed in.
 
+pub mod context_map;
 pub mod contract;
 pub mod datatype;
 pub mod dates;
 pub mod decision;
 pub mod diagnostic;
+pub mod domain;
 pub mod error;
 pub mod evolution;
 pub mod history;
@@ -15,6 +17,7 @@ pub mod identity;
 pub mod ids;
 pub mod infer;
 pub mod lineage;
+pub mod ownership;
 pub mod period;
 pub mod ports;
 pub mod profile;

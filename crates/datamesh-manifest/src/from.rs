@@ -49,7 +49,11 @@ fn references(columns: &[Column]) -> Vec<&ColumnReference> {
 }
 
 /// What is wrong with a reference, and how to mend it.
-fn problem(reference: &ColumnReference, products: &[&DataProduct], complete: bool) -> Option<(String, String)> {
+pub(crate) fn problem(
+    reference: &ColumnReference,
+    products: &[&DataProduct],
+    complete: bool,
+) -> Option<(String, String)> {
     let did_you_mean = |wanted: &str, names: Vec<&str>| match closest(wanted, names.iter().copied()) {
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("there are: {}", names.join(", ")),

@@ -4,6 +4,7 @@
 //! also makes the JSON Schema ([`schema`]), and is then read into the types of `datamesh-core` ([`read`]).
 //! This crate must not know Arrow, SQL, tokio or the registry.
 
+pub mod domain;
 pub mod draft;
 mod from;
 pub mod inputs;

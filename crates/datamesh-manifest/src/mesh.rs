@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use datamesh_core::contract::{DataProduct, Domain};
+use datamesh_core::contract::DataProduct;
+use datamesh_core::domain::Domain;
+use datamesh_core::ownership::Ownership;
 use datamesh_core::{Diagnostic, Error, ErrorCode, Level, Location, Name, ProductId, Result};
 
 use crate::read::{self, MeshSettings};
@@ -23,6 +25,8 @@ pub struct LoadedProduct {
 pub struct Mesh {
     /// The mesh's name.
     pub name: Option<String>,
+    /// The `mesh.yaml` and what it says.
+    pub settings: Option<(PathBuf, MeshSettings)>,
     /// The domains, by folder.
     pub domains: Vec<(PathBuf, Domain)>,
     /// The products, by path.
@@ -45,6 +49,14 @@ impl Mesh {
     pub fn report(&mut self, diagnostic: Diagnostic, source: String) {
         self.sources.insert(diagnostic.location.file.clone(), source);
         self.diagnostics.push(diagnostic);
+    }
+
+    /// The owners and teams that it declares outside its products.
+    pub fn ownership(&self) -> Ownership {
+        let settings = self.settings.as_ref().map(|(_, settings)| settings);
+        let owner = settings.and_then(|settings| settings.owner.as_deref());
+        let teams = settings.map(|settings| settings.teams.as_slice()).unwrap_or_default();
+        Ownership::new(owner, teams, self.domains.iter().map(|(_, domain)| domain))
     }
 
     pub(crate) fn read<T>(
@@ -136,7 +148,7 @@ pub(crate) fn nearest_domain(mesh: &mut Mesh, path: &Path) -> Result<Option<Name
     for folder in absolute.ancestors().skip(1) {
         let file = folder.join("domain.yaml");
         if file.is_file() {
-            let domain = mesh.read(&file, read::domain)?;
+            let domain = mesh.read(&file, crate::domain::read)?;
             return Ok(domain.map(|domain| domain.name));
         }
         if folder.join("mesh.yaml").is_file() {
@@ -179,11 +191,12 @@ pub fn load_mesh(root: &Path) -> Result<Mesh> {
         )
         .with_help("name a mesh directory with `--mesh`, or write a mesh.yaml with `name:`"));
     }
-    mesh.name = mesh.read(&file, read::mesh)?.map(|settings| settings.name);
+    mesh.settings = mesh.read(&file, read::mesh)?.map(|settings| (file, settings));
+    mesh.name = mesh.settings.as_ref().map(|(_, settings)| settings.name.clone());
     for folder in subfolders(&root.join("domains"))? {
         let file = folder.join("domain.yaml");
         let declared = file.is_file();
-        let domain = if declared { mesh.read(&file, read::domain)? } else { None };
+        let domain = if declared { mesh.read(&file, crate::domain::read)? } else { None };
         let name = domain.as_ref().map(|domain: &Domain| domain.name.clone());
         // A product of a domain that cannot be read belongs to nobody: its own problems are told, and it is left out.
         let known = name.is_some() || !declared;

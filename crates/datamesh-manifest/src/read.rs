@@ -8,11 +8,12 @@ pub(crate) use references::check_across;
 use std::collections::{BTreeMap, HashMap};
 
 use datamesh_core::contract::{
-    self, CONTRACT_FORMAT, Constraints, DataProduct, Domain, PartitionField, QuarantineLimit, SortField, Table,
-    TextFormat, Transform, WriteMode,
+    self, CONTRACT_FORMAT, Constraints, DataProduct, PartitionField, QuarantineLimit, SortField, Table, TextFormat,
+    Transform, WriteMode,
 };
 use datamesh_core::datatype::SCALAR_TYPES;
 use datamesh_core::dates::DatePattern;
+use datamesh_core::domain::Team;
 use datamesh_core::{Column, DataType, Name, ProductId, scalar};
 use semver::Version;
 
@@ -85,22 +86,15 @@ pub fn product(document: &mut Document<'_>, root: &Node, domain: Option<&Name>) 
     })
 }
 
-/// Reads a `domain.yaml`.
-pub fn domain(document: &mut Document<'_>, root: &Node) -> Option<Domain> {
-    shape::check(document, root, &shape::DOMAIN, "domain");
-    let name = read_name(document, root, "name");
-    let owner = read_owner(document, root);
-    if document.has_errors() {
-        return None;
-    }
-    Some(Domain { name: name?, owner: owner?, responsibilities: texts(root.get("responsibilities")) })
-}
-
 /// What a `mesh.yaml` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MeshSettings {
     /// The mesh's name.
     pub name: String,
+    /// Who answers for what nobody else does.
+    pub owner: Option<String>,
+    /// The teams that it declares.
+    pub teams: Vec<Team>,
     /// Where tables are kept: a URL, or a path from the mesh's folder.
     pub warehouse: Option<String>,
     /// Where the registry is: a URL of PostgreSQL, or a path from the mesh's folder. It may have references to secrets.
@@ -122,7 +116,12 @@ pub fn mesh(document: &mut Document<'_>, root: &Node) -> Option<MeshSettings> {
         );
     }
     let registry = read_registry(document, root);
-    if document.has_errors() { None } else { text(root, "name").map(|name| MeshSettings { name, warehouse, registry }) }
+    let owner = read_owner(document, root);
+    let teams = crate::domain::read_teams(document, root);
+    if document.has_errors() {
+        return None;
+    }
+    text(root, "name").map(|name| MeshSettings { name, owner, teams, warehouse, registry })
 }
 
 fn read_registry(document: &mut Document<'_>, root: &Node) -> Option<String> {
@@ -148,7 +147,7 @@ pub(crate) fn text(node: &Node, key: &str) -> Option<String> {
 }
 
 /// The accountable team. A placeholder is nobody, so nobody would answer for what is published.
-fn read_owner(document: &mut Document<'_>, node: &Node) -> Option<String> {
+pub(crate) fn read_owner(document: &mut Document<'_>, node: &Node) -> Option<String> {
     let owner = text(node, "owner")?;
     let placeholder = owner.is_empty()
         || ["todo", "tbd", "fixme"].iter().any(|word| owner.to_ascii_lowercase().split(' ').next() == Some(*word));
@@ -183,7 +182,7 @@ fn declared(node: &Node, object: &shape::Object) -> BTreeMap<String, serde_json:
     keys.filter_map(|key| Some((key.name.to_owned(), node.get(key.name)?.to_json()))).collect()
 }
 
-fn read_name(document: &mut Document<'_>, node: &Node, key: &str) -> Option<Name> {
+pub(crate) fn read_name(document: &mut Document<'_>, node: &Node, key: &str) -> Option<Name> {
     node.get(key).and_then(|node| read_name_at(document, node))
 }
 
@@ -258,6 +257,7 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
     let mut table = Table {
         name: name?,
         description: text(node, "description"),
+        owner: read_owner(document, node),
         write,
         delete_when: None,
         source: node.get("source").and_then(|node| source::read(document, node)),
@@ -451,6 +451,7 @@ fn complete_column(document: &mut Document<'_>, node: &Node, name: &str, data_ty
     Column {
         name: name.to_owned(),
         description: text(node, "description"),
+        owner: read_owner(document, node),
         primary_key: flag("primaryKey"),
         required: flag("required") || flag("primaryKey"),
         unique: flag("unique"),

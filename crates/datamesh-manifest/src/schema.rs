@@ -2,29 +2,35 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::shape::{MANIFEST, Object, Shape, TESTS};
+use crate::shape::{DOMAIN, MANIFEST, MESH, Object, Shape, TESTS};
 
 /// The JSON Schema (2020-12) of a `product.yaml`.
 pub fn manifest_schema() -> Value {
-    let mut definitions = Map::new();
-    let root = reference(&MANIFEST, &mut definitions);
-    json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "urn:datamesh:manifest:1",
-        "title": "datamesh product manifest",
-        "$ref": root["$ref"],
-        "$defs": definitions,
-    })
+    document_schema(&MANIFEST, "urn:datamesh:manifest:1", "datamesh product manifest")
 }
 
 /// The JSON Schema (2020-12) of a `product.tests.yaml`.
 pub fn tests_schema() -> Value {
+    document_schema(&TESTS, "urn:datamesh:tests:1", "datamesh tests of a product's transforms")
+}
+
+/// The JSON Schema (2020-12) of a `domain.yaml`.
+pub fn domain_schema() -> Value {
+    document_schema(&DOMAIN, "urn:datamesh:domain:1", "datamesh domain")
+}
+
+/// The JSON Schema (2020-12) of a `mesh.yaml`.
+pub fn mesh_schema() -> Value {
+    document_schema(&MESH, "urn:datamesh:mesh:1", "datamesh mesh")
+}
+
+fn document_schema(document: &'static Object, id: &str, title: &str) -> Value {
     let mut definitions = Map::new();
-    let root = reference(&TESTS, &mut definitions);
+    let root = reference(document, &mut definitions);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "urn:datamesh:tests:1",
-        "title": "datamesh tests of a product's transforms",
+        "$id": id,
+        "title": title,
         "$ref": root["$ref"],
         "$defs": definitions,
     })

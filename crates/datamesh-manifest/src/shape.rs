@@ -124,6 +124,7 @@ pub static TABLE: Object = Object {
         must("name", Shape::Text, "Unique in its product; letters, digits, `-` and `_`"),
         key("type", Shape::Word(&["table", "view"]), "Default: table"),
         key("description", Shape::Text, "What one row is"),
+        key("owner", Shape::Text, "The accountable team; default: the product's"),
         TAGS,
         key(
             "write",
@@ -221,6 +222,7 @@ pub static COLUMN: Object = Object {
             "string, uuid, json, boolean, int, long, float, double, decimal(p,s), date, time, timestamp, timestamp_ntz, binary, array<…>, map<…,…>, struct",
         ),
         key("description", Shape::Text, "What a value means"),
+        key("owner", Shape::Text, "The accountable team; default: that of what the column stands in"),
         key("primaryKey", Shape::Boolean, "Part of the primary key; required and unique follow"),
         key("required", Shape::Boolean, "Null is not allowed"),
         key("unique", Shape::Boolean, "No two rows share a value; nulls are distinct"),
@@ -536,7 +538,8 @@ pub static MESH: Object = Object {
     keys: &[
         must("name", Shape::Text, "The mesh's name"),
         key("description", Shape::Text, "What it is"),
-        key("owner", Shape::Text, "Who runs the platform"),
+        key("owner", Shape::Text, "Who runs the platform; answers for what nobody else does"),
+        key("teams", Shape::List(&Shape::Object(&TEAM)), "Teams that an `owner` may name"),
         key("warehouse", Shape::Text, "Where tables are kept: a folder, or s3://bucket/prefix (default: warehouse)"),
         key(
             "registry",
@@ -557,8 +560,86 @@ pub static DOMAIN: Object = Object {
         key("description", Shape::Text, "What it is"),
         key("purpose", Shape::Text, "What it is for"),
         key("responsibilities", TEXTS, "What it answers for"),
-        declared("terms", Shape::Any, "Its ubiquitous language"),
-        declared("relationships", Shape::Any, "How it leans on other domains"),
+        key("terms", Shape::List(&Shape::Object(&TERM)), "Its ubiquitous language"),
+        key("relationships", Shape::List(&Shape::Object(&DOMAIN_RELATIONSHIP)), "How it leans on other domains"),
+        key("teams", Shape::List(&Shape::Object(&TEAM)), "The teams that work in it; an `owner` may name them"),
+        CUSTOM,
+    ],
+};
+
+static TERM: Object = Object {
+    name: "Term",
+    about: "A word of a domain's ubiquitous language",
+    keys: &[
+        must("term", Shape::Text, "The word, once in its domain"),
+        must("definition", Shape::Text, "What it means here"),
+        key("synonyms", Shape::Either(&Shape::Text, &TEXTS), "Other words for the same"),
+        key(
+            "columns",
+            Shape::Either(&Shape::Text, &TEXTS),
+            "The columns that hold it: `product.table.column`, or `domain/product.table.column`",
+        ),
+        CUSTOM,
+    ],
+};
+
+/// The kinds of relationship between two domains, as domain-driven design names them.
+pub const RELATIONSHIP_KINDS: &[&str] = &[
+    "customer-supplier",
+    "open-host-service",
+    "published-language",
+    "conformist",
+    "anticorruption-layer",
+    "shared-kernel",
+    "partnership",
+    "separate-ways",
+];
+
+static DOMAIN_RELATIONSHIP: Object = Object {
+    name: "DomainRelationship",
+    about: "How a domain and another one lean on each other",
+    keys: &[
+        must("domain", Shape::Text, "The other domain"),
+        must("kind", Shape::Word(RELATIONSHIP_KINDS), "What the relationship is, by domain-driven design"),
+        key(
+            "role",
+            Shape::Word(&["upstream", "downstream"]),
+            "What this domain is in it. Default: upstream with open-host-service and published-language, downstream with conformist and anticorruption-layer; must be there with customer-supplier",
+        ),
+        key(
+            "products",
+            Shape::Either(&Shape::Text, &TEXTS),
+            "The upstream's products that it is about, `product` or `domain/product`; default: all",
+        ),
+        key("description", Shape::Text, "What there is to know about it"),
+        CUSTOM,
+    ],
+};
+
+static TEAM: Object = Object {
+    name: "Team",
+    about: "What an `owner` names",
+    keys: &[
+        must("name", Shape::Text, "The name that an `owner` uses, once in the mesh"),
+        key("description", Shape::Text, "What it does"),
+        key(
+            "members",
+            Shape::List(&Shape::Short(&Shape::Text, &MEMBER)),
+            "Who is in it; a single text is a user name or an e-mail address",
+        ),
+        key("contact", Shape::Any, "Where to reach it"),
+        CUSTOM,
+    ],
+};
+
+static MEMBER: Object = Object {
+    name: "Member",
+    about: "Somebody in a team",
+    keys: &[
+        key("name", Shape::Text, "What people call them"),
+        key("username", Shape::Text, "What the directory calls them"),
+        key("email", Shape::Text, "Their e-mail address"),
+        key("role", Shape::Text, "What they do in the team"),
         CUSTOM,
     ],
 };

@@ -6,6 +6,7 @@ use datamesh_core::decision::Action;
 use datamesh_core::transform::{ProductInput, TableRead};
 use datamesh_core::{DataProduct, Diagnostic, Error, ErrorCode, Level, Location, Result, Table};
 use datamesh_engine::{DataEngine, ProblemPlace, TransformProblem};
+use datamesh_manifest::domain::domain_problems;
 use datamesh_manifest::inputs::{SqlText, check_inputs, locate_column, locate_input};
 use datamesh_manifest::transform_tests::load_tests;
 use datamesh_manifest::{LoadedProduct, Mesh, load_mesh, load_product, mesh::locate};
@@ -132,6 +133,11 @@ async fn known_contracts(mesh: &Mesh, told: Option<&Path>) -> Result<Vec<DataPro
     if own().flat_map(|contract| &contract.inputs).all(|input| input.choose(own()).is_some()) {
         return Ok(Vec::new());
     }
+    registered_contracts(told).await
+}
+
+/// The registry's contracts, where there is a registry.
+async fn registered_contracts(told: Option<&Path>) -> Result<Vec<DataProduct>> {
     let Ok(root) = home::find(told) else { return Ok(Vec::new()) };
     if !crate::registry::location(&root)?.has_registry().await? {
         return Ok(Vec::new());
@@ -140,6 +146,18 @@ async fn known_contracts(mesh: &Mesh, told: Option<&Path>) -> Result<Vec<DataPro
     context.authorize(Action::Describe, "mesh", json!({ "operation": "check" })).await?;
     let catalog = context.registry.catalog().await?;
     Ok(catalog.into_iter().map(|product| product.revision.contract).collect())
+}
+
+/// Checks domains, teams and owners; what no manifest satisfies may be in the registry.
+async fn check_language(mesh: &mut Mesh, told: Option<&Path>) -> Result<()> {
+    let mut found = domain_problems(mesh, &[])?;
+    if found.iter().any(|(diagnostic, _)| diagnostic.is_error()) {
+        found = domain_problems(mesh, &registered_contracts(told).await?)?;
+    }
+    for (diagnostic, source) in found {
+        mesh.report(diagnostic, source);
+    }
+    Ok(())
 }
 
 fn locate_problem(product: &LoadedProduct, table: &Table, problem: TransformProblem) -> Result<(Diagnostic, String)> {
@@ -161,6 +179,9 @@ pub(crate) async fn run(arguments: &CheckArguments, told: Option<&Path>) -> Resu
     // A mesh has a name; a single product is checked without the others.
     let whole = mesh.name.is_some();
     check_transforms(&mut mesh, whole, told).await?;
+    if whole {
+        check_language(&mut mesh, told).await?;
+    }
     mesh.diagnostics.sort_by(|a, b| key(a).cmp(&key(b)));
     let count = |level| mesh.diagnostics.iter().filter(|diagnostic| diagnostic.level == level).count();
     let (errors, warnings, notes) = (count(Level::Error), count(Level::Warning), count(Level::Note));

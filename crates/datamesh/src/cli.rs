@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use datamesh_core::history::AsOf;
 
 use crate::diff::DiffArguments;
+use crate::domains::DomainsArguments;
 use crate::explain::ExplainArguments;
 use crate::findings::FindingsFormat;
 use crate::init::InitArguments;
@@ -59,6 +60,7 @@ impl Cli {
             }
             Command::Quarantine(arguments) => return arguments.format == RowFormat::Json,
             Command::Lineage(arguments) => return arguments.format == LineageFormat::Json,
+            Command::Domains(arguments) => return arguments.wants_json(),
             Command::Schema { .. } | Command::Completions { .. } => return false,
         };
         format == ReportFormat::Json
@@ -95,13 +97,21 @@ pub(crate) enum Command {
         after_help = "Examples:\n  datamesh diff sales/orders domains/sales/products/orders\n  datamesh diff ../base/orders/product.yaml orders/product.yaml --format github\n  datamesh diff v1.odcs.yaml v2.odcs.yaml --format json\n  datamesh diff sales/orders@1 sales/orders@2\n\nA path is read as a manifest or data contract, anything else is looked for among the published products. Two documents\nare compared without a mesh. Changes that take away what was promised need a new major version, further promises a minor\none, prose and layout a patch; below 1.0.0 major counts as minor. What protects people (classification, personal data,\nmasks, row filters) needs no new major version. The exit code is 3 where the version is too small."
     )]
     Diff(DiffArguments),
+    /// List the domains, show one, or draw how they lean on each other
+    #[command(
+        after_help = "Examples:\n  datamesh domains\n  datamesh domains --format json\n  datamesh domains show weather\n  datamesh domains map --out context-map.svg\n  datamesh domains map --strict"
+    )]
+    Domains(DomainsArguments),
     /// Print the JSON Schema of a manifest, for editors
     #[command(
-        after_help = "Examples:\n  datamesh schema > .vscode/product.schema.json\n  datamesh schema --tests > .vscode/product.tests.schema.json"
+        after_help = "Examples:\n  datamesh schema > .vscode/product.schema.json\n  datamesh schema tests > .vscode/product.tests.schema.json\n  datamesh schema domain > .vscode/domain.schema.json"
     )]
     Schema {
-        /// The schema of a `product.tests.yaml` instead
-        #[arg(long)]
+        /// Of which document
+        #[arg(value_enum, default_value_t)]
+        document: SchemaDocument,
+        /// The schema of a `product.tests.yaml`, as `tests` says too
+        #[arg(long, conflicts_with = "document")]
         tests: bool,
     },
     /// Audit every row of a product's data and publish the good ones atomically
@@ -158,6 +168,20 @@ pub(crate) enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+/// Documents that have a JSON Schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaDocument {
+    /// `product.yaml`.
+    #[default]
+    Product,
+    /// `product.tests.yaml`.
+    Tests,
+    /// `domain.yaml`.
+    Domain,
+    /// `mesh.yaml`.
+    Mesh,
 }
 
 /// How a report is printed.

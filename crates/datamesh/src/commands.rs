@@ -12,20 +12,21 @@ use datamesh_app::publish::{PublishReport, PublishRequest, PublishStatus, publis
 use datamesh_app::read::{self, QuarantineRequest, find_product, serving};
 use datamesh_core::contract::{CsvOptions, DataProduct, FileSource, SourceFormat, SourceSpec};
 use datamesh_core::decision::Action;
+use datamesh_core::ownership::owner_of;
 use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus, QuarantineResolution};
 use datamesh_core::secret::escape;
-use datamesh_core::{Error, ErrorCode, Result};
+use datamesh_core::{Column, Error, ErrorCode, Result, Table};
 use datamesh_manifest::{LoadedProduct, load_mesh, load_product, mesh::find, schema};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{
     Cli, Command, InputFormat, PublicationsArguments, PublishArguments, QuarantineArguments, QuarantineCommand,
-    QueryArguments, ReportFormat, RowFormat, ShowArguments,
+    QueryArguments, ReportFormat, RowFormat, SchemaDocument, ShowArguments,
 };
 use crate::observer::Observer;
 use crate::output::{self, grouped};
-use crate::{EXIT_REJECTED, check, explain, home, init, lineage, new, profile, run, test};
+use crate::{EXIT_REJECTED, check, domains, explain, home, init, lineage, new, profile, run, test};
 
 pub(crate) async fn run(cli: Cli) -> Result<u8> {
     let told = cli.mesh.as_deref();
@@ -36,8 +37,15 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::New(arguments) => new::run(arguments, told, cli.memory, interrupted()?).await,
         Command::Explain(arguments) => explain::run(arguments, told, cli.memory, interrupted()?).await,
         Command::Profile(arguments) => profile::run(arguments, told, cli.memory, interrupted()?).await,
-        Command::Schema { tests } => {
-            let schema = if tests { schema::tests_schema() } else { schema::manifest_schema() };
+        Command::Domains(arguments) => domains::run(arguments, told).await,
+        Command::Schema { document, tests } => {
+            let schema = match document {
+                _ if tests => schema::tests_schema(),
+                SchemaDocument::Product => schema::manifest_schema(),
+                SchemaDocument::Tests => schema::tests_schema(),
+                SchemaDocument::Domain => schema::domain_schema(),
+                SchemaDocument::Mesh => schema::mesh_schema(),
+            };
             output::print_json(&schema)?;
             Ok(0)
         }
@@ -260,11 +268,22 @@ async fn describe(context: &Context, resource: &str, operation: &str) -> Result<
     context.authorize(Action::Describe, resource, json!({ "operation": operation })).await.map(|_| ())
 }
 
+/// Who answers for a table or column, where that is somebody else than for what it stands in.
+fn own_owner<'c>(contract: &'c DataProduct, table: &Table, column: Option<&Column>) -> Option<&'c str> {
+    let name = table.name.as_str();
+    let of = |path: &[String]| owner_of(contract, name, path).map(|owner| owner.team);
+    let (own, around) = match column {
+        Some(column) => (of(std::slice::from_ref(&column.name)), of(&[])),
+        None => (of(&[]), Some(contract.owner.as_str())),
+    };
+    own.filter(|_| own != around)
+}
+
 fn show_json(product: &CatalogProduct, publications: &[Publication]) -> Value {
     let contract = &product.revision.contract;
     let tables = contract.tables.iter().map(|table| {
         let pointer = product.tables.iter().find(|pointer| pointer.table == table.name.sql());
-        json!({
+        let mut shown = json!({
             "table": table.name,
             "sql_name": format!("{}.{}.{}", product.key.domain, product.key.product, table.name.sql()),
             "description": table.description,
@@ -272,15 +291,25 @@ fn show_json(product: &CatalogProduct, publications: &[Publication]) -> Value {
             "rows": pointer.map(|pointer| pointer.rows),
             "publication": pointer.map(|pointer| pointer.publication),
             "metadata_location": pointer.map(|pointer| pointer.metadata_location.clone()),
-            "columns": table.columns.iter().map(|column| json!({
-                "name": column.name,
-                "type": column.data_type.to_string(),
-                "description": column.description,
-                "required": column.required,
-                "primary_key": column.primary_key,
-                "protected": column.is_protected(),
-            })).collect::<Vec<_>>(),
-        })
+            "columns": table.columns.iter().map(|column| {
+                let mut shown = json!({
+                    "name": column.name,
+                    "type": column.data_type.to_string(),
+                    "description": column.description,
+                    "required": column.required,
+                    "primary_key": column.primary_key,
+                    "protected": column.is_protected(),
+                });
+                if let Some(owner) = own_owner(contract, table, Some(column)) {
+                    shown["owner"] = owner.into();
+                }
+                shown
+            }).collect::<Vec<_>>(),
+        });
+        if let Some(owner) = own_owner(contract, table, None) {
+            shown["owner"] = owner.into();
+        }
+        shown
     });
     json!({
         "product": contract.id.to_string(),
@@ -307,7 +336,8 @@ fn show_text(product: &CatalogProduct, publications: &[Publication]) -> String {
             || "not published".to_owned(),
             |pointer| format!("{} rows, publication {}", grouped(pointer.rows), pointer.publication),
         );
-        text.push_str(&format!("\n{name}  ({rows})\n"));
+        let owner = own_owner(contract, table, None).map_or_else(String::new, |owner| format!("  owner {owner}"));
+        text.push_str(&format!("\n{name}  ({rows}){owner}\n"));
         if let Some(description) = &table.description {
             text.push_str(&format!("  {description}\n"));
         }
@@ -322,6 +352,8 @@ fn show_text(product: &CatalogProduct, publications: &[Publication]) -> String {
             if column.is_protected() {
                 marks.push("protected");
             }
+            let owner = own_owner(contract, table, Some(column)).map(|owner| format!("owner {owner}"));
+            marks.extend(owner.as_deref());
             let marks = if marks.is_empty() { String::new() } else { format!("  [{}]", marks.join(", ")) };
             let about = column.description.as_deref().map_or_else(String::new, |about| format!("  {about}"));
             text.push_str(&format!("  {:width$}  {}{marks}{about}\n", column.name, column.data_type));

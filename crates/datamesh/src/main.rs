@@ -4,6 +4,7 @@ mod check;
 mod cli;
 mod commands;
 mod diff;
+mod domains;
 mod explain;
 mod findings;
 mod home;

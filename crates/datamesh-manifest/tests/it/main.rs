@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod check;
+mod domain;
 mod evolution;
 mod fuzz;
 mod mesh;

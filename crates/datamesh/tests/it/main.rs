@@ -4,6 +4,7 @@
 
 mod cli;
 mod diff;
+mod domains;
 mod faults;
 mod lineage;
 mod maintain;
