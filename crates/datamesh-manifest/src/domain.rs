@@ -116,11 +116,11 @@ fn read_relationships(document: &mut Document<'_>, root: &Node, own: &Name) -> V
     for entry in items(root, "relationships") {
         let Some(relationship) = read_relationship(document, entry, own) else { continue };
         let at = entry.get("domain").unwrap_or(entry).span;
-        let same = |other: &&Relationship| {
+        let same = |other: &Relationship| {
             (&other.domain, other.kind, other.role, &other.products)
                 == (&relationship.domain, relationship.kind, relationship.role, &relationship.products)
         };
-        if relationships.iter().find(same).is_some() {
+        if relationships.iter().any(same) {
             document.error(
                 "duplicate-relationship",
                 at,

@@ -144,9 +144,8 @@ fn owners(mesh: &Mesh) -> Vec<Found<'_>> {
 
 /// Where the owner of a document, or of the table and column at `path` in a manifest, stands.
 fn owner_span(root: &Node, path: &[String]) -> Option<Span> {
-    let named = |entries: &'_ [Node], name: &str| {
-        let at = entries.iter().position(|entry| entry.get("name").and_then(Node::text).map(str::trim) == Some(name));
-        at
+    let named = |entries: &[Node], name: &str| {
+        entries.iter().position(|entry| entry.get("name").and_then(Node::text).map(str::trim) == Some(name))
     };
     let mut node = root.get("dataProduct").unwrap_or(root);
     for (depth, name) in path.iter().enumerate() {
