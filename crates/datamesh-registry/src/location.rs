@@ -71,7 +71,7 @@ impl Location {
 /// The URL of a PostgreSQL database, and the schema in it. What it shows of itself is no secret.
 #[derive(Clone)]
 pub struct PostgresUrl {
-    pub(crate) options: PgConnectOptions,
+    pub(crate) options: Box<PgConnectOptions>,
     /// The schema; `None`: the first one of the role's search path.
     pub(crate) schema: Option<String>,
 }
@@ -121,7 +121,7 @@ impl PostgresUrl {
         if url.path().trim_start_matches('/').is_empty() && options.get_database().is_none() {
             return Err(refused("names no database").with_help("write `postgres://user:password@host:port/database`"));
         }
-        Ok(Self { options, schema })
+        Ok(Self { options: Box::new(options), schema })
     }
 
     /// Server and database, as messages name them.

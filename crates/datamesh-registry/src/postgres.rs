@@ -64,7 +64,7 @@ pub(crate) async fn has_registry(url: &PostgresUrl) -> Result<bool> {
 }
 
 fn options(url: &PostgresUrl) -> PgConnectOptions {
-    url.options.clone().application_name("datamesh").disable_statement_logging()
+    PgConnectOptions::clone(&url.options).application_name("datamesh").disable_statement_logging()
 }
 
 /// What every connection is told first: its one schema, that nobody waits for ever, and that what is committed is durable

@@ -236,11 +236,8 @@ impl<'q> Statement<'q> {
 
     fn check(&self) -> Result<()> {
         for value in &self.values {
-            match value {
-                Value::Unfit(number) => {
-                    return Err(Error::new(ErrorCode::Internal, format!("{number} does not fit the registry")));
-                }
-                _ => {}
+            if let Value::Unfit(number) = value {
+                return Err(Error::new(ErrorCode::Internal, format!("{number} does not fit the registry")));
             }
         }
         Ok(())
