@@ -10,7 +10,9 @@ use datamesh_core::history::AsOf;
 use crate::diff::DiffArguments;
 use crate::domains::DomainsArguments;
 use crate::explain::ExplainArguments;
+use crate::export::ExportArguments;
 use crate::findings::FindingsFormat;
+use crate::import::ImportArguments;
 use crate::init::InitArguments;
 use crate::lineage::{LineageArguments, LineageFormat};
 use crate::new::NewArguments;
@@ -62,6 +64,7 @@ impl Cli {
             Command::Lineage(arguments) => return arguments.format == LineageFormat::Json,
             Command::Domains(arguments) => return arguments.wants_json(),
             Command::Schema { .. } | Command::Completions { .. } => return false,
+            Command::Import(_) | Command::Export(_) => return false,
         };
         format == ReportFormat::Json
     }
@@ -102,6 +105,16 @@ pub(crate) enum Command {
         after_help = "Examples:\n  datamesh domains\n  datamesh domains --format json\n  datamesh domains show weather\n  datamesh domains map --out context-map.svg\n  datamesh domains map --strict"
     )]
     Domains(DomainsArguments),
+    /// Make a manifest of a contract in one of the field's standards; what a manifest does not model is kept in it
+    #[command(
+        after_help = "Examples:\n  datamesh import odcs orders.odcs.yaml\n  datamesh import odcs orders.odcs.yaml --out domains/sales/products/orders/product.yaml\n  datamesh import datacontract datacontract.yaml > product.yaml\n\nWhat the document does not tell and a manifest must say is a TODO, which `datamesh check` refuses."
+    )]
+    Import(ImportArguments),
+    /// Write a product's contract in one of the field's standards; what the standard does not model is kept in it
+    #[command(
+        after_help = "Examples:\n  datamesh export odcs weather/observations\n  datamesh export odcs domains/weather/products/observations --out observations.odcs.yaml\n  datamesh export odcs weather/observations --standard-version 3.2.0 --out observations.json"
+    )]
+    Export(ExportArguments),
     /// Print the JSON Schema of a manifest, for editors
     #[command(
         after_help = "Examples:\n  datamesh schema > .vscode/product.schema.json\n  datamesh schema tests > .vscode/product.tests.schema.json\n  datamesh schema domain > .vscode/domain.schema.json"

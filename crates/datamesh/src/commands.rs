@@ -38,6 +38,8 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Explain(arguments) => explain::run(arguments, told, cli.memory, interrupted()?).await,
         Command::Profile(arguments) => profile::run(arguments, told, cli.memory, interrupted()?).await,
         Command::Domains(arguments) => domains::run(arguments, told).await,
+        Command::Import(arguments) => crate::import::run(&arguments),
+        Command::Export(arguments) => crate::export::run(&arguments, told),
         Command::Schema { document, tests } => {
             let schema = match document {
                 _ if tests => schema::tests_schema(),

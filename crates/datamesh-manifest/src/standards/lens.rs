@@ -19,6 +19,8 @@ use super::tree::{Map, Tree};
 pub(crate) const OWN: &str = "datamesh";
 /// The key, below a remainder, that lists keys to leave out.
 const OMIT: &str = "omit";
+/// The key, in a manifest's own keys, that says that the list of custom properties was there without them.
+const BESIDE_NONE: &str = "besideNone";
 /// The key, below `custom`, that lists manifest keys which were not read.
 const UNREAD: &str = "unread";
 
@@ -58,8 +60,14 @@ impl<C> Lens<C> {
             self.restore_own(&mut ours, own, context);
         }
         let written = (self.put)(&ours, context);
+        // A group is kept whole, so that one can tell later what it was read as.
+        let differs = |key: &str| theirs.get(key) != written.get(key);
+        let is_kept = |key: &str| match self.groups.iter().find(|group| group.theirs.contains(&key)) {
+            Some(group) => group.theirs.iter().any(|key| differs(key)),
+            None => differs(key),
+        };
         let mut kept = Map::new();
-        for (key, value) in theirs.iter().filter(|(key, value)| written.get(key) != Some(value)) {
+        for (key, value) in theirs.iter().filter(|(key, _)| is_kept(key)) {
             kept.put(key, value.clone());
         }
         let omitted = names(written.keys().filter(|key| !theirs.contains(key)));
@@ -118,6 +126,9 @@ impl<C> Lens<C> {
             own.put(OMIT, made_up);
         }
         if !own.is_empty() {
+            if theirs.get("customProperties").and_then(Tree::as_list).is_some_and(<[Tree]>::is_empty) {
+                own.put(BESIDE_NONE, true);
+            }
             let mut entry = Map::new();
             entry.put("property", OWN);
             entry.put("value", own);
@@ -168,9 +179,10 @@ fn split_own(mut theirs: Map) -> (Map, Option<Map>) {
     };
     let Some(properties) = theirs.get("customProperties").and_then(Tree::as_list) else { return (theirs, None) };
     let Some(own) = properties.iter().find(|entry| is_own(entry)) else { return (theirs, None) };
-    let own = own.get("value").and_then(Tree::as_map).cloned();
+    let mut own = own.get("value").and_then(Tree::as_map).cloned();
+    let beside_none = own.as_mut().and_then(|own| own.take(BESIDE_NONE)).is_some();
     let rest: Vec<Tree> = properties.iter().filter(|entry| !is_own(entry)).cloned().collect();
-    if rest.is_empty() {
+    if rest.is_empty() && !beside_none {
         theirs.take("customProperties");
     } else {
         theirs.put("customProperties", rest);

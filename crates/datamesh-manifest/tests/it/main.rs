@@ -8,6 +8,7 @@ mod evolution;
 mod fuzz;
 mod mesh;
 mod odcs;
+mod odcs_generated;
 mod place;
 mod rules;
 mod schema;
