@@ -5,6 +5,7 @@
 mod check;
 mod fuzz;
 mod mesh;
+mod odps;
 mod rules;
 mod schema;
 mod source;
