@@ -42,6 +42,7 @@ const THEIRS: &str = "odps";
 const TODO_NAME: &str = "TODO name of the product";
 const TODO_VERSION: &str = "TODO version of the contract";
 const TODO_OWNER: &str = "TODO the accountable team";
+const TODO_SCHEMA: &str = "TODO the tables, with the columns that the contracts of its ports describe";
 const TODO_TYPE: &str = "TODO type of the port";
 
 /// The kinds of product, in our words and in theirs.

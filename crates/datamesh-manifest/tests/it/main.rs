@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod check;
+mod dbt;
 mod fuzz;
 mod mesh;
 mod odps;

@@ -5,8 +5,8 @@ use datamesh_core::Name;
 use super::super::tree::{Map, Tree};
 use super::import::{Properties, SCALARS, derived_ports, import, import_port, inputs};
 use super::{
-    ABSENT, DERIVED, OURS, THEIRS, TODO_OWNER, TODO_TYPE, contract_id, default_status, edition, email_channel, fill,
-    is_placeholder, rules, same,
+    ABSENT, DERIVED, Edition, OURS, THEIRS, TODO_OWNER, TODO_TYPE, contract_id, default_status, edition, email_channel,
+    fill, is_placeholder, rules, same,
 };
 
 /// The document of a manifest that was checked, in the oldest edition that loses nothing. `domain` is that of the
@@ -30,9 +30,8 @@ pub fn export(manifest: &Tree, domain: Option<&str>) -> Tree {
 fn add_rest(ours: &mut Map, node: &Map, back: &Map) {
     for (key, value) in node.iter() {
         let there = back.get(key);
-        let spelled = TEXTS.contains(&key)
-            && value.scalar().is_some()
-            && value.scalar() == there.and_then(Tree::scalar);
+        let spelled =
+            TEXTS.contains(&key) && value.scalar().is_some() && value.scalar() == there.and_then(Tree::scalar);
         if !spelled && there.is_none_or(|there| !same(there, value)) {
             ours.put(format!("{OURS}{key}"), value.clone());
         }
@@ -80,8 +79,8 @@ fn draft(mut product: Map, domain: Option<&str>) -> Draft {
     let mut ours = Map::new();
     let mut derived: Vec<&str> = Vec::new();
     let mut document = Map::new();
-    // Placeholders of their place; the edition is known at the end.
-    document.put("apiVersion", "");
+    // The edition is known at the end.
+    document.put("apiVersion", Edition::V1_0.as_str());
     document.put("kind", "DataProduct");
     let imported = theirs.contains("id");
     let text = |key: &str| product.get(key).and_then(Tree::scalar);
@@ -250,9 +249,13 @@ fn split_custom(node: &mut Map) -> (Option<Vec<Tree>>, Map) {
 /// The ports of a product's inputs, among those that are kept because they name no product.
 fn input_ports(inputs: Option<&Tree>, kept: Option<Vec<Tree>>) -> Option<Tree> {
     let mut inputs: Vec<Option<Map>> = match inputs {
-        Some(list) if is_texts(list) => {
-            list.as_list().unwrap_or_default().iter().filter_map(Tree::as_text).map(|text| Some(input_port(text))).collect()
-        }
+        Some(list) if is_texts(list) => list
+            .as_list()
+            .unwrap_or_default()
+            .iter()
+            .filter_map(Tree::as_text)
+            .map(|text| Some(input_port(text)))
+            .collect(),
         Some(_) if kept.is_none() => return None,
         Some(_) => Vec::new(),
         None if kept.is_none() => return None,

@@ -4,8 +4,8 @@ use datamesh_core::transform::ProductInput;
 
 use super::super::tree::{Map, Tree};
 use super::{
-    ABSENT, DERIVED, OURS, THEIRS, TODO_NAME, TODO_OWNER, TODO_TYPE, TODO_VERSION, contract_id, default_port,
-    default_status, email_channel, fill, to_kind, to_name, to_status, to_version, words,
+    ABSENT, DERIVED, OURS, THEIRS, TODO_NAME, TODO_OWNER, TODO_SCHEMA, TODO_TYPE, TODO_VERSION, contract_id,
+    default_port, default_status, email_channel, fill, to_kind, to_name, to_status, to_version, words,
 };
 use crate::shape::DATA_PRODUCT;
 
@@ -59,7 +59,7 @@ pub fn import(document: &Tree) -> Tree {
         product.put_some("inputs", inputs);
         theirs.put_some("inputPorts", ports);
     }
-    product.put("schema", Vec::new());
+    product.put("schema", TODO_SCHEMA);
     if let Some(ports) = rest.take_list("outputPorts") {
         let own = derived("contracts").then_some((contract.as_str(), text("version")));
         product.put("ports", ports.into_iter().map(|port| import_port(port, own)).collect::<Vec<_>>());
@@ -69,7 +69,9 @@ pub fn import(document: &Tree) -> Tree {
     let mut all = Map::new();
     all.put_some("id", rest.take("id"));
     theirs = all.into_iter().chain(theirs).chain(rest).collect();
-    Tree::Map([("dataProduct".to_owned(), Tree::Map(in_order(properties.finish(product, theirs))))].into_iter().collect())
+    Tree::Map(
+        [("dataProduct".to_owned(), Tree::Map(in_order(properties.finish(product, theirs))))].into_iter().collect(),
+    )
 }
 
 /// The ports of a product whose manifest names none.
@@ -133,9 +135,9 @@ pub(super) fn inputs(ports: Vec<Tree>) -> (Option<Tree>, Option<Tree>) {
     let mut plain = true;
     for port in &ports {
         let version = port.get("version").and_then(Tree::as_text);
-        let text = name(port).filter(|name| unique(name) && !name.contains('@')).map(|name| {
-            (version.map_or_else(|| name.clone(), |version| format!("{name}@{version}")), name)
-        });
+        let text = name(port)
+            .filter(|name| unique(name) && !name.contains('@'))
+            .map(|name| (version.map_or_else(|| name.clone(), |version| format!("{name}@{version}")), name));
         match (port, text) {
             (Tree::Map(port), Some((text, name))) if ProductInput::parse(&text).is_ok() => {
                 let mut rest = port.clone();

@@ -32,7 +32,8 @@ pub fn edition(document: &Tree) -> Edition {
 
 /// The keys of a document in the order of the standard's own examples.
 pub(super) fn in_order(mut document: Map) -> Map {
-    let known: Vec<_> = ROOT.keys.iter().filter_map(|key| Some((key.name.to_owned(), document.take(key.name)?))).collect();
+    let known: Vec<_> =
+        ROOT.keys.iter().filter_map(|key| Some((key.name.to_owned(), document.take(key.name)?))).collect();
     known.into_iter().chain(document).collect()
 }
 
@@ -159,13 +160,7 @@ static ROOT: Object = Object {
 };
 
 static DESCRIPTION: Object = Object {
-    keys: &[
-        may("purpose", Kind::Text),
-        may("limitations", Kind::Text),
-        may("usage", Kind::Text),
-        DEFINITIONS,
-        CUSTOM,
-    ],
+    keys: &[may("purpose", Kind::Text), may("limitations", Kind::Text), may("usage", Kind::Text), DEFINITIONS, CUSTOM],
 };
 
 static CUSTOM_PROPERTY: Object = Object {
@@ -190,9 +185,8 @@ static SYNONYM: Object = Object {
     ],
 };
 
-static DEFINITION: Object = Object {
-    keys: &[ID, must("type", Kind::Text), must("url", Kind::Text), may("description", Kind::Text)],
-};
+static DEFINITION: Object =
+    Object { keys: &[ID, must("type", Kind::Text), must("url", Kind::Text), may("description", Kind::Text)] };
 
 static INPUT_PORT: Object = Object {
     keys: &[
@@ -337,8 +331,7 @@ impl Walk<'_> {
             path.push(Step::Key(name.to_owned()));
             match object.keys.iter().find(|key| key.name == name) {
                 Some(key) if key.since > self.edition => {
-                    let message =
-                        format!("`{}` is not part of ODPS {}", show(path), self.edition.as_str());
+                    let message = format!("`{}` is not part of ODPS {}", show(path), self.edition.as_str());
                     let help = format!("write `apiVersion: {}`, or remove it", key.since.as_str());
                     self.report("unknown-key", path, true, message, help);
                 }
@@ -419,7 +412,9 @@ impl Walk<'_> {
                 let spelled = value.scalar().unwrap_or_default();
                 (format!("`{spelled}` without quotes"), format!("write it as \"{spelled}\""))
             }
-            Tree::Bool(_) | Tree::Number(_) | Tree::Text(_) => ("a single value".to_owned(), format!("write {expected}")),
+            Tree::Bool(_) | Tree::Number(_) | Tree::Text(_) => {
+                ("a single value".to_owned(), format!("write {expected}"))
+            }
             Tree::List(_) => ("a list".to_owned(), format!("write {expected}")),
             Tree::Map(_) => ("an object".to_owned(), format!("write {expected}")),
         };
