@@ -68,7 +68,7 @@ pub fn import(file: &str, bytes: &[u8], select: &[String]) -> Result<Imported, V
     product.put("owner", owner(&document, &models).unwrap_or_else(|| "TODO the accountable team".to_owned()));
     product.put("schema", tables.into_iter().map(TableDraft::finish).collect::<Vec<_>>());
     let mut theirs = Map::new();
-    for key in ["project_name", "dbt_schema_version", "dbt_version", "adapter_type", "generated_at"] {
+    for key in ["project_name", "dbt_schema_version", "dbt_version", "adapter_type"] {
         theirs.put_some(key, document.metadata.get(key).filter(|value| value.as_text().is_some()).cloned());
     }
     if !kept.is_empty() {

@@ -110,10 +110,26 @@ fn default_status(version: Option<&str>) -> &'static str {
     }
 }
 
-/// The name under which the product's contract is exported, and by which ports refer to it.
-fn contract_id(domain: Option<&str>, product: Option<&str>) -> String {
+/// The product's own identifier, where nobody gave it another.
+fn product_id(domain: Option<&str>, product: Option<&str>) -> String {
     let product = product.unwrap_or("unnamed");
     domain.map_or_else(|| product.to_owned(), |domain| format!("{domain}/{product}"))
+}
+
+/// The identifier of a product's contract as its ODCS export has it. `custom` are the product's custom keys: an
+/// imported contract keeps its own.
+fn contract_id(domain: Option<&str>, product: Option<&str>, custom: Option<&Map>) -> String {
+    let own = custom.and_then(|custom| custom.get("odcs")).and_then(|odcs| odcs.get("id")).and_then(Tree::as_text);
+    own.map_or_else(
+        || format!("urn:datamesh:{}:{}", domain.unwrap_or_default(), product.unwrap_or("unnamed")),
+        str::to_owned,
+    )
+}
+
+/// The identifier of the contract of an input, which is written `domain/product`.
+fn input_contract(input: &str) -> String {
+    let (domain, product) = input.split_once('/').unwrap_or(("", input));
+    contract_id(Some(domain), Some(product), None)
 }
 
 /// The port that a product has if its manifest names none.

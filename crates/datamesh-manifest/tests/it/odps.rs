@@ -125,7 +125,7 @@ fn an_import_is_refused_until_it_has_a_schema() {
 
 #[test]
 fn what_an_example_says_is_where_the_manifest_says_it() {
-    let document = "apiVersion: v1.1.0\nkind: DataProduct\nid: x-1\nname: Customer 360 View\nversion: v2.1.0\nstatus: proposed\ndomain: Customer Care\ntype: consumerAligned\ntenant: Example\ndescription: {purpose: One row, usage: Read it}\ntags: [gold]\ninputPorts:\n- {name: sales/crm, version: ^2, contractId: sales/crm}\n- {name: legacy, version: 1.0.0, contractId: abc}\noutputPorts:\n- {name: tables, type: iceberg, version: 2.0.0, contractId: c-1, customProperties: [{property: tier, value: 1}]}\nteam: {name: customer-team, members: [{username: ada}]}\nsupport:\n- {channel: care@example.com, url: 'mailto:care@example.com', tool: email}\ncustomProperties:\n- {property: costCenter, value: MKT-4711}\n- {property: origin, value: here, description: Where}\n";
+    let document = "apiVersion: v1.1.0\nkind: DataProduct\nid: x-1\nname: Customer 360 View\nversion: v2.1.0\nstatus: proposed\ndomain: Customer Care\ntype: consumerAligned\ntenant: Example\ndescription: {purpose: One row, usage: Read it}\ntags: [gold]\ninputPorts:\n- {name: sales/crm, version: ^2, contractId: 'urn:datamesh:sales:crm'}\n- {name: legacy, version: 1.0.0, contractId: abc}\noutputPorts:\n- {name: tables, type: iceberg, version: 2.0.0, contractId: c-1, customProperties: [{property: tier, value: 1}]}\nteam: {name: customer-team, members: [{username: ada}]}\nsupport:\n- {channel: care@example.com, url: 'mailto:care@example.com', tool: email}\ncustomProperties:\n- {property: costCenter, value: MKT-4711}\n- {property: origin, value: here, description: Where}\n";
     insta::assert_snapshot!(import(&read(document)).to_yaml());
 }
 
@@ -422,7 +422,7 @@ fn odps_document() -> BoxedStrategy<Tree> {
         one_of(&["sales/crm", "web/sessions", "payments", "a/b@1", "x/"]),
         map([
             ("version", one_of(&["1.0.0", "^2", "*", "latest", ""])),
-            ("contractId", one_of(&["sales/crm", "c-1", ""])),
+            ("contractId", one_of(&["urn:datamesh:sales:crm", "c-1", ""])),
             ("tags", list(any_text())),
             ("customProperties", properties()),
             ("deprecated", any::<bool>().prop_map(Tree::Bool).boxed()),
@@ -435,7 +435,7 @@ fn odps_document() -> BoxedStrategy<Tree> {
             ("type", one_of(&["iceberg", "tables", "kafka"])),
             ("description", any_text()),
             ("version", one_of(&["1.0.0", "v2", "2.0.0"])),
-            ("contractId", one_of(&["customer/customer-360", "c-2"])),
+            ("contractId", one_of(&["urn:datamesh:customer:customer-360", "c-2"])),
             ("customProperties", properties()),
             ("tags", list(any_text())),
             ("inputContracts", list(with("id", any_text(), with("version", any_text(), map([]))))),
@@ -470,7 +470,7 @@ fn custom() -> BoxedStrategy<Tree> {
     prop_oneof![
         map([
             ("costCenter", any_value()),
-            ("odcs", any_value()),
+            ("odcs", prop_oneof![any_value(), map([("id", any_text())])].boxed()),
             ("datamesh.owner", any_value()),
             ("odps", any_value()),
             ("", any_value()),

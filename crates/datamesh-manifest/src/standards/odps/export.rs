@@ -6,7 +6,7 @@ use super::super::tree::{Map, Tree};
 use super::import::{Properties, SCALARS, derived_ports, import, import_port, inputs};
 use super::{
     ABSENT, DERIVED, Edition, OURS, THEIRS, TODO_OWNER, TODO_TYPE, contract_id, default_status, edition, email_channel,
-    fill, is_placeholder, rules, same,
+    fill, is_placeholder, product_id, rules, same,
 };
 
 /// The document of a manifest that was checked, in the oldest edition that loses nothing. `domain` is that of the
@@ -112,12 +112,14 @@ fn draft(mut product: Map, domain: Option<&str>) -> Draft {
         }
     }
     let said = |document: &Map, key: &str| document.get(key).and_then(Tree::as_text).map(str::to_owned);
-    let contract = contract_id(said(&document, "domain").as_deref(), said(&document, "name").as_deref());
+    let (own_domain, own_name) = (said(&document, "domain"), said(&document, "name"));
+    let custom = product.get("custom").and_then(Tree::as_map);
+    let contract = contract_id(own_domain.as_deref(), own_name.as_deref(), custom);
     let version = said(&document, "version");
     match theirs.take_text("id") {
         Some(id) => document.put("id", id),
         None => {
-            document.put("id", contract.as_str());
+            document.put("id", product_id(own_domain.as_deref(), own_name.as_deref()));
             derived.push("id");
         }
     }
@@ -297,7 +299,7 @@ fn input_port(input: &str) -> Map {
     let mut port = Map::new();
     port.put("name", name);
     port.put_some("version", version);
-    port.put("contractId", name);
+    port.put("contractId", input_contract(name));
     port
 }
 

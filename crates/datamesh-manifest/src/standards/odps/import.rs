@@ -5,7 +5,8 @@ use datamesh_core::transform::ProductInput;
 use super::super::tree::{Map, Tree};
 use super::{
     ABSENT, DERIVED, OURS, THEIRS, TODO_NAME, TODO_OWNER, TODO_SCHEMA, TODO_TYPE, TODO_VERSION, contract_id,
-    default_port, default_status, email_channel, fill, to_kind, to_name, to_status, to_version, words,
+    default_port, default_status, email_channel, fill, input_contract, product_id, to_kind, to_name, to_status,
+    to_version, words,
 };
 use crate::shape::DATA_PRODUCT;
 
@@ -20,11 +21,11 @@ pub fn import(document: &Tree) -> Tree {
     let derived = |word: &str| derived.iter().any(|other| other == word);
 
     let text = |key: &str| document.get(key).and_then(Tree::as_text);
-    let contract = contract_id(text("domain"), text("name"));
+    let contract = contract_id(text("domain"), text("name"), Some(&properties.custom));
     if derived("status") && text("status") == Some(default_status(text("version"))) {
         rest.take("status");
     }
-    if derived("id") && text("id") == Some(&contract) {
+    if derived("id") && text("id") == Some(&product_id(text("domain"), text("name"))) {
         rest.take("id");
         if derived("domain") {
             rest.take("domain");
@@ -144,7 +145,7 @@ pub(super) fn inputs(ports: Vec<Tree>) -> (Option<Tree>, Option<Tree>) {
                 rest.take("name");
                 rest.take("version");
                 match rest.get("contractId").and_then(Tree::as_text) {
-                    Some(contract) if contract == name => drop(rest.take("contractId")),
+                    Some(contract) if contract == input_contract(&name) => drop(rest.take("contractId")),
                     Some(_) => {}
                     None => rest.put("contractId", Tree::Null),
                 }
