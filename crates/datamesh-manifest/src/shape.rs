@@ -268,7 +268,8 @@ pub static COLUMN: Object = Object {
     ],
 };
 
-static ITEM: Object = Object {
+/// An array's items.
+pub static ITEM: Object = Object {
     name: "Item",
     about: "The items of an array",
     keys: &[

@@ -4,7 +4,12 @@
 //! No standard is read into the types of `datamesh-core` directly; a manifest tree is, by the ordinary reader.
 
 pub mod dbt;
+mod lens;
+mod names;
+pub mod odcs;
 pub mod odps;
+mod read;
 pub mod tree;
 
+pub use read::{Imported, Standard, import, read_contract};
 pub use tree::{Map, Tree};

@@ -18,6 +18,7 @@ use super::tree::{self, Map, Tree};
 
 pub use export::export;
 pub use import::import;
+pub(crate) use rules::check as check_document;
 pub use rules::{Edition, edition};
 
 /// Reads a document of the standard and checks its structure against the edition that its `apiVersion` names.
@@ -26,7 +27,7 @@ pub use rules::{Edition, edition};
 /// Every problem, each with its place and how to mend it.
 pub fn read(file: &str, bytes: &[u8]) -> Result<Tree, Vec<Diagnostic>> {
     let (mut document, node, tree) = tree::read(file, bytes)?;
-    rules::check(&mut document, &node, &tree);
+    check_document(&mut document, &node, &tree);
     if document.has_errors() { Err(document.finish()) } else { Ok(tree) }
 }
 

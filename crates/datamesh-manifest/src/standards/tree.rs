@@ -7,7 +7,7 @@ mod write;
 
 use datamesh_core::Diagnostic;
 
-use crate::yaml::{Document, Kind, Node};
+use crate::yaml::{Document, Kind, Node, Span};
 
 /// A value. Maps keep the order of their keys.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +48,28 @@ impl Tree {
     /// A text.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text(text.into())
+    }
+
+    /// A number, where the text spells one that JSON could hold too.
+    pub fn number(text: &str) -> Option<Self> {
+        number::json(text).map(|_| Self::Number(text.to_owned()))
+    }
+
+    /// The value as a node without a place.
+    pub fn to_node(&self) -> Node {
+        let scalar = |text: &str, plain| Kind::Scalar { text: text.to_owned(), plain };
+        let kind = match self {
+            Self::Null => scalar("null", true),
+            Self::Bool(boolean) => scalar(if *boolean { "true" } else { "false" }, true),
+            Self::Number(text) => scalar(text, true),
+            Self::Text(text) => scalar(text, false),
+            Self::List(items) => Kind::Sequence(items.iter().map(Self::to_node).collect()),
+            Self::Map(map) => {
+                let key = |key: &str| Node { span: Span::default(), kind: scalar(key, false) };
+                Kind::Mapping(map.iter().map(|(name, value)| (key(name), value.to_node())).collect())
+            }
+        };
+        Node { span: Span::default(), kind }
     }
 
     /// The value of a parsed node, plain scalars by YAML 1.2's core schema.

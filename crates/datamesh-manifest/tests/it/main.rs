@@ -6,6 +6,7 @@ mod check;
 mod dbt;
 mod fuzz;
 mod mesh;
+mod odcs;
 mod odps;
 mod rules;
 mod schema;

@@ -38,7 +38,7 @@ pub(super) fn in_order(mut document: Map) -> Map {
 }
 
 /// Checks the structure of a document, and reports every problem at its place.
-pub(super) fn check(document: &mut Document<'_>, node: &Node, tree: &Tree) {
+pub(crate) fn check(document: &mut Document<'_>, node: &Node, tree: &Tree) {
     let edition = match tree.get("apiVersion").and_then(Tree::as_text) {
         Some("v0.9.0" | "v1.0.0") => Edition::V1_0,
         _ => Edition::V1_1,
