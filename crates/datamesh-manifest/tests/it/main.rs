@@ -6,6 +6,7 @@ mod check;
 mod fuzz;
 mod mesh;
 mod odcs;
+mod odcs_generated;
 mod rules;
 mod schema;
 mod source;
