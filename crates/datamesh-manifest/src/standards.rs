@@ -3,6 +3,7 @@
 //!
 //! No standard is read into the types of `datamesh-core` directly; a manifest tree is, by the ordinary reader.
 
+pub mod datacontract;
 pub mod dbt;
 mod lens;
 mod names;

@@ -8,6 +8,8 @@ use clap_complete::Shell;
 use datamesh_core::history::AsOf;
 
 use crate::explain::ExplainArguments;
+use crate::export::ExportArguments;
+use crate::import::ImportArguments;
 use crate::init::InitArguments;
 use crate::lineage::{LineageArguments, LineageFormat};
 use crate::new::NewArguments;
@@ -57,6 +59,7 @@ impl Cli {
             Command::Quarantine(arguments) => return arguments.format == RowFormat::Json,
             Command::Lineage(arguments) => return arguments.format == LineageFormat::Json,
             Command::Schema { .. } | Command::Completions { .. } => return false,
+            Command::Import(_) | Command::Export(_) => return false,
         };
         format == ReportFormat::Json
     }
@@ -87,6 +90,16 @@ pub(crate) enum Command {
         after_help = "Examples:\n  datamesh check\n  datamesh check domains/weather/products/observations\n  datamesh check --format json"
     )]
     Check(CheckArguments),
+    /// Make a manifest of a contract in one of the field's standards; what a manifest does not model is kept in it
+    #[command(
+        after_help = "Examples:\n  datamesh import odcs orders.odcs.yaml\n  datamesh import odcs orders.odcs.yaml --out domains/sales/products/orders/product.yaml\n  datamesh import datacontract datacontract.yaml > product.yaml\n  datamesh import odps customer.odps.yaml\n  datamesh import dbt target/manifest.json --select orders --out product.yaml\n\nWhat the document does not tell and a manifest must say is a TODO, which `datamesh check` refuses."
+    )]
+    Import(ImportArguments),
+    /// Write a product's contract in one of the field's standards; what the standard does not model is kept in it
+    #[command(
+        after_help = "Examples:\n  datamesh export odcs weather/observations\n  datamesh export odcs domains/weather/products/observations --out observations.odcs.yaml\n  datamesh export odcs weather/observations --standard-version 3.2.0 --out observations.json\n  datamesh export odps weather/observations"
+    )]
+    Export(ExportArguments),
     /// Print the JSON Schema of a manifest, for editors
     #[command(
         after_help = "Examples:\n  datamesh schema > .vscode/product.schema.json\n  datamesh schema --tests > .vscode/product.tests.schema.json"

@@ -35,6 +35,8 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::New(arguments) => new::run(arguments, told, cli.memory, interrupted()?).await,
         Command::Explain(arguments) => explain::run(arguments, told, cli.memory, interrupted()?).await,
         Command::Profile(arguments) => profile::run(arguments, told, cli.memory, interrupted()?).await,
+        Command::Import(arguments) => crate::import::run(&arguments),
+        Command::Export(arguments) => crate::export::run(&arguments, told),
         Command::Schema { tests } => {
             let schema = if tests { schema::tests_schema() } else { schema::manifest_schema() };
             output::print_json(&schema)?;

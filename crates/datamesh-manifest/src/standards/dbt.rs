@@ -27,8 +27,10 @@ pub const MAX_BYTES: usize = 512 << 20;
 pub struct Imported {
     /// The drafted manifest.
     pub manifest: Tree,
-    /// What was not mapped, and what is left to do.
+    /// What was not mapped.
     pub remarks: Vec<Diagnostic>,
+    /// What our reader refuses in the manifest's text: what the project does not tell.
+    pub open: Vec<Diagnostic>,
 }
 
 /// Drafts a manifest from `bytes`, a `manifest.json` that the user calls `file`. `select` names models by name or
@@ -57,7 +59,7 @@ pub fn import(file: &str, bytes: &[u8], select: &[String]) -> Result<Imported, V
     let kept = checks::add(&mut report, &mut tables, &document.nodes);
     if document.unit_tests > 0 {
         let message = format!("{} unit tests are not imported: they test models, not data", document.unit_tests);
-        report.remark(Level::Note, "not-imported", message, "write them into product.tests.yaml, see `datamesh test`");
+        report.warn("not-imported", message, "write them into product.tests.yaml, see `datamesh test`");
     }
 
     let mut product = Map::new();
@@ -78,7 +80,8 @@ pub fn import(file: &str, bytes: &[u8], select: &[String]) -> Result<Imported, V
     custom.put_filled(THEIRS, theirs);
     product.put_filled("custom", custom);
     let manifest = Tree::Map([("dataProduct".to_owned(), Tree::Map(product))].into_iter().collect());
-    Ok(Imported { manifest, remarks: report.remarks })
+    let super::Imported { manifest, open } = super::read::settle(|_| manifest.clone());
+    Ok(Imported { manifest, remarks: report.remarks, open })
 }
 
 /// The models that an import takes, by unique id.
@@ -108,13 +111,9 @@ impl Report {
         self.diagnostic(Level::Error, id, message, help, 0, 0)
     }
 
-    fn remark(&mut self, level: Level, id: &'static str, message: String, help: &str) {
-        let diagnostic = self.diagnostic(level, id, message, help, 0, 0);
-        self.remarks.push(diagnostic);
-    }
-
     fn warn(&mut self, id: &'static str, message: String, help: &str) {
-        self.remark(Level::Warning, id, message, help);
+        let diagnostic = self.diagnostic(Level::Warning, id, message, help, 0, 0);
+        self.remarks.push(diagnostic);
     }
 }
 
@@ -200,7 +199,7 @@ fn chosen<'d>(report: &mut Report, document: &'d Document, select: &[String]) ->
         match left_out {
             Some(why) => {
                 let message = format!("model `{id}` {why}, and is left out");
-                report.remark(Level::Note, "model-left-out", message, "name it with --select to have it");
+                report.warn("model-left-out", message, "name it with --select to have it");
             }
             None => found.push((id, model)),
         }

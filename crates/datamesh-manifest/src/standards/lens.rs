@@ -58,8 +58,14 @@ impl<C> Lens<C> {
             self.restore_own(&mut ours, own, context);
         }
         let written = (self.put)(&ours, context);
+        // A group is kept whole, so that one can tell later what it was read as.
+        let differs = |key: &str| theirs.get(key) != written.get(key);
+        let is_kept = |key: &str| match self.groups.iter().find(|group| group.theirs.contains(&key)) {
+            Some(group) => group.theirs.iter().any(|key| differs(key)),
+            None => differs(key),
+        };
         let mut kept = Map::new();
-        for (key, value) in theirs.iter().filter(|(key, value)| written.get(key) != Some(value)) {
+        for (key, value) in theirs.iter().filter(|(key, _)| is_kept(key)) {
             kept.put(key, value.clone());
         }
         let omitted = names(written.keys().filter(|key| !theirs.contains(key)));

@@ -117,7 +117,8 @@ pub fn is_contract(tree: &Tree) -> bool {
     tree.get("apiVersion").is_some() || tree.get("kind").and_then(Tree::as_text) == Some("DataContract")
 }
 
-/// Checks a document by the rules of the version that it names, and gives that version. Problems are reported.
+/// Checks a document by the rules of the version that it names, else by those of a later one, and gives the version
+/// whose rules it follows. Problems are reported.
 pub fn check_document(document: &mut Document<'_>, root: &Node) -> Option<Version> {
     let api = root.get("apiVersion");
     let version = match api.map(|api| api.text().and_then(Version::parse)) {
@@ -135,42 +136,47 @@ pub fn check_document(document: &mut Document<'_>, root: &Node) -> Option<Versio
         Some(Some(version)) => version,
         None => Version::V3_2_0,
     };
+    // Many documents name an older version than the one they are written in; the official examples do.
+    let later = || Version::ALL.into_iter().filter(|later| *later >= version);
+    if let Some(version) = later().find(|version| check::is_valid(root, *version)) {
+        return Some(version);
+    }
     check::check(document, root, version, false);
-    (!document.has_errors()).then_some(version)
+    None
 }
 
 /// Reads a contract that was checked into the tree of a manifest.
 pub(crate) fn import(tree: &Tree, version: Version, unread: &Unread) -> Tree {
     let theirs = tree.as_map().cloned().unwrap_or_default();
-    // The version is remembered where it is not the one that would be written.
     let mut ours = product::import(&Walk { version, unread }, theirs);
+    // The version is remembered where it is not the one that would be written.
     let said = tree.get("apiVersion").and_then(Tree::as_text).map(str::to_owned);
-    let lowest = Version::ALL
-        .into_iter()
-        .find(|version| check::first_problem(&with_version(tree, *version), *version).is_none());
-    let usual = lowest.unwrap_or(version).api_version();
-    if let Some(said) = said.filter(|said| *said != usual) {
-        let (kept, mut custom) = (ours.take_map("custom").unwrap_or_default(), Map::new());
-        let mut remainder = Map::new();
-        remainder.put("apiVersion", said);
-        for (key, value) in kept.get(STANDARD).and_then(Tree::as_map).cloned().unwrap_or_default() {
-            if key != "apiVersion" {
-                remainder.put(key, value);
-            }
-        }
-        for (key, value) in kept {
-            custom.put(key, value);
-        }
-        custom.put(STANDARD, remainder);
+    let fits = |version: &Version| check::first_problem(&with_version(tree, *version), *version).is_none();
+    let usual = Version::ALL.into_iter().find(fits).unwrap_or(version).api_version();
+    let bare = ours.get("custom").is_some_and(|custom| custom.as_map().is_some_and(Map::is_empty));
+    let mut custom = ours.take_map("custom").unwrap_or_default();
+    let mut kept = custom.take_map(STANDARD).unwrap_or_default();
+    kept.take("apiVersion");
+    let said = said.filter(|said| *said != usual).map(|said| ("apiVersion".to_owned(), Tree::Text(said)));
+    custom.put_filled(STANDARD, said.into_iter().chain(kept).collect());
+    if bare || !custom.is_empty() {
         ours.put("custom", custom);
-    } else if let Some(Tree::Map(custom)) = ours.get_mut("custom")
-        && let Some(Tree::Map(remainder)) = custom.get_mut(STANDARD)
-    {
-        remainder.take("apiVersion");
     }
     let mut root = Map::new();
     root.put("dataProduct", ours);
     Tree::Map(root)
+}
+
+/// A manifest that was not read from a document of this standard has no version of it to remember.
+pub(crate) fn forget_version(mut manifest: Tree) -> Tree {
+    if let Tree::Map(root) = &mut manifest
+        && let Some(Tree::Map(product)) = root.get_mut("dataProduct")
+        && let Some(Tree::Map(custom)) = product.get_mut("custom")
+        && let Some(Tree::Map(kept)) = custom.get_mut(STANDARD)
+    {
+        kept.take("apiVersion");
+    }
+    manifest
 }
 
 fn with_version(tree: &Tree, version: Version) -> Tree {
@@ -203,11 +209,11 @@ pub fn export(manifest: &Tree, wanted: Option<Version>) -> Result<Tree, String> 
     if let Some(said) = said
         && let Some(version) = Version::parse(&said)
     {
-        let theirs = write(version, &said);
-        let Ok(mut document) = Document::new("", b"") else { return Ok(theirs) };
-        check::check(&mut document, &theirs.to_node(), version, false);
-        if !document.has_errors() {
-            return Ok(theirs);
+        for version in Version::ALL.into_iter().filter(|later| *later >= version) {
+            let theirs = write(version, &said);
+            if check::is_valid(&theirs.to_node(), version) {
+                return Ok(theirs);
+            }
         }
     }
     let mut last = String::new();

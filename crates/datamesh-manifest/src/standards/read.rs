@@ -2,6 +2,7 @@
 
 use datamesh_core::{DataProduct, Diagnostic, Location};
 
+use super::datacontract;
 use super::names;
 use super::odcs::{self, Unread};
 use super::odps;
@@ -14,6 +15,8 @@ use crate::yaml::{Document, Kind, Node};
 pub enum Standard {
     /// Open Data Contract Standard, 3.0 to 3.2.
     Odcs,
+    /// Data Contract Specification, up to 1.2.1.
+    DataContract,
     /// Open Data Product Standard of Bitol, 1.0 and 1.1.
     Odps,
 }
@@ -38,6 +41,13 @@ pub fn import(standard: Standard, file: &str, bytes: &[u8]) -> Result<Imported, 
             let Some(version) = odcs::check_document(&mut document, &node) else { return Err(document.finish()) };
             Ok(settle(|unread| odcs::import(&tree, version, unread)))
         }
+        Standard::DataContract => {
+            if !datacontract::check(&mut document, &node) {
+                return Err(document.finish());
+            }
+            let contract = datacontract::to_odcs(&tree);
+            Ok(settle(|unread| odcs::forget_version(odcs::import(&contract, odcs::Version::V3_2_0, unread))))
+        }
         Standard::Odps => {
             odps::check_document(&mut document, &node, &tree);
             if document.has_errors() {
@@ -59,6 +69,8 @@ pub fn read_contract(file: &str, bytes: &[u8]) -> Result<DataProduct, Vec<Diagno
         None
     } else if odcs::is_contract(&tree) {
         Some(Standard::Odcs)
+    } else if datacontract::is_contract(&tree) {
+        Some(Standard::DataContract)
     } else {
         let help =
             "a manifest starts with `dataProduct:`, a contract of ODCS has `apiVersion:` and `kind: DataContract`";

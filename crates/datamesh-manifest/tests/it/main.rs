@@ -7,6 +7,7 @@ mod dbt;
 mod fuzz;
 mod mesh;
 mod odcs;
+mod odcs_generated;
 mod odps;
 mod rules;
 mod schema;

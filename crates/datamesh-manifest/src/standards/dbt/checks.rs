@@ -5,8 +5,6 @@
 
 mod meaning;
 
-use datamesh_core::Level;
-
 use super::table::{Referral, TableDraft, refer};
 use super::{Report, text_of};
 use crate::standards::tree::{Map, Tree};
@@ -130,7 +128,7 @@ pub(super) fn add(report: &mut Report, tables: &mut [TableDraft], nodes: &[(Stri
         match add_test(tables, index, node, column.as_deref(), &needs) {
             Ok(None) => {}
             Ok(Some(note)) => {
-                report.remark(Level::Note, "mapped-loosely", format!("test `{id}`: {note}"), "");
+                report.warn("mapped-loosely", format!("test `{id}`: {note}"), "");
             }
             Err(why) => {
                 let message = format!("test `{id}` is not mapped: {why}");

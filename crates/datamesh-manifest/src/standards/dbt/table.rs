@@ -1,8 +1,8 @@
 //! Models as tables: columns, types and constraints.
 
+use datamesh_core::DataType;
 use datamesh_core::contract::bad_column_name;
 use datamesh_core::reference::comparable;
-use datamesh_core::{DataType, Level};
 
 use super::{Report, THEIRS, text_of, to_name, types};
 use crate::standards::tree::{Map, Tree};
@@ -78,8 +78,7 @@ impl TableDraft {
         let name = to_name(&model_name).unwrap_or_else(|| model_name.clone());
         if name != model_name {
             let message = format!("model `{model_name}` becomes table `{name}`");
-            report.remark(
-                Level::Note,
+            report.warn(
                 "renamed",
                 message,
                 "names are letters, digits, `-` and `_`; the suffix `_v<digits>` is reserved",
@@ -149,8 +148,7 @@ impl TableDraft {
         } else if !enforced {
             let message =
                 format!("model `{}` has no enforced contract: it may have columns that are not described", table.model);
-            report.remark(
-                Level::Note,
+            report.warn(
                 "no-contract",
                 message,
                 "set `contract: {enforced: true}` in dbt, or compare with `datamesh profile`",

@@ -24,6 +24,11 @@ pub(super) fn check(document: &mut Document<'_>, root: &Node, version: Version, 
     checker.object(root, &shapes::CONTRACT);
 }
 
+/// Whether a document is a contract by the rules of `version`, with what 3.0 leaves open.
+pub(super) fn is_valid(root: &Node, version: Version) -> bool {
+    problems(|document| check(document, root, version, false)).is_empty()
+}
+
 /// Whether a tree is a contract by the rules of `version`; the error is the first place that is not.
 pub(super) fn first_problem(tree: &Tree, version: Version) -> Option<String> {
     let problems = problems(|document| check(document, &tree.to_node(), version, true));

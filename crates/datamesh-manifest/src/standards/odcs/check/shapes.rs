@@ -57,7 +57,7 @@ pub(super) static CONTRACT: Object = Object {
     required: &["version", "apiVersion", "kind", "id"],
     open_in_3_0: false,
     also: Some(|checker, node| {
-        if checker.version.is_3_0() {
+        if checker.version < V32 {
             checker.require(node, &["status"]);
         }
     }),
