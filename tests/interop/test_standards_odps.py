@@ -18,9 +18,10 @@ PRODUCTS = sorted(FLIGHTS.glob("domains/*/products/*/product.yaml"))
 
 
 def find_linter() -> Path | None:
-    """`dataproduct` of the standards' own environment, else of the path."""
-    folder = Path(os.environ.get("DATAMESH_STANDARDS", PROJECT / ".venv-standards")) / "bin"
-    found = shutil.which("dataproduct", path=f"{folder}{os.pathsep}{os.environ.get('PATH', '')}")
+    """`dataproduct` of the standards' own environment, else beside pytest, else of the path."""
+    own = Path(os.environ.get("DATAMESH_STANDARDS", PROJECT / ".venv-standards")) / "bin"
+    folders = [str(own), str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    found = shutil.which("dataproduct", path=os.pathsep.join(folders))
     return Path(found) if found else None
 
 

@@ -259,7 +259,7 @@ impl Asked<'_> {
             let quoted =
                 text.strip_prefix('\'').and_then(|text| text.strip_suffix('\'')).filter(|text| !text.contains('\''));
             let bound = quoted.unwrap_or(text);
-            let is_value = (quoted.is_some() || text.parse::<f64>().is_ok())
+            let is_value = (quoted.is_some() || text.parse::<f64>().is_ok_and(f64::is_finite))
                 && column.data_type.as_ref().is_none_or(|data_type| scalar::parse(bound, data_type).is_ok());
             plain &= is_value;
             let number = matches!(value, Tree::Number(_)) || quoted.is_none();
@@ -279,7 +279,7 @@ impl Asked<'_> {
             share.filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| format!("`{key}` is no share"))
         };
         // Percent without the noise of binary fractions.
-        let percent = |share: f64| Tree::Number(((1.0 - share) * 1e12).round().mul_add(1e-10, 0.0).to_string());
+        let percent = |share: f64| Tree::Number((((1.0 - share) * 1e12).round() / 1e10).to_string());
         let (least, most) = (share("at_least", "0")?, share("at_most", "1")?);
         let mut rule = self.column_rule("nullValues")?;
         if most < 1.0 {
