@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ SPECS = PROJECT.parent / "shared" / "specs"
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "postgres: reads from a real PostgreSQL, which the test starts")
     config.addinivalue_line("markers", "conformance: reads a standard's own files, which are not part of this project")
+    config.addinivalue_line("markers", "lint: runs a standard's own linter")
     binary = os.environ.get("DATAMESH_BIN")
     if not binary:
         raise pytest.UsageError("DATAMESH_BIN is not set: name the datamesh binary to test, or run `make test-interop`")
@@ -31,10 +33,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if skipped:
         terminalreporter.write_sep("!", f"{len(skipped)} CONFORMANCE TESTS SKIPPED", red=True, bold=True)
         terminalreporter.write_line("the standards' files (../shared/specs) are not on this machine; CI has them")
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "lint" in report.keywords]
+    if skipped:
+        terminalreporter.write_sep("!", f"{len(skipped)} LINTS OF EXPORTS SKIPPED", red=True, bold=True)
+        terminalreporter.write_line("datacontract-cli is not beside pytest: run `make test-interop`")
     skipped = [report for report in terminalreporter.stats.get("skipped", []) if "postgres" in report.keywords]
     if skipped:
         terminalreporter.write_sep("!", f"{len(skipped)} POSTGRESQL TESTS SKIPPED", red=True, bold=True)
         terminalreporter.write_line("PostgreSQL (initdb, pg_ctl, psql) is not on this machine: install `postgresql`")
+
+
+@pytest.fixture(scope="session")
+def datacontract() -> Path:
+    """The linter of data contracts, which is a package beside pytest."""
+    found = Path(sys.executable).parent / "datacontract"
+    if not found.is_file():
+        pytest.skip("datacontract-cli is not installed beside pytest")
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -89,18 +89,20 @@ pub(crate) fn run(arguments: &ExportArguments, told: Option<&Path>) -> Result<u8
 fn manifest(wanted: &str, told: Option<&Path>) -> Result<Tree> {
     let path = Path::new(wanted);
     let loaded: Mesh = if path.exists() { load_product(path)? } else { load_mesh(&home::find(told)?)? };
-    let product = match (path.exists(), loaded.products.as_slice()) {
-        (true, [product]) => Some(product),
-        (true, _) => None,
-        (false, _) => mesh::find(&loaded, wanted).ok(),
+    let found = if path.exists() {
+        loaded.products.first().ok_or_else(|| {
+            Error::new(ErrorCode::InvalidManifest, format!("`{wanted}` has errors"))
+                .with_help("mend what is told above; `datamesh check` tells more")
+        })
+    } else {
+        mesh::find(&loaded, wanted)
     };
-    let Some(product) = product else {
-        if loaded.has_errors() {
+    let product = match found {
+        Ok(product) => product,
+        Err(error) => {
             output::print_problems(&loaded.diagnostics, &loaded.sources);
-            return Err(Error::new(ErrorCode::InvalidManifest, format!("`{wanted}` has errors"))
-                .with_help("mend what is told above"));
+            return Err(error);
         }
-        return mesh::find(&loaded, wanted).map(|_| Tree::Null);
     };
     let bytes = std::fs::read(&product.path)
         .map_err(|error| Error::io(ErrorCode::InvalidManifest, "read", &product.path, error))?;

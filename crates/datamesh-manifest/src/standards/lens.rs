@@ -19,6 +19,8 @@ use super::tree::{Map, Tree};
 pub(crate) const OWN: &str = "datamesh";
 /// The key, below a remainder, that lists keys to leave out.
 const OMIT: &str = "omit";
+/// The key, in a manifest's own keys, that says that the list of custom properties was there without them.
+const BESIDE_NONE: &str = "besideNone";
 /// The key, below `custom`, that lists manifest keys which were not read.
 const UNREAD: &str = "unread";
 
@@ -124,6 +126,9 @@ impl<C> Lens<C> {
             own.put(OMIT, made_up);
         }
         if !own.is_empty() {
+            if theirs.get("customProperties").and_then(Tree::as_list).is_some_and(<[Tree]>::is_empty) {
+                own.put(BESIDE_NONE, true);
+            }
             let mut entry = Map::new();
             entry.put("property", OWN);
             entry.put("value", own);
@@ -174,9 +179,10 @@ fn split_own(mut theirs: Map) -> (Map, Option<Map>) {
     };
     let Some(properties) = theirs.get("customProperties").and_then(Tree::as_list) else { return (theirs, None) };
     let Some(own) = properties.iter().find(|entry| is_own(entry)) else { return (theirs, None) };
-    let own = own.get("value").and_then(Tree::as_map).cloned();
+    let mut own = own.get("value").and_then(Tree::as_map).cloned();
+    let beside_none = own.as_mut().and_then(|own| own.take(BESIDE_NONE)).is_some();
     let rest: Vec<Tree> = properties.iter().filter(|entry| !is_own(entry)).cloned().collect();
-    if rest.is_empty() {
+    if rest.is_empty() && !beside_none {
         theirs.take("customProperties");
     } else {
         theirs.put("customProperties", rest);

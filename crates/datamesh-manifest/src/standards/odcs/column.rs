@@ -214,7 +214,7 @@ fn export(mut ours: Map, mut context: Context) -> Map {
     let mut item = None;
     match &data_type {
         Ok(data_type) if is_bare(data_type) => {
-            fields = ours.take_list("columns");
+            fields = take_filled(&mut ours, "columns");
             context.fields = fields.is_some();
         }
         Ok(DataType::Array(inner)) => {
@@ -236,7 +236,7 @@ fn export(mut ours: Map, mut context: Context) -> Map {
                     }
                 }
                 None if is_bare(&inner.data_type) => {
-                    below.put_some("columns", ours.take_list("columns"));
+                    below.put_some("columns", take_filled(&mut ours, "columns"));
                 }
                 None => {}
             }
@@ -266,6 +266,11 @@ fn export(mut ours: Map, mut context: Context) -> Map {
     theirs.put_some("properties", fields.map(|fields| export_all(version, fields, Place::Struct, &[])));
     theirs.put_some("quality", rules.map(|rules| rule::export_all(rules)));
     ordered(theirs, ORDER.iter().copied())
+}
+
+/// Takes a list out that has something in it.
+fn take_filled(map: &mut Map, key: &str) -> Option<Vec<Tree>> {
+    if map.get(key)?.as_list()?.is_empty() { None } else { map.take_list(key) }
 }
 
 /// What the document said of its partition does not count once the manifest says otherwise.
@@ -388,7 +393,11 @@ fn put(ours: &Map, context: &Context) -> Map {
         theirs.put_some("classification", text("classification"));
         theirs.put_some("tags", texts(ours.get("tags")));
     }
-    if let Some(values) = ours.get("enum").and_then(Tree::as_list).filter(|values| !values.is_empty()) {
+    let distinct = |values: &&[Tree]| {
+        let values: Vec<Tree> = values.iter().map(Tree::normalised).collect();
+        !values.is_empty() && values.iter().enumerate().all(|(at, value)| !values[..at].contains(value))
+    };
+    if let Some(values) = ours.get("enum").and_then(Tree::as_list).filter(distinct) {
         theirs.put("enum", values.iter().map(|value| enum_value(value.clone())).collect::<Vec<_>>());
     }
     if let Some(at) = context.partition {
@@ -438,6 +447,7 @@ fn put_options(ours: &Map, data_type: Option<&DataType>, context: &Context, thei
     }
     if data_type.is_numeric()
         && let Some(value) = number("multipleOf")
+        && value.scalar().and_then(|text| text.parse::<f64>().ok()).is_some_and(|step| step > 0.0)
     {
         put("multipleOf", value);
     }
