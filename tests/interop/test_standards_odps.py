@@ -14,13 +14,13 @@ from conftest import FLIGHTS, PROJECT
 from mesh import Mesh
 
 EXAMPLES = ["v1.0.0/customer-data-product", "v1.0.0/simple-data-product", "v1.1.0/deprecated-data-product", "v1.1.0/init-template"]
+pytestmark = pytest.mark.lint
 PRODUCTS = sorted(FLIGHTS.glob("domains/*/products/*/product.yaml"))
 
 
 def find_linter() -> Path | None:
-    """`dataproduct` of the standards' own environment, else beside pytest, else of the path."""
-    own = Path(os.environ.get("DATAMESH_STANDARDS", PROJECT / ".venv-standards")) / "bin"
-    folders = [str(own), str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    """`dataproduct` beside pytest, else of the path."""
+    folders = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     found = shutil.which("dataproduct", path=os.pathsep.join(folders))
     return Path(found) if found else None
 
@@ -29,7 +29,7 @@ def find_linter() -> Path | None:
 def linter() -> Path:
     found = find_linter()
     if found is None:
-        reason = "dataproduct-cli is not installed: see tests/interop/requirements-standards.txt"
+        reason = "dataproduct-cli is not installed: run `make test-interop`"
         print(f"\n!!! SKIPPED: {reason}", file=sys.__stderr__)
         pytest.skip(reason)
     return found
