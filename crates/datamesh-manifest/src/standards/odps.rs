@@ -1,8 +1,8 @@
 //! The Open Data Product Standard of Bitol, versions 1.0 and 1.1, to and from our manifest.
 //!
 //! What both sides know is mapped to the key that means the same. What the manifest does not model lies below
-//! `custom: {odps: …}` at its node; what the standard does not model travels in `customProperties` at its node, named
-//! `datamesh.<key>`. A product of the standard names contracts and has no columns, so an imported manifest has none
+//! `custom: {odps: …}` at its node; what the standard does not model travels in `customProperties` at its node, in
+//! one property named `datamesh`. A product of the standard names contracts and has no columns, so an imported manifest has none
 //! either: `check` refuses it until they are there.
 //!
 //! Source: <https://bitol-io.github.io/open-data-product-standard/>, JSON Schemas v1.0.0 and v1.1.0.
@@ -31,12 +31,12 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Tree, Vec<Diagnostic>> {
     if document.has_errors() { Err(document.finish()) } else { Ok(tree) }
 }
 
-/// Custom properties of this prefix hold keys of our manifest.
-const OURS: &str = "datamesh.";
-/// Custom property: what the document says although the manifest leaves it out, since it follows from the rest.
-const DERIVED: &str = "datamesh.derived";
-/// Custom property: keys that the manifest does not have, although an import would write them.
-const ABSENT: &str = "datamesh.absent";
+/// The custom property that holds keys of our manifest, as the other standards have it.
+const OURS: &str = super::lens::OWN;
+/// In it: what the document says although the manifest leaves it out, since it follows from the rest.
+const DERIVED: &str = "derived";
+/// In it: keys that the manifest does not have, although an import would write them.
+const ABSENT: &str = "omit";
 /// Where the manifest keeps what it does not model.
 const THEIRS: &str = "odps";
 

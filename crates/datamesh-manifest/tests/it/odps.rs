@@ -408,7 +408,7 @@ fn any_value() -> BoxedStrategy<Tree> {
 }
 
 fn properties() -> BoxedStrategy<Tree> {
-    let name = one_of(&["costCenter", "tier", "odps", "vendor", "x y", ""]);
+    let name = one_of(&["costCenter", "tier", "odps", "vendor", "x y", "", "other"]);
     list(with(
         "property",
         name,
@@ -471,7 +471,7 @@ fn custom() -> BoxedStrategy<Tree> {
         map([
             ("costCenter", any_value()),
             ("odcs", prop_oneof![any_value(), map([("id", any_text())])].boxed()),
-            ("datamesh.owner", any_value()),
+            ("datamesh", any_value()),
             ("odps", any_value()),
             ("", any_value()),
         ]),

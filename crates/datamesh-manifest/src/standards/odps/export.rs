@@ -3,7 +3,7 @@
 use datamesh_core::Name;
 
 use super::super::tree::{Map, Tree};
-use super::import::{Properties, SCALARS, derived_ports, import, import_port, inputs};
+use super::import::{Properties, SCALARS, derived_ports, import, import_port, inputs, is_ours};
 use super::{
     ABSENT, DERIVED, Edition, OURS, THEIRS, TODO_OWNER, TODO_TYPE, contract_id, default_status, edition, email_channel,
     fill, is_placeholder, product_id, rules, same,
@@ -33,7 +33,7 @@ fn add_rest(ours: &mut Map, node: &Map, back: &Map) {
         let spelled =
             TEXTS.contains(&key) && value.scalar().is_some() && value.scalar() == there.and_then(Tree::scalar);
         if !spelled && there.is_none_or(|there| !same(there, value)) {
-            ours.put(format!("{OURS}{key}"), value.clone());
+            ours.put(key, value.clone());
         }
     }
     let absent: Vec<Tree> = back.keys().filter(|key| !node.contains(key)).map(Tree::text).collect();
@@ -62,7 +62,7 @@ fn with_properties(document: &Map, properties: &Option<Vec<Tree>>, ours: &Map) -
 
 fn add_properties(properties: &mut Option<Vec<Tree>>, ours: Map) {
     if !ours.is_empty() {
-        properties.get_or_insert_default().extend(ours.into_iter().map(|(name, value)| property(&name, value)));
+        properties.get_or_insert_default().push(property(OURS, ours.into()));
     }
 }
 
@@ -150,7 +150,7 @@ fn draft(mut product: Map, domain: Option<&str>) -> Draft {
     }
     let (support, rest) = support(product.get("contact"));
     document.put_some("support", support);
-    ours.put_some("datamesh.contact", rest);
+    ours.put_some("contact", rest);
     for (key, value) in theirs {
         if !document.contains(&key) && rules::admits(&key, &value) {
             document.put(key, value);
@@ -226,18 +226,18 @@ fn split_custom(node: &mut Map) -> (Option<Vec<Tree>>, Map) {
         let name = entry.get("property").and_then(Tree::as_text);
         match name {
             Some(name) if entry.as_map().is_some_and(|map| map.len() == 1) => {
-                if let Some(value) = custom.take(name).filter(|_| !name.starts_with(OURS) && name != THEIRS) {
+                if let Some(value) = custom.take(name).filter(|_| name != OURS && name != THEIRS) {
                     properties.get_or_insert_default().push(property(name, value));
                 }
             }
-            Some(name) if rules::admits_item("customProperties", &entry) && !name.starts_with(OURS) => {
+            Some(name) if rules::admits_item("customProperties", &entry) && !is_ours(&entry) => {
                 properties.get_or_insert_default().push(entry);
             }
             _ => sound = false,
         }
     }
     for (name, value) in custom {
-        if name != THEIRS && !name.starts_with(OURS) {
+        if name != THEIRS && name != OURS {
             properties.get_or_insert_default().push(property(&name, value));
         }
     }

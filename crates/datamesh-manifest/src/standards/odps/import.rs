@@ -65,7 +65,7 @@ pub fn import(document: &Tree) -> Tree {
         let own = derived("contracts").then_some((contract.as_str(), text("version")));
         product.put("ports", ports.into_iter().map(|port| import_port(port, own)).collect::<Vec<_>>());
     }
-    product.put_some("contact", contact(rest.take_list("support"), properties.ours.take("datamesh.contact")));
+    product.put_some("contact", contact(rest.take_list("support"), properties.ours.take("contact")));
 
     let mut all = Map::new();
     all.put_some("id", rest.take("id"));
@@ -219,9 +219,16 @@ fn contact(support: Option<Vec<Tree>>, rest: Option<Tree>) -> Option<Tree> {
     Some(contact.into())
 }
 
+/// Whether a custom property holds keys of our manifest.
+pub(super) fn is_ours(entry: &Tree) -> bool {
+    entry.get("property").and_then(Tree::as_text) == Some(OURS)
+        && entry.as_map().is_some_and(|map| map.len() == 2)
+        && entry.get("value").is_some_and(|value| value.as_map().is_some())
+}
+
 /// The custom properties of a node.
 pub(super) struct Properties {
-    /// Keys of our manifest, by the names of their properties.
+    /// Keys of our manifest.
     pub(super) ours: Map,
     custom: Map,
     /// The properties that have more than a name and a value, and how the others stand among them.
@@ -239,8 +246,8 @@ impl Properties {
             let simple = entry.as_map().is_some_and(|map| map.len() == 2) && entry.get("value").is_some();
             let value = entry.get("value").filter(|_| simple).cloned();
             match value {
-                Some(value) if name.starts_with(OURS) => found.ours.put(name, value),
-                Some(value) if name != THEIRS && !found.custom.contains(&name) => {
+                Some(Tree::Map(ours)) if is_ours(&entry) => found.ours = ours,
+                Some(value) if name != THEIRS && name != OURS && !found.custom.contains(&name) => {
                     found.custom.put(name.clone(), value);
                     kept.push(Tree::Map([("property".to_owned(), Tree::Text(name))].into_iter().collect()));
                 }
@@ -267,7 +274,7 @@ impl Properties {
         let absent: Vec<String> = words(ours.get(ABSENT)).into_iter().map(str::to_owned).collect();
         for (name, value) in ours {
             if name != DERIVED && name != ABSENT {
-                node.put(name.trim_start_matches(OURS), value);
+                node.put(name, value);
             }
         }
         for key in absent {
