@@ -2,8 +2,8 @@
 //!
 //! What both sides know is mapped to the key that means the same. What the manifest does not model lies below
 //! `custom: {odps: …}` at its node; what the standard does not model travels in `customProperties` at its node, in
-//! one property named `datamesh`. A product of the standard names contracts and has no columns, so an imported manifest has none
-//! either: `check` refuses it until they are there.
+//! one property named `datamesh`. A product of the standard names contracts and has no columns, so an imported
+//! manifest has none either: `check` refuses it until they are there.
 //!
 //! Source: <https://bitol-io.github.io/open-data-product-standard/>, JSON Schemas v1.0.0 and v1.1.0.
 
