@@ -6,7 +6,7 @@ use super::super::tree::{Map, Tree};
 use super::import::{Properties, SCALARS, derived_ports, import, import_port, inputs, is_ours};
 use super::{
     ABSENT, DERIVED, Edition, OURS, THEIRS, TODO_OWNER, TODO_TYPE, contract_id, default_status, edition, email_channel,
-    fill, is_placeholder, product_id, rules, same,
+    fill, input_contract, is_placeholder, product_id, rules, same,
 };
 
 /// The document of a manifest that was checked, in the oldest edition that loses nothing. `domain` is that of the
@@ -230,7 +230,7 @@ fn split_custom(node: &mut Map) -> (Option<Vec<Tree>>, Map) {
                     properties.get_or_insert_default().push(property(name, value));
                 }
             }
-            Some(name) if rules::admits_item("customProperties", &entry) && !is_ours(&entry) => {
+            Some(_) if rules::admits_item("customProperties", &entry) && !is_ours(&entry) => {
                 properties.get_or_insert_default().push(entry);
             }
             _ => sound = false,
