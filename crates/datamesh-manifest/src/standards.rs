@@ -4,9 +4,11 @@
 //! No standard is read into the types of `datamesh-core` directly; a manifest tree is, by the ordinary reader.
 
 pub mod datacontract;
+pub mod dbt;
 mod lens;
 mod names;
 pub mod odcs;
+pub mod odps;
 mod read;
 pub mod tree;
 

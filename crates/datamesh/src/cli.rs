@@ -107,12 +107,12 @@ pub(crate) enum Command {
     Domains(DomainsArguments),
     /// Make a manifest of a contract in one of the field's standards; what a manifest does not model is kept in it
     #[command(
-        after_help = "Examples:\n  datamesh import odcs orders.odcs.yaml\n  datamesh import odcs orders.odcs.yaml --out domains/sales/products/orders/product.yaml\n  datamesh import datacontract datacontract.yaml > product.yaml\n\nWhat the document does not tell and a manifest must say is a TODO, which `datamesh check` refuses."
+        after_help = "Examples:\n  datamesh import odcs orders.odcs.yaml\n  datamesh import odcs orders.odcs.yaml --out domains/sales/products/orders/product.yaml\n  datamesh import datacontract datacontract.yaml > product.yaml\n  datamesh import odps customer.odps.yaml\n  datamesh import dbt target/manifest.json --select orders --out product.yaml\n\nWhat the document does not tell and a manifest must say is a TODO, which `datamesh check` refuses."
     )]
     Import(ImportArguments),
     /// Write a product's contract in one of the field's standards; what the standard does not model is kept in it
     #[command(
-        after_help = "Examples:\n  datamesh export odcs weather/observations\n  datamesh export odcs domains/weather/products/observations --out observations.odcs.yaml\n  datamesh export odcs weather/observations --standard-version 3.2.0 --out observations.json"
+        after_help = "Examples:\n  datamesh export odcs weather/observations\n  datamesh export odcs domains/weather/products/observations --out observations.odcs.yaml\n  datamesh export odcs weather/observations --standard-version 3.2.0 --out observations.json\n  datamesh export odps weather/observations"
     )]
     Export(ExportArguments),
     /// Print the JSON Schema of a manifest, for editors

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use datamesh_core::{Error, ErrorCode, Result};
-use datamesh_manifest::standards::{Tree, odcs, tree};
+use datamesh_manifest::standards::{Tree, odcs, odps, tree};
 use datamesh_manifest::{Mesh, load_mesh, load_product, mesh};
 
 use crate::init::write_new;
@@ -30,6 +30,8 @@ pub(crate) struct ExportArguments {
 pub(crate) enum ExportStandard {
     /// Open Data Contract Standard: 3.0.2, 3.1.0, 3.2.0
     Odcs,
+    /// Open Data Product Standard of Bitol: 1.0.0, 1.1.0
+    Odps,
 }
 
 pub(crate) fn run(arguments: &ExportArguments, told: Option<&Path>) -> Result<u8> {
@@ -51,6 +53,22 @@ pub(crate) fn run(arguments: &ExportArguments, told: Option<&Path>) -> Result<u8
                 Error::new(ErrorCode::InvalidArgument, why)
                     .with_help("leave `--standard-version` out, or take away what the standard cannot say")
             })?
+        }
+        ExportStandard::Odps => {
+            let document = odps::export(&manifest, None);
+            let written = odps::edition(&document).as_str().trim_start_matches('v');
+            if let Some(text) =
+                arguments.standard_version.as_deref().filter(|text| text.trim_start_matches('v') != written)
+            {
+                return Err(Error::new(
+                    ErrorCode::InvalidArgument,
+                    format!("`{text}` is not the version that it would be"),
+                )
+                .with_help(format!(
+                    "it is written as ODPS {written}, the oldest that loses nothing; leave `--standard-version` out"
+                )));
+            }
+            document
         }
     };
     let is_json = |out: &PathBuf| out.extension().is_some_and(|extension| extension == "json");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use datamesh_core::{Error, ErrorCode, Result};
-use datamesh_manifest::standards::{Standard, import};
+use datamesh_manifest::standards::{Imported, Standard, dbt, import};
 
 use crate::init::write_new;
 use crate::output;
@@ -18,6 +18,9 @@ pub(crate) struct ImportArguments {
     pub(crate) standard: ImportStandard,
     /// The document; `-` is standard input
     pub(crate) file: PathBuf,
+    /// dbt: a model by name or unique id; may be repeated (default: all models of the project that are built)
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) select: Vec<String>,
     /// Write the manifest to a file that is not there yet (default: print it)
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
@@ -30,13 +33,20 @@ pub(crate) enum ImportStandard {
     Odcs,
     /// Data Contract Specification up to 1.2.1
     Datacontract,
+    /// Open Data Product Standard of Bitol, 1.0 and 1.1
+    Odps,
+    /// A dbt project: its target/manifest.json
+    Dbt,
 }
 
 impl ImportStandard {
-    fn standard(self) -> Standard {
+    /// The standard; `None` is dbt, whose project is no document of one.
+    fn standard(self) -> Option<Standard> {
         match self {
-            Self::Odcs => Standard::Odcs,
-            Self::Datacontract => Standard::DataContract,
+            Self::Odcs => Some(Standard::Odcs),
+            Self::Datacontract => Some(Standard::DataContract),
+            Self::Odps => Some(Standard::Odps),
+            Self::Dbt => None,
         }
     }
 }
@@ -46,15 +56,26 @@ const MOST_BYTES: u64 = 8 << 20;
 
 pub(crate) fn run(arguments: &ImportArguments) -> Result<u8> {
     let file = &arguments.file;
+    let standard = arguments.standard.standard();
+    if standard.is_some() && !arguments.select.is_empty() {
+        return Err(Error::new(ErrorCode::InvalidArgument, "only a dbt project has models to select")
+            .with_help("leave `--select` out"));
+    }
+    let most = if standard.is_some() { MOST_BYTES } else { dbt::MAX_BYTES as u64 + 1 };
     let fail = |error| Error::io(ErrorCode::NotFound, "read", file, error);
     let mut bytes = Vec::new();
     if file == Path::new("-") {
-        std::io::stdin().lock().take(MOST_BYTES).read_to_end(&mut bytes).map_err(fail)?;
+        std::io::stdin().lock().take(most).read_to_end(&mut bytes).map_err(fail)?;
     } else {
-        std::fs::File::open(file).map_err(fail)?.take(MOST_BYTES).read_to_end(&mut bytes).map_err(fail)?;
+        std::fs::File::open(file).map_err(fail)?.take(most).read_to_end(&mut bytes).map_err(fail)?;
     }
     let name = file.display().to_string();
-    let imported = match import(arguments.standard.standard(), &name, &bytes) {
+    let imported = match standard {
+        Some(standard) => import(standard, &name, &bytes).map(|imported| (imported, Vec::new())),
+        None => dbt::import(&name, &bytes, &arguments.select)
+            .map(|found| (Imported { manifest: found.manifest, open: found.open }, found.remarks)),
+    };
+    let (imported, remarks) = match imported {
         Ok(imported) => imported,
         Err(diagnostics) => {
             let sources = BTreeMap::from([(name.clone(), String::from_utf8_lossy(&bytes).into_owned())]);
@@ -73,6 +94,7 @@ pub(crate) fn run(arguments: &ImportArguments) -> Result<u8> {
             }
         }
     }
+    output::print_problems(&remarks, &BTreeMap::new());
     if !imported.open.is_empty() {
         let shown = arguments.out.as_ref().map_or("product.yaml".to_owned(), |out| out.display().to_string());
         let mut open = imported.open;

@@ -5,6 +5,7 @@ use datamesh_core::{DataProduct, Diagnostic, Location};
 use super::datacontract;
 use super::names;
 use super::odcs::{self, Unread};
+use super::odps;
 use super::tree::{self, Map, Tree};
 use crate::read::product;
 use crate::yaml::{Document, Kind, Node};
@@ -16,6 +17,8 @@ pub enum Standard {
     Odcs,
     /// Data Contract Specification, up to 1.2.1.
     DataContract,
+    /// Open Data Product Standard of Bitol, 1.0 and 1.1.
+    Odps,
 }
 
 /// What a document became.
@@ -44,6 +47,13 @@ pub fn import(standard: Standard, file: &str, bytes: &[u8]) -> Result<Imported, 
             }
             let contract = datacontract::to_odcs(&tree);
             Ok(settle(|unread| odcs::forget_version(odcs::import(&contract, odcs::Version::V3_2_0, unread))))
+        }
+        Standard::Odps => {
+            odps::check_document(&mut document, &node, &tree);
+            if document.has_errors() {
+                return Err(document.finish());
+            }
+            Ok(settle(|_| odps::import(&tree)))
         }
     }
 }

@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod check;
+mod dbt;
 mod domain;
 mod evolution;
 mod fuzz;
 mod mesh;
 mod odcs;
 mod odcs_generated;
+mod odps;
 mod place;
 mod rules;
 mod schema;
