@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use datamesh_core::contract::{DataProduct, Table, WriteMode};
+use datamesh_core::change::changes;
+use datamesh_core::contract::{DataProduct, Lifecycle, Table, WriteMode};
 use datamesh_core::decision::Action;
 use datamesh_core::ids::{AttemptId, ProductId, ProductKey};
 use datamesh_core::lineage::TableLineage;
@@ -294,6 +295,7 @@ impl AuthorizedPlan {
                 pull: self.plan.pull(table, input)?,
                 input: input.clone(),
                 base: self.plan.state.table(&table.name.sql()).cloned(),
+                drops: false,
                 pinned: pinned.clone(),
                 attempt: self.attempt.clone(),
                 table: judged,
@@ -621,6 +623,7 @@ pub async fn publish<E: Engine>(
 ) -> Result<PublishReport> {
     let key = request.contract.key();
     let state = context.registry.product_state(&key).await?;
+    check_applied(&request.contract, &state, context).await?;
     let plan = Plan::new(request, state)?;
     progress.reached(PublishStep::Planned);
     let authorized = plan.authorize(context).await?;
@@ -644,6 +647,42 @@ pub async fn publish<E: Engine>(
     clean(engine, context, &lease, keep, failure, recorded).await;
     progress.reached(PublishStep::Cleaned);
     outcome.map(|(report, _)| report)
+}
+
+/// Data is published under the applied revision. A product of which nothing was ever applied is applied by its first
+/// publish.
+async fn check_applied(contract: &DataProduct, state: &ProductState, context: &Context) -> Result<()> {
+    let refused = |why: String, help: String| Err(Error::new(ErrorCode::NotApplied, why).with_help(help));
+    let id = &contract.id;
+    let Some(revision) = &state.revision else {
+        if contract.status == Lifecycle::Retired {
+            return refused(format!("`{id}` is retired"), "a retired product is not published".to_owned());
+        }
+        let majors = context.registry.majors(&contract.key()).await?;
+        let Some(newest) = majors.last() else { return Ok(()) };
+        return refused(
+            format!("major version {} of `{id}` was never applied; {newest} was", contract.version.major),
+            "run `datamesh apply`, then publish".to_owned(),
+        );
+    };
+    if revision.contract.status == Lifecycle::Retired {
+        let why = format!("`{id}` version {} is retired", revision.contract.version);
+        return refused(why, "publish to a newer major version".to_owned());
+    }
+    if revision.contract == *contract {
+        return Ok(());
+    }
+    let changed = changes(&revision.contract, contract);
+    let paths: Vec<&str> = changed.iter().take(3).map(|change| change.path.as_str()).collect();
+    let more = if changed.len() > paths.len() { ", …" } else { "" };
+    refused(
+        format!(
+            "the manifest of `{id}` differs from the applied revision {} in {}{more}",
+            revision.number,
+            paths.join(", ")
+        ),
+        "run `datamesh apply`, then publish; `datamesh plan` shows what it would change".to_owned(),
+    )
 }
 
 /// Says what [`publish`] would do, and touches nothing but the log of decisions: what must be staged to know it goes

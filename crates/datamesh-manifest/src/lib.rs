@@ -16,5 +16,5 @@ pub mod transform_tests;
 mod write;
 pub mod yaml;
 
-pub use mesh::{LoadedProduct, Mesh, load_mesh, load_product, load_settings};
+pub use mesh::{LoadedProduct, Mesh, load_domain, load_mesh, load_product, load_settings};
 pub use read::MeshSettings;
