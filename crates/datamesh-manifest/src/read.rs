@@ -109,6 +109,8 @@ pub struct MeshSettings {
     pub name: String,
     /// Where tables are kept: a URL, or a path from the mesh's folder.
     pub warehouse: Option<String>,
+    /// Where the registry is: a URL of PostgreSQL, or a path from the mesh's folder. It may have references to secrets.
+    pub registry: Option<String>,
 }
 
 /// Reads a `mesh.yaml`.
@@ -125,7 +127,26 @@ pub fn mesh(document: &mut Document<'_>, root: &Node) -> Option<MeshSettings> {
             "write a folder, or an address such as s3://bucket/prefix",
         );
     }
-    if document.has_errors() { None } else { text(root, "name").map(|name| MeshSettings { name, warehouse }) }
+    let registry = read_registry(document, root);
+    if document.has_errors() { None } else { text(root, "name").map(|name| MeshSettings { name, warehouse, registry }) }
+}
+
+fn read_registry(document: &mut Document<'_>, root: &Node) -> Option<String> {
+    let registry = text(root, "registry")?;
+    let node = root.get("registry")?;
+    crate::source::check_location(document, node, &registry)?;
+    let (scheme, _) = registry.split_once("://").unwrap_or(("postgres", ""));
+    // All of it, or its beginning, may be a reference: then only the run can tell what it is.
+    if !(["postgres", "postgresql"].contains(&scheme) || scheme.contains("${")) {
+        document.error(
+            "invalid-registry",
+            node.span,
+            format!("a registry cannot be kept at `{scheme}://`"),
+            "write a path to a SQLite file, or `postgres://user:${env:PASSWORD}@host:port/database`",
+        );
+        return None;
+    }
+    Some(registry)
 }
 
 pub(crate) fn text(node: &Node, key: &str) -> Option<String> {

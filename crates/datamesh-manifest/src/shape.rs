@@ -542,6 +542,11 @@ pub static MESH: Object = Object {
         key("description", Shape::Text, "What it is"),
         key("owner", Shape::Text, "Who runs the platform"),
         key("warehouse", Shape::Text, "Where tables are kept: a folder, or s3://bucket/prefix (default: warehouse)"),
+        key(
+            "registry",
+            Shape::Text,
+            "A SQLite file, or postgres://user:${env:NAME}@host/db (default: .datamesh/registry.db)",
+        ),
         CUSTOM,
     ],
 };

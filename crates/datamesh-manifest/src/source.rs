@@ -78,7 +78,7 @@ pub fn read(document: &mut Document<'_>, node: &Node) -> Option<SourceSpec> {
 }
 
 /// Checks a path or URL: its references are some, and no password stands in it.
-fn check_location(document: &mut Document<'_>, node: &Node, location: &str) -> Option<()> {
+pub(crate) fn check_location(document: &mut Document<'_>, node: &Node, location: &str) -> Option<()> {
     check_references(document, node, location)?;
     if has_literal_password(location) {
         document.error(

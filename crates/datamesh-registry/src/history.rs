@@ -8,81 +8,66 @@ use datamesh_core::ports::{
 };
 use datamesh_core::watermark::Watermark;
 use datamesh_core::{Error, ErrorCode, Result};
-use sqlx::{Row, SqliteConnection};
 
-use crate::error;
-use crate::sqlite::{integer, number, text};
+use crate::store::{Row, Session, sql};
 
 /// The tables that a publication left, each as the newest publication up to it wrote it.
-pub(crate) async fn served(
-    connection: &mut SqliteConnection,
-    product: &ProductKey,
-    publication: u64,
-) -> Result<Vec<ServedTable>> {
-    let rows = sqlx::query(
-        "SELECT t.* FROM publication_tables t JOIN publications p ON p.number = t.publication
-         WHERE p.domain = ?1 AND p.product = ?2 AND p.major = ?3 AND p.status = 'published' AND t.publication = (
+pub(crate) async fn served(session: &mut Session, product: &ProductKey, publication: u64) -> Result<Vec<ServedTable>> {
+    let rows = sql("SELECT t.* FROM publication_tables t JOIN publications p ON p.number = t.publication
+         WHERE p.domain = $1 AND p.product = $2 AND p.major = $3 AND p.status = 'published' AND t.publication = (
              SELECT max(n.publication) FROM publication_tables n JOIN publications q ON q.number = n.publication
-             WHERE q.domain = ?1 AND q.product = ?2 AND q.major = ?3 AND q.status = 'published'
-             AND n.table_name = t.table_name AND n.publication <= ?4)
-         ORDER BY t.table_name",
-    )
+             WHERE q.domain = $1 AND q.product = $2 AND q.major = $3 AND q.status = 'published'
+             AND n.table_name = t.table_name AND n.publication <= $4)
+         ORDER BY t.table_name")
     .bind(&product.domain)
     .bind(&product.product)
-    .bind(integer(product.major)?)
-    .bind(integer(publication)?)
-    .fetch_all(connection)
-    .await
-    .map_err(error::query)?;
-    let read = |row: &sqlx::sqlite::SqliteRow| -> Result<ServedTable> {
+    .bind(product.major)
+    .bind(publication)
+    .fetch_all(session)
+    .await?;
+    let read = |row: &Row| -> Result<ServedTable> {
         Ok(ServedTable {
-            table: text(row, "table_name")?,
-            publication: number(row, "publication")?,
-            snapshot_id: row.try_get("snapshot_id").map_err(error::query)?,
-            content: text(row, "content")?,
-            total_rows: number(row, "total_rows")?,
+            table: row.text("table_name")?,
+            publication: row.number("publication")?,
+            snapshot_id: row.integer("snapshot_id")?,
+            content: row.text("content")?,
+            total_rows: row.number("total_rows")?,
         })
     };
     rows.iter().map(read).collect()
 }
 
 /// The rollbacks of a product, newest first.
-pub(crate) async fn rollbacks(connection: &mut SqliteConnection, product: &ProductKey) -> Result<Vec<Rollback>> {
-    let rows = sqlx::query(
-        "SELECT r.* FROM rollbacks r JOIN publications p ON p.number = r.publication
-         WHERE p.domain = ? AND p.product = ? AND p.major = ? ORDER BY r.publication DESC",
-    )
+pub(crate) async fn rollbacks(session: &mut Session, product: &ProductKey) -> Result<Vec<Rollback>> {
+    let rows = sql("SELECT r.* FROM rollbacks r JOIN publications p ON p.number = r.publication
+         WHERE p.domain = $1 AND p.product = $2 AND p.major = $3 ORDER BY r.publication DESC")
     .bind(&product.domain)
     .bind(&product.product)
-    .bind(integer(product.major)?)
-    .fetch_all(connection)
-    .await
-    .map_err(error::query)?;
+    .bind(product.major)
+    .fetch_all(session)
+    .await?;
     rows.iter()
-        .map(|row| Ok(Rollback { publication: number(row, "publication")?, target: number(row, "target")? }))
+        .map(|row| Ok(Rollback { publication: row.number("publication")?, target: row.number("target")? }))
         .collect()
 }
 
 /// How far the pulls of each table have come whose rows no rollback has taken out.
 pub(crate) async fn watermarks(
-    connection: &mut SqliteConnection,
+    session: &mut Session,
     product: &ProductKey,
     rollbacks: &[Rollback],
 ) -> Result<BTreeMap<String, Watermark>> {
-    let rows = sqlx::query(
-        "SELECT w.* FROM watermarks w JOIN publications p ON p.number = w.publication
-         WHERE p.domain = ? AND p.product = ? AND p.major = ?",
-    )
+    let rows = sql("SELECT w.* FROM watermarks w JOIN publications p ON p.number = w.publication
+         WHERE p.domain = $1 AND p.product = $2 AND p.major = $3")
     .bind(&product.domain)
     .bind(&product.product)
-    .bind(integer(product.major)?)
-    .fetch_all(connection)
-    .await
-    .map_err(error::query)?;
+    .bind(product.major)
+    .fetch_all(session)
+    .await?;
     let mut by_table: BTreeMap<String, BTreeMap<u64, Watermark>> = BTreeMap::new();
     for row in &rows {
-        let watermark = Watermark { column: text(row, "column_name")?, value: text(row, "value")? };
-        by_table.entry(text(row, "table_name")?).or_default().insert(number(row, "publication")?, watermark);
+        let watermark = Watermark { column: row.text("column_name")?, value: row.text("value")? };
+        by_table.entry(row.text("table_name")?).or_default().insert(row.number("publication")?, watermark);
     }
     let newest = |mut pulls: BTreeMap<u64, Watermark>| {
         let numbers: Vec<u64> = pulls.keys().copied().collect();
@@ -92,26 +77,20 @@ pub(crate) async fn watermarks(
 }
 
 /// The quarantined rows of a product that were published, or judged again, since.
-pub(crate) async fn resolutions(
-    connection: &mut SqliteConnection,
-    product: &ProductKey,
-) -> Result<Vec<QuarantineResolution>> {
-    let rows = sqlx::query(
-        "SELECT r.* FROM quarantine_resolutions r JOIN publications p ON p.number = r.publication
-         WHERE p.domain = ? AND p.product = ? AND p.major = ? ORDER BY r.publication, r.table_name",
-    )
+pub(crate) async fn resolutions(session: &mut Session, product: &ProductKey) -> Result<Vec<QuarantineResolution>> {
+    let rows = sql("SELECT r.* FROM quarantine_resolutions r JOIN publications p ON p.number = r.publication
+         WHERE p.domain = $1 AND p.product = $2 AND p.major = $3 ORDER BY r.publication, r.table_name")
     .bind(&product.domain)
     .bind(&product.product)
-    .bind(integer(product.major)?)
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(error::query)?;
-    let read = |row: &sqlx::sqlite::SqliteRow| -> Result<QuarantineResolution> {
-        let how = text(row, "how")?;
+    .bind(product.major)
+    .fetch_all(session)
+    .await?;
+    let read = |row: &Row| -> Result<QuarantineResolution> {
+        let how = row.text("how")?;
         Ok(QuarantineResolution {
-            publication: number(row, "publication")?,
-            table: text(row, "table_name")?,
-            resolved_by: Some(number(row, "resolved_by")?),
+            publication: row.number("publication")?,
+            table: row.text("table_name")?,
+            resolved_by: Some(row.number("resolved_by")?),
             how: ResolutionKind::parse(&how).ok_or_else(|| {
                 Error::new(ErrorCode::Registry, format!("the registry holds `{how}` as a resolution"))
             })?,
@@ -119,59 +98,51 @@ pub(crate) async fn resolutions(
     };
     let found = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
     // What settled them may have been rolled back; then they are as they were.
-    let rollbacks = rollbacks(connection, product).await?;
+    let rollbacks = rollbacks(session, product).await?;
     let stands = |number: u64| newest_effective(&[number], &rollbacks).is_some();
     Ok(found.into_iter().filter(|done| done.resolved_by.is_some_and(stands)).collect())
 }
 
 /// Checks the pointers that a commit relies on without moving them, and writes what goes beside its tables. `false`: the
 /// commit is a conflict.
-pub(crate) async fn write(
-    connection: &mut SqliteConnection,
-    request: &CommitRequest,
-    publication: u64,
-) -> Result<bool> {
+pub(crate) async fn write(session: &mut Session, request: &CommitRequest, publication: u64) -> Result<bool> {
     for (table, expected) in &request.pinned {
-        let row = sqlx::query(
-            "SELECT metadata_location FROM tables WHERE domain = ? AND product = ? AND major = ? AND table_name = ?",
+        let row = sql(
+            "SELECT metadata_location FROM tables WHERE domain = $1 AND product = $2 AND major = $3 AND table_name = $4",
         )
         .bind(&request.product.domain)
         .bind(&request.product.product)
-        .bind(integer(request.product.major)?)
+        .bind(request.product.major)
         .bind(table)
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(error::query)?;
-        let found = row.map(|row| text(&row, "metadata_location")).transpose()?;
+        .fetch_optional(session)
+        .await?;
+        let found = row.map(|row| row.text("metadata_location")).transpose()?;
         if found != *expected {
             return Ok(false);
         }
     }
     if let Some(target) = request.rollback_to {
-        sqlx::query("INSERT INTO rollbacks (publication, target) VALUES (?, ?)")
-            .bind(integer(publication)?)
-            .bind(integer(target)?)
-            .execute(&mut *connection)
-            .await
-            .map_err(error::query)?;
+        sql("INSERT INTO rollbacks (publication, target) VALUES ($1, $2)")
+            .bind(publication)
+            .bind(target)
+            .execute(session)
+            .await?;
     }
-    let settled =
-        if request.resolves.is_empty() { Vec::new() } else { resolutions(connection, &request.product).await? };
+    let settled = if request.resolves.is_empty() { Vec::new() } else { resolutions(session, &request.product).await? };
     for resolution in &request.resolves {
         if settled.iter().any(|done| done.publication == resolution.publication && done.table == resolution.table) {
             return Ok(false);
         }
-        sqlx::query(
-            "INSERT OR REPLACE INTO quarantine_resolutions (publication, table_name, resolved_by, how)
-             VALUES (?, ?, ?, ?)",
+        sql(
+            "INSERT INTO quarantine_resolutions (publication, table_name, resolved_by, how) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (publication, table_name) DO UPDATE SET resolved_by = excluded.resolved_by, how = excluded.how",
         )
-        .bind(integer(resolution.publication)?)
+        .bind(resolution.publication)
         .bind(&resolution.table)
-        .bind(integer(publication)?)
+        .bind(publication)
         .bind(resolution.how.as_str())
-        .execute(&mut *connection)
-        .await
-        .map_err(error::query)?;
+        .execute(session)
+        .await?;
     }
     Ok(true)
 }

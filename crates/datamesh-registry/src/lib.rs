@@ -1,12 +1,22 @@
-//! The registry of a mesh on SQLite: contracts, table pointers, publications, decisions and leases.
+//! The registry of a mesh on SQLite or PostgreSQL: contracts, table pointers, publications, decisions and leases.
 //!
 //! Implements the `Registry` port of `datamesh-core`. It must not know Arrow, Iceberg or where data lies: pointers and
-//! paths are texts to it.
+//! paths are texts to it. `store` has what differs between the databases; the SQL of the other modules is that of both.
 
 mod error;
 mod history;
+mod identity;
+mod leases;
 mod lineage;
+mod location;
 mod maintenance;
+mod postgres;
+mod publications;
+mod registry;
 mod sqlite;
+mod state;
+mod store;
+mod text;
 
-pub use sqlite::SqliteRegistry;
+pub use location::{Location, PostgresUrl};
+pub use registry::SqlRegistry;

@@ -3,101 +3,87 @@
 use chrono::{DateTime, Utc};
 use datamesh_core::Result;
 use datamesh_core::ids::ProductKey;
-use datamesh_core::ports::{Lease, MaintenanceCommit, UnreferencedFile};
-use sqlx::SqlitePool;
+use datamesh_core::ports::{MaintenanceCommit, UnreferencedFile};
 
-use crate::error;
-use crate::sqlite::{SqliteRegistry, check_lease, from_json, integer, number, text, time};
+use crate::leases;
+use crate::store::{Row, Session, Value, insert_all, sql};
+use crate::text::{read_key, time};
 
-impl SqliteRegistry {
-    /// Compare-and-swap of a pointer, with what it leaves behind, in one transaction.
-    pub(crate) async fn swap_for_maintenance(&self, commit: &MaintenanceCommit) -> Result<bool> {
-        let mut transaction = self.write().await?;
-        check_lease(&mut transaction, &commit.attempt).await?;
-        let done = sqlx::query(
-            "UPDATE tables SET metadata_location = ?, metadata = ?
-             WHERE domain = ? AND product = ? AND major = ? AND table_name = ? AND metadata_location = ?",
-        )
-        .bind(&commit.metadata_location)
-        .bind(&commit.metadata)
-        .bind(&commit.product.domain)
-        .bind(&commit.product.product)
-        .bind(integer(commit.product.major)?)
-        .bind(&commit.table)
-        .bind(&commit.expected)
-        .execute(&mut *transaction)
-        .await
-        .map_err(error::query)?;
-        if done.rows_affected() != 1 {
-            return Ok(false);
-        }
-        for path in &commit.unreferenced {
-            sqlx::query(
-                "INSERT INTO unreferenced_files (path, domain, product, major, table_name, since)
-                 VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            )
-            .bind(path)
-            .bind(&commit.product.domain)
-            .bind(&commit.product.product)
-            .bind(integer(commit.product.major)?)
-            .bind(&commit.table)
-            .bind(time(commit.at))
-            .execute(&mut *transaction)
-            .await
-            .map_err(error::query)?;
-        }
-        transaction.commit().await.map_err(error::query)?;
-        Ok(true)
+/// Compare-and-swap of a pointer, with what it leaves behind. `false`: somebody else was first.
+pub(crate) async fn write(session: &mut Session, commit: &MaintenanceCommit) -> Result<bool> {
+    leases::check(session, &commit.attempt).await?;
+    let changed = sql("UPDATE tables SET metadata_location = $1, metadata = $2
+                       WHERE domain = $3 AND product = $4 AND major = $5 AND table_name = $6
+                       AND metadata_location = $7")
+    .bind(&commit.metadata_location)
+    .bind(&commit.metadata)
+    .bind(&commit.product.domain)
+    .bind(&commit.product.product)
+    .bind(commit.product.major)
+    .bind(&commit.table)
+    .bind(&commit.expected)
+    .execute(session)
+    .await?;
+    if changed != 1 {
+        return Ok(false);
     }
+    let since = time(commit.at);
+    let files = commit.unreferenced.iter().map(|path| -> Vec<Value<'_>> {
+        vec![
+            path.into(),
+            (&commit.product.domain).into(),
+            (&commit.product.product).into(),
+            commit.product.major.into(),
+            (&commit.table).into(),
+            (&since).into(),
+        ]
+    });
+    let insert = "INSERT INTO unreferenced_files (path, domain, product, major, table_name, since)";
+    insert_all(session, insert, files.collect(), "ON CONFLICT DO NOTHING").await?;
+    Ok(true)
 }
 
-pub(crate) async fn unreferenced(pool: &SqlitePool, before: DateTime<Utc>) -> Result<Vec<UnreferencedFile>> {
-    let rows = sqlx::query("SELECT * FROM unreferenced_files WHERE since <= ? ORDER BY path")
+/// Whether a table's pointer is at the commit's document.
+pub(crate) async fn is_written(session: &mut Session, commit: &MaintenanceCommit) -> Result<bool> {
+    let row = sql("SELECT table_name FROM tables WHERE domain = $1 AND product = $2 AND major = $3 AND table_name = $4
+                   AND metadata_location = $5")
+    .bind(&commit.product.domain)
+    .bind(&commit.product.product)
+    .bind(commit.product.major)
+    .bind(&commit.table)
+    .bind(&commit.metadata_location)
+    .fetch_optional(session)
+    .await?;
+    Ok(row.is_some())
+}
+
+pub(crate) async fn unreferenced(session: &mut Session, before: DateTime<Utc>) -> Result<Vec<UnreferencedFile>> {
+    let rows = sql("SELECT * FROM unreferenced_files WHERE since <= $1 ORDER BY path")
         .bind(time(before))
-        .fetch_all(pool)
-        .await
-        .map_err(error::query)?;
-    let read = |row| -> Result<UnreferencedFile> {
-        let product =
-            ProductKey { domain: text(row, "domain")?, product: text(row, "product")?, major: number(row, "major")? };
-        Ok(UnreferencedFile { product, table: text(row, "table_name")?, path: text(row, "path")? })
+        .fetch_all(session)
+        .await?;
+    let read = |row: &Row| -> Result<UnreferencedFile> {
+        Ok(UnreferencedFile { product: read_key(row)?, table: row.text("table_name")?, path: row.text("path")? })
     };
     rows.iter().map(read).collect()
 }
 
-pub(crate) async fn forget(pool: &SqlitePool, paths: &[String]) -> Result<()> {
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.map_err(error::query)?;
+pub(crate) async fn forget(session: &mut Session, paths: &[String]) -> Result<()> {
     for path in paths {
-        sqlx::query("DELETE FROM unreferenced_files WHERE path = ?")
-            .bind(path)
-            .execute(&mut *transaction)
-            .await
-            .map_err(error::query)?;
+        sql("DELETE FROM unreferenced_files WHERE path = $1").bind(path).execute(session).await?;
     }
-    transaction.commit().await.map_err(error::query)
+    Ok(())
 }
 
-pub(crate) async fn leases(pool: &SqlitePool) -> Result<Vec<Lease>> {
-    let rows =
-        sqlx::query("SELECT document FROM leases ORDER BY attempt").fetch_all(pool).await.map_err(error::query)?;
-    rows.iter().map(|row| from_json("a lease", &text(row, "document")?)).collect()
-}
-
-pub(crate) async fn known_files(pool: &SqlitePool, product: &ProductKey) -> Result<Vec<String>> {
-    let major = integer(product.major)?;
-    let rows = sqlx::query(
-        "SELECT q.path AS path FROM quarantine_files q JOIN publications p ON p.number = q.publication
-         WHERE p.domain = ? AND p.product = ? AND p.major = ?
-         UNION SELECT path FROM unreferenced_files WHERE domain = ? AND product = ? AND major = ?",
-    )
+pub(crate) async fn known_files(session: &mut Session, product: &ProductKey) -> Result<Vec<String>> {
+    let rows = sql("SELECT q.path AS path FROM quarantine_files q JOIN publications p ON p.number = q.publication
+                    WHERE p.domain = $1 AND p.product = $2 AND p.major = $3
+                    UNION SELECT path FROM unreferenced_files WHERE domain = $1 AND product = $2 AND major = $3
+                    ORDER BY path")
     .bind(&product.domain)
     .bind(&product.product)
-    .bind(major)
-    .bind(&product.domain)
-    .bind(&product.product)
-    .bind(major)
-    .fetch_all(pool)
-    .await
-    .map_err(error::query)?;
-    rows.iter().map(|row| text(row, "path")).collect()
+    .bind(product.major)
+    .fetch_all(session)
+    .await?;
+    rows.iter().map(|row| row.text("path")).collect()
 }

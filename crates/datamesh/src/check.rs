@@ -132,7 +132,7 @@ async fn known_contracts(mesh: &Mesh, told: Option<&Path>) -> Result<Vec<DataPro
         return Ok(Vec::new());
     }
     let Ok(root) = home::find(told) else { return Ok(Vec::new()) };
-    if !root.join(".datamesh").join("registry.db").is_file() {
+    if !crate::registry::location(&root)?.has_registry().await? {
         return Ok(Vec::new());
     }
     let context = home::context(&root).await?;

@@ -11,7 +11,7 @@ use datamesh_engine::{DataEngine, EngineOptions};
 use datamesh_iceberg::Storage;
 use datamesh_iceberg::local::to_url;
 use datamesh_iceberg::storage::{shown, split};
-use datamesh_registry::SqliteRegistry;
+use datamesh_registry::SqlRegistry;
 use uuid::Uuid;
 
 /// Rows in a batch.
@@ -73,7 +73,7 @@ impl Ids for RandomIds {
 
 /// The mesh's registry with who acts on it.
 pub(crate) async fn context(root: &Path) -> Result<Context> {
-    let registry = SqliteRegistry::open(&root.join(".datamesh").join("registry.db")).await?;
+    let registry = SqlRegistry::open(&crate::registry::location(root)?).await?;
     let user = whoami::fallible::username()
         .map_err(|error| Error::new(ErrorCode::Internal, format!("cannot tell who runs this: {error}")))?;
     Ok(Context {

@@ -12,6 +12,7 @@ mod new;
 mod observer;
 mod output;
 mod profile;
+mod registry;
 mod retry;
 mod rollback;
 mod run;

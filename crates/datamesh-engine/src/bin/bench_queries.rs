@@ -15,7 +15,7 @@ use datamesh_core::ports::{CatalogProduct, Registry};
 use datamesh_engine::{DataEngine, EngineOptions};
 use datamesh_iceberg::local::to_url;
 use datamesh_iceberg::storage::Storage;
-use datamesh_registry::SqliteRegistry;
+use datamesh_registry::SqlRegistry;
 use futures::TryStreamExt;
 use serde_json::json;
 
@@ -67,7 +67,7 @@ fn data_folder(warehouse: &Path, catalog: &CatalogProduct, table: &str) -> Resul
 
 async fn start(kind: &str, mesh: &Path, product: &str) -> Result<Contender, Failure> {
     let parallelism = std::thread::available_parallelism()?.get();
-    let registry = SqliteRegistry::open(&mesh.join(".datamesh").join("registry.db")).await?;
+    let registry = SqlRegistry::open_sqlite(&mesh.join(".datamesh").join("registry.db")).await?;
     let catalog = registry.catalog().await?;
     let warehouse = mesh.canonicalize()?.join("warehouse");
     if kind == "mesh" {

@@ -1,0 +1,254 @@
+//! The port, on either database.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use datamesh_core::decision::DecisionRecord;
+use datamesh_core::history::History;
+use datamesh_core::identity::MeshIdentity;
+use datamesh_core::ids::{AttemptId, ProductKey};
+use datamesh_core::lineage::Edge;
+use datamesh_core::ports::{
+    CatalogProduct, CommitOutcome, CommitRequest, Lease, MaintenanceCommit, ProductState, Publication, PublishStep,
+    QuarantineFile, QuarantineResolution, Registry, Rollback, ServedTable, StepObserver, UnreferencedFile,
+};
+use datamesh_core::transform::TransformRun;
+use datamesh_core::{Error, ErrorCode, Result};
+
+use crate::location::{Location, PostgresUrl};
+use crate::store::{Store, Uncommitted, sql};
+use crate::text::{time, to_json};
+use crate::{history, identity, leases, lineage, maintenance, postgres, publications, sqlite, state};
+
+/// A mesh's registry in SQLite or PostgreSQL.
+#[derive(Clone, Debug)]
+pub struct SqlRegistry {
+    store: Store,
+}
+
+impl SqlRegistry {
+    /// Opens the registry at a location, making it and bringing its format up to date where needed.
+    ///
+    /// # Errors
+    /// `registry` where it cannot be opened or written, `registry-too-new` where a newer datamesh wrote it.
+    pub async fn open(location: &Location) -> Result<Self> {
+        match location {
+            Location::Sqlite(path) => Self::open_sqlite(path).await,
+            Location::Postgres(url) => Self::open_postgres(url).await,
+        }
+    }
+
+    /// Opens the registry in a SQLite file.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    pub async fn open_sqlite(path: &Path) -> Result<Self> {
+        Ok(Self { store: sqlite::open(path).await? })
+    }
+
+    /// Opens the registry in a schema of a PostgreSQL database.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    pub async fn open_postgres(url: &PostgresUrl) -> Result<Self> {
+        Ok(Self { store: postgres::open(url).await? })
+    }
+
+    /// What became of an attempt whose COMMIT was not answered. `None`: it was taken back.
+    async fn settle(&self, attempt: &AttemptId, lost: &Error) -> Result<Option<u64>> {
+        let look = async {
+            // Writers come one after the other: where this one has its turn, the lost one has ended.
+            let mut session = self.store.write().await?;
+            let found = publications::find_attempt(&mut session, attempt).await?;
+            session.rollback().await?;
+            Ok::<_, Error>(found)
+        };
+        look.await.map_err(|_| {
+            Error::new(ErrorCode::Registry, format!("nobody knows yet whether attempt {attempt} was committed: {lost}"))
+                .with_help(
+                    "once the registry answers, `datamesh publications PRODUCT` lists the attempt if it was committed; \
+                 running the same command again is safe, what was published is not published twice",
+                )
+        })
+    }
+}
+
+/// The connection was lost, and what was asked for did not happen.
+fn taken_back(lost: &Error) -> Error {
+    Error::new(ErrorCode::Registry, format!("nothing was committed: {lost}")).with_help("run the same command again")
+}
+
+#[async_trait]
+impl Registry for SqlRegistry {
+    async fn mesh_identity(&self) -> Result<MeshIdentity> {
+        identity::read(&mut self.store.single().await?).await
+    }
+
+    async fn generation(&self) -> Result<u64> {
+        identity::generation(&mut self.store.single().await?).await
+    }
+
+    async fn product_state(&self, product: &ProductKey) -> Result<ProductState> {
+        state::product(&mut self.store.read().await?, product).await
+    }
+
+    async fn catalog(&self) -> Result<Vec<CatalogProduct>> {
+        state::catalog(&mut self.store.read().await?).await
+    }
+
+    async fn record_decision(&self, decision: &DecisionRecord) -> Result<u64> {
+        let row = sql("INSERT INTO decisions (format, at, principal, action, resource, outcome, document)
+                       VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING number")
+        .bind(i64::from(decision.format))
+        .bind(time(decision.at))
+        .bind(&decision.principal.id)
+        .bind(decision.action.as_str())
+        .bind(&decision.resource)
+        .bind(decision.outcome.as_str())
+        .bind(to_json(decision)?)
+        .fetch_one(&mut self.store.single().await?)
+        .await?;
+        row.number("number")
+    }
+
+    async fn open_lease(&self, lease: &Lease) -> Result<()> {
+        leases::open(&mut self.store.single().await?, lease).await
+    }
+
+    async fn renew_lease(&self, attempt: &AttemptId, expires_at: DateTime<Utc>) -> Result<()> {
+        leases::renew(&mut self.store.single().await?, attempt, expires_at).await
+    }
+
+    async fn close_lease(&self, attempt: &AttemptId) -> Result<()> {
+        leases::close(&mut self.store.single().await?, attempt).await
+    }
+
+    async fn claim_lease(&self, attempt: &AttemptId) -> Result<()> {
+        let mut session = self.store.write().await?;
+        leases::claim(&mut session, attempt).await?;
+        Ok(session.commit().await?)
+    }
+
+    async fn claim_expired_leases(&self, now: DateTime<Utc>) -> Result<Vec<Lease>> {
+        let mut session = self.store.write().await?;
+        let claimed = leases::claim_expired(&mut session, now).await?;
+        session.commit().await?;
+        Ok(claimed)
+    }
+
+    async fn commit(&self, request: &CommitRequest, observer: &dyn StepObserver) -> Result<CommitOutcome> {
+        let mut session = self.store.write().await?;
+        let Some(publication) = publications::write(&mut session, request).await? else {
+            session.rollback().await?;
+            return Ok(CommitOutcome::Conflict);
+        };
+        observer.reached(PublishStep::TransactionWritten);
+        match session.commit().await {
+            Ok(()) => Ok(CommitOutcome::Committed(publication)),
+            Err(Uncommitted::Failed(error)) => Err(error),
+            Err(Uncommitted::Unknown(lost)) => match self.settle(&request.attempt, &lost).await? {
+                Some(publication) => Ok(CommitOutcome::Committed(publication)),
+                None => Err(taken_back(&lost)),
+            },
+        }
+    }
+
+    async fn record_rejection(&self, request: &CommitRequest) -> Result<u64> {
+        let mut session = self.store.write().await?;
+        let publication = publications::write_rejection(&mut session, request).await?;
+        match session.commit().await {
+            Ok(()) => Ok(publication),
+            Err(Uncommitted::Failed(error)) => Err(error),
+            Err(Uncommitted::Unknown(lost)) => {
+                self.settle(&request.attempt, &lost).await?.ok_or_else(|| taken_back(&lost))
+            }
+        }
+    }
+
+    async fn find_idempotency_key(&self, product: &ProductKey, key: &str) -> Result<Option<u64>> {
+        publications::find_key(&mut self.store.single().await?, product, key).await
+    }
+
+    async fn find_content(&self, product: &ProductKey, table: &str, content: &str) -> Result<Option<u64>> {
+        publications::find_content(&mut self.store.read().await?, product, table, content).await
+    }
+
+    async fn served_tables(&self, product: &ProductKey, publication: u64) -> Result<Vec<ServedTable>> {
+        history::served(&mut self.store.single().await?, product, publication).await
+    }
+
+    async fn rollbacks(&self, product: &ProductKey) -> Result<Vec<Rollback>> {
+        history::rollbacks(&mut self.store.single().await?, product).await
+    }
+
+    async fn quarantine_resolutions(&self, product: &ProductKey) -> Result<Vec<QuarantineResolution>> {
+        history::resolutions(&mut self.store.read().await?, product).await
+    }
+
+    async fn last_transforms(&self, product: &ProductKey) -> Result<Vec<(u64, TransformRun)>> {
+        publications::last_transforms(&mut self.store.read().await?, product).await
+    }
+
+    async fn publications(&self, product: &ProductKey, limit: u64) -> Result<Vec<Publication>> {
+        publications::newest(&mut self.store.single().await?, product, limit).await
+    }
+
+    async fn lineage(&self, publication: Option<u64>) -> Result<Vec<Edge>> {
+        lineage::edges(&mut self.store.single().await?, publication).await
+    }
+
+    async fn history(&self, products: &[(String, String)]) -> Result<History> {
+        let mut session = self.store.read().await?;
+        let mut history = History::default();
+        for (domain, product) in products {
+            publications::history(&mut session, domain, product, &mut history).await?;
+        }
+        history.attempts.sort_by_key(|attempt| attempt.number);
+        Ok(history)
+    }
+
+    async fn quarantine_files(&self, publication: u64) -> Result<Vec<QuarantineFile>> {
+        publications::quarantine_files(&mut self.store.single().await?, publication).await
+    }
+
+    async fn commit_maintenance(&self, commit: &MaintenanceCommit) -> Result<bool> {
+        let mut session = self.store.write().await?;
+        if !maintenance::write(&mut session, commit).await? {
+            session.rollback().await?;
+            return Ok(false);
+        }
+        match session.commit().await {
+            Ok(()) => Ok(true),
+            Err(Uncommitted::Failed(error)) => Err(error),
+            Err(Uncommitted::Unknown(lost)) => {
+                let mut session = self.store.write().await?;
+                let written = maintenance::is_written(&mut session, commit).await?;
+                session.rollback().await?;
+                if written { Ok(true) } else { Err(taken_back(&lost)) }
+            }
+        }
+    }
+
+    async fn unreferenced_files(&self, before: DateTime<Utc>) -> Result<Vec<UnreferencedFile>> {
+        maintenance::unreferenced(&mut self.store.single().await?, before).await
+    }
+
+    async fn forget_unreferenced(&self, paths: &[String]) -> Result<()> {
+        let mut session = self.store.write().await?;
+        maintenance::forget(&mut session, paths).await?;
+        Ok(session.commit().await?)
+    }
+
+    async fn leases(&self) -> Result<Vec<Lease>> {
+        leases::all(&mut self.store.single().await?).await
+    }
+
+    async fn known_files(&self, product: &ProductKey) -> Result<Vec<String>> {
+        maintenance::known_files(&mut self.store.single().await?, product).await
+    }
+
+    async fn attempt_quarantine(&self, attempt: &AttemptId) -> Result<Vec<String>> {
+        publications::attempt_quarantine(&mut self.store.single().await?, attempt).await
+    }
+}
