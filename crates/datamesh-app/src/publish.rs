@@ -789,8 +789,8 @@ async fn run<E: Engine>(
             }
         }
         let newest = plan.state.revision.as_ref();
-        if newest != revision.as_ref() && newest.is_some_and(|newest| newest.contract != plan.request.contract) {
-            report.because.push("somebody else published under another contract while this attempt ran".to_owned());
+        if newest != revision.as_ref() && newest.is_none_or(|newest| newest.contract != plan.request.contract) {
+            report.because.push("somebody else applied another contract while this attempt ran".to_owned());
             return Ok((report, HashSet::new()));
         }
         // Maintenance moves pointers too, but it changes no row.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use datamesh_core::contract::{DataProduct, Domain};
+use datamesh_core::ids::split_major;
 use datamesh_core::{Diagnostic, Error, ErrorCode, Level, Location, Name, ProductId, ProductKey, Result};
 
 use crate::read::{self, MeshSettings};
@@ -211,7 +212,9 @@ pub fn load_product(path: &Path) -> Result<Mesh> {
     let domain = nearest_domain(&mut mesh, &path)?;
     let known = !mesh.has_errors();
     match path.parent().filter(|_| folder) {
-        Some(folder) if folder.is_dir() => mesh.read_majors(folder, domain.as_ref())?,
+        Some(folder) if folder.is_dir() && !manifests(folder)?.is_empty() => {
+            mesh.read_majors(folder, domain.as_ref())?;
+        }
         _ => mesh.read_product(&path, domain.as_ref())?,
     }
     if !known {
@@ -341,21 +344,6 @@ fn subfolders(path: &Path) -> Result<Vec<PathBuf>> {
     }
     folders.sort();
     Ok(folders)
-}
-
-/// A product and its major version as the command line names them: `domain/product@1`.
-///
-/// # Errors
-/// `invalid-argument` where what follows `@` is no number.
-pub fn split_major(wanted: &str) -> Result<(&str, Option<u64>)> {
-    let Some((product, major)) = wanted.split_once('@') else { return Ok((wanted, None)) };
-    match major.strip_prefix('v').unwrap_or(major).parse() {
-        Ok(major) => Ok((product, Some(major))),
-        Err(_) => {
-            Err(Error::new(ErrorCode::InvalidArgument, format!("`{wanted}`: `{major}` is not a major version"))
-                .with_help(format!("write a number, such as `{product}@1`")))
-        }
-    }
 }
 
 /// Finds the product that `wanted` means: `domain/product` or a bare product name that only one domain has, either with

@@ -29,6 +29,7 @@ pub fn plan(desired: &Desired, applied: &Applied, options: PlanOptions) -> Plann
     planning.collisions(applied, &moves);
     let mut steps = planning.products(&state);
     steps.extend(planning.retirements(&state));
+    steps.extend(renamed(&state, &steps));
     steps.sort_by(|a, b| a.key().cmp(&b.key()));
     let mut moves: Vec<Move> = moves
         .into_iter()
@@ -54,6 +55,33 @@ pub fn plan(desired: &Desired, applied: &Applied, options: PlanOptions) -> Plann
         refusals: planning.refusals,
         unchanged: planning.unchanged,
     }
+}
+
+/// Majors that move and have no file: their contracts get the new name.
+fn renamed(state: &BTreeMap<ProductKey, AppliedProduct>, steps: &[ProductStep]) -> Vec<ProductStep> {
+    let known: BTreeSet<ProductKey> = steps.iter().map(ProductStep::key).collect();
+    let ids: BTreeMap<(String, String), &ProductId> = steps.iter().map(|step| (name(&step.key()), &step.product)).collect();
+    let moved = state.values().filter(|product| {
+        name(&product.contract.id.key(0)) != name(&product.key) && !known.contains(&product.key)
+    });
+    moved
+        .filter_map(|product| {
+            let id = ids.get(&name(&product.key))?;
+            let contract = DataProduct { id: (*id).clone(), ..product.contract.clone() };
+            Some(ProductStep {
+                action: ProductAction::Update,
+                product: contract.id.clone(),
+                before: Some(contract.version.clone()),
+                version: contract.version.clone(),
+                revision: product.revision,
+                needs: None,
+                changes: Vec::new(),
+                consumers: Vec::new(),
+                tables: product.tables.clone(),
+                contract,
+            })
+        })
+        .collect()
 }
 
 /// A product's normalised name.
