@@ -159,6 +159,9 @@ pub struct Table {
     /// The circuit breaker.
     #[serde(default)]
     pub quarantine: QuarantineLimit,
+    /// Keys that are declared but not enforced by this version, as written.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub declared: BTreeMap<String, Value>,
 }
 
 impl Table {

@@ -10,6 +10,7 @@ pub mod dates;
 pub mod decision;
 pub mod diagnostic;
 pub mod error;
+pub mod evolution;
 pub mod history;
 pub mod identity;
 pub mod ids;

@@ -1,5 +1,6 @@
 //! Lengths of time as contracts write them: `90d`, `3y`, `1h`, or ISO 8601 (`P3Y`, `PT1H`).
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use chrono::{DateTime, Days, Duration, Months, Utc};
@@ -70,6 +71,31 @@ impl Period {
         Some(())
     }
 
+    /// Which of two periods is longer, wherever on the calendar they lie; `None` where that depends on the months meant.
+    pub fn compare(self, other: Self) -> Option<Ordering> {
+        if self == other {
+            return Some(Ordering::Equal);
+        }
+        // What both have in common does not matter.
+        let months = self.months.min(other.months);
+        let bounds = |period: Self| {
+            let (years, rest) = (u128::from((period.months - months) / 12), u128::from((period.months - months) % 12));
+            let rest = |year: u128, month: u128| years * year + rest * month + u128::from(period.days);
+            let seconds = |days: u128| days * 86_400 + u128::from(period.seconds);
+            (seconds(rest(365, 28)), seconds(rest(366, 31)))
+        };
+        let ((least, most), (other_least, other_most)) = (bounds(self), bounds(other));
+        if least == most && other_least == other_most && least == other_least {
+            Some(Ordering::Equal)
+        } else if least >= other_most {
+            Some(Ordering::Greater)
+        } else if most <= other_least {
+            Some(Ordering::Less)
+        } else {
+            None
+        }
+    }
+
     /// The instant that lies this long before `now`; the earliest there is where the calendar does not reach back so far.
     pub fn before(self, now: DateTime<Utc>) -> DateTime<Utc> {
         let seconds = i64::try_from(self.seconds).ok().and_then(Duration::try_seconds);
@@ -124,6 +150,26 @@ mod tests {
     fn what_is_no_period_is_refused() {
         for text in ["", "P", "3", "y", "3 parsecs", "-1d", "1.5h", "99999999999999999999y", "5000000000y", "3yy"] {
             assert!(Period::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn periods_are_compared_where_the_calendar_does_not_matter() {
+        let compare =
+            |a: &str, b: &str| Period::parse(a).expect("a period").compare(Period::parse(b).expect("a period"));
+        for (a, b, order) in [
+            ("4h", "240min", Some(Ordering::Equal)),
+            ("1d", "24h", Some(Ordering::Equal)),
+            ("3y", "1y", Some(Ordering::Greater)),
+            ("36mo", "3y", Some(Ordering::Equal)),
+            ("1y", "365d", Some(Ordering::Greater)),
+            ("1y", "366d", Some(Ordering::Less)),
+            ("1mo", "30d", None),
+            ("1mo 1d", "1mo 25h", Some(Ordering::Less)),
+            ("1mo", "28d", Some(Ordering::Greater)),
+        ] {
+            assert_eq!(compare(a, b), order, "{a} {b}");
+            assert_eq!(compare(b, a), order.map(Ordering::reverse), "{b} {a}");
         }
     }
 

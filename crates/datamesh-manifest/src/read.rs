@@ -277,6 +277,7 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
         metrics: Vec::new(),
         references: Vec::new(),
         quarantine: QuarantineLimit::default(),
+        declared: declared(node, &shape::TABLE),
     };
     for entry in node.get("unique").and_then(Node::items).unwrap_or_default() {
         let key = texts(Some(entry));
