@@ -206,6 +206,11 @@ fn leases(plan: &MeshPlan, context: &Context) -> Vec<Lease> {
             attempt: AttemptId::new(context.ids.attempt()),
             product: former_key(plan, step),
             tables: step.tables.keys().cloned().collect(),
+            folders: step
+                .tables
+                .values()
+                .filter_map(|location| Some(location.rsplit_once("/metadata/")?.0.to_owned()))
+                .collect(),
             expires_at: context.clock.now() + LEASE,
         })
         .collect()

@@ -265,6 +265,7 @@ impl AuthorizedPlan {
             attempt: self.attempt.clone(),
             product: self.plan.key.clone(),
             tables: self.plan.inputs().iter().map(|(table, _)| table.name.sql()).collect(),
+            folders: self.plan.state.tables.iter().filter_map(|table| table.folder().map(str::to_owned)).collect(),
             expires_at: context.clock.now() + LEASE,
         }
     }

@@ -243,6 +243,7 @@ pub async fn rollback<E: Engine>(
         attempt: attempt.clone(),
         product: plan.product.key.clone(),
         tables: plan.moving().map(|back| back.pointer.table.clone()).collect(),
+        folders: plan.moving().filter_map(|back| back.pointer.folder().map(str::to_owned)).collect(),
         expires_at: context.clock.now() + LEASE,
     };
     context.registry.open_lease(&lease).await?;

@@ -111,6 +111,13 @@ pub struct TablePointer {
     pub rows: u64,
 }
 
+impl TablePointer {
+    /// URL of the table's folder. A product that moved has its files where they were.
+    pub fn folder(&self) -> Option<&str> {
+        self.metadata_location.rsplit_once("/metadata/").map(|(folder, _)| folder)
+    }
+}
+
 /// A contract revision as the registry keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -153,6 +160,9 @@ pub struct Lease {
     pub product: ProductKey,
     /// The normalised names of the tables whose folders may hold files of the attempt.
     pub tables: Vec<String>,
+    /// URLs of their folders, where they are published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<String>,
     /// Until when nobody may touch the files.
     pub expires_at: DateTime<Utc>,
 }

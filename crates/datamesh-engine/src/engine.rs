@@ -1,6 +1,6 @@
 //! The engine port on DataFusion.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -610,8 +610,9 @@ impl Engine for DataEngine {
         }
         let (storage, attempt) = (&self.options.storage, lease.attempt.as_str());
         let mut deleted = 0;
-        for table in &lease.tables {
-            let location = self.table_location(&lease.product, table);
+        let own = lease.tables.iter().map(|table| self.table_location(&lease.product, table));
+        let locations: BTreeSet<String> = own.chain(lease.folders.iter().cloned()).collect();
+        for location in locations {
             for kind in ["data", "quarantine"] {
                 deleted += reclaim(storage, &join(&join(&location, kind), attempt), keep, "").await?;
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use datamesh_core::contract::{DataProduct, Table, WriteMode};
 use datamesh_core::ids::{AttemptId, ProductKey};
-use datamesh_core::plan::{MeshPlan, ProductAction, ProductStep, Refusal, RefusalKind};
+use datamesh_core::plan::{FieldChange, MeshPlan, ProductAction, ProductStep, Refusal, RefusalKind};
 use datamesh_core::ports::{Lease, ProductState, PublishStep, TableEvolution, TablePointer};
 use datamesh_core::transform::{InputPin, TransformRun, TransformSpec};
 use datamesh_core::verdict::{TableReport, failure};
@@ -80,8 +80,14 @@ impl<'p> Subject<'p> {
 
     /// Whether the rows of a table have to be judged again: something is asked of them that was not asked before.
     fn must_judge(&self, table: &Table) -> bool {
-        let tightened = |change: &datamesh_core::plan::FieldChange| {
-            change.tightens && change.table.as_deref().is_some_and(|name| self.step.contract.table(name) == Some(table))
+        let asks = |change: &FieldChange| {
+            // Nothing is asked of a new column but that it is null.
+            let free = change.rule == "column-added"
+                && change.columns.iter().all(|name| table.column(name).is_none_or(|column| !column.required));
+            change.tightens && !free
+        };
+        let tightened = |change: &FieldChange| {
+            asks(change) && change.table.as_deref().is_some_and(|name| self.step.contract.table(name) == Some(table))
         };
         self.step.changes.iter().any(tightened)
     }

@@ -14,17 +14,12 @@ use crate::datatype::DataType;
 /// Former names of columns and what they are called now.
 pub(super) type Renames<'c> = HashMap<&'c str, &'c str>;
 
-/// The column's former name, where the contract says that it has one.
-fn renamed_from(column: &Column) -> Option<&str> {
-    column.declared.get("renamedFrom").and_then(Value::as_str)
-}
-
 /// Which of `before` a column of `after` is. A name that is there in both is never a rename.
 pub(super) fn renames<'c>(before: &'c [Column], after: &'c [Column]) -> Renames<'c> {
     let has = |columns: &[Column], name: &str| columns.iter().any(|column| column.name == name);
     let mut renames = Renames::new();
     for column in after.iter().filter(|column| !has(before, &column.name)) {
-        if let Some(former) = before.iter().find(|former| Some(former.name.as_str()) == renamed_from(column))
+        if let Some(former) = before.iter().find(|former| Some(&former.name) == column.renamed_from.as_ref())
             && !has(after, &former.name)
         {
             renames.entry(former.name.as_str()).or_insert(column.name.as_str());
@@ -87,6 +82,8 @@ fn compare_column(changes: &mut Changes, path: &ContractPath, before: &Column, a
         pii,
         mask,
         from,
+        renamed_from,
+        default,
         declared,
     } = after;
     compare_types(changes, path, &before.data_type, data_type);
@@ -120,6 +117,12 @@ fn compare_column(changes: &mut Changes, path: &ContractPath, before: &Column, a
         let message = format!("`{name}` is declared to come from elsewhere");
         changes.push(&rules::LINEAGE_CHANGED, path.join("from"), Some(json(&before.from)), Some(json(from)), message);
     }
+    // What it was called is history; the rename itself is a change of its own.
+    let former = (before.renamed_from.as_ref(), renamed_from.as_ref());
+    let what = format!("the former name of `{name}`");
+    changes.value(&rules::METADATA_CHANGED, path.join("renamedFrom"), former.0, former.1, &what);
+    let what = format!("the default of `{name}`");
+    changes.value(&rules::DEFAULT_CHANGED, path.join("default"), before.default.as_ref(), default.as_ref(), &what);
     declared::compare(changes, path, &declared::COLUMN, &before.declared, declared);
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::changes::{field_changes, least_version, needed, step};
+use super::changes::{contract_changes, shown};
 use super::consumers::{Consumer, Contracts, Reading};
 use super::{
-    Applied, AppliedProduct, Bump, Desired, DomainAction, DomainStep, FieldChange, MeshPlan, Move, PLAN_FORMAT,
-    PlanOptions, Planned, ProductAction, ProductStep, Refusal, RefusalKind,
+    Applied, AppliedProduct, Bump, Desired, DomainAction, DomainStep, MeshPlan, Move, PLAN_FORMAT, PlanOptions, Planned,
+    ProductAction, ProductStep, Refusal, RefusalKind,
 };
 use crate::contract::{DataProduct, Domain, Lifecycle};
+use crate::evolution::{TooSmall, judge, needed_bump};
 use crate::ids::{ProductId, ProductKey};
 use crate::lineage::{Edge, LineageGraph};
 use crate::transform::{DependencyGraph, cycle};
@@ -235,15 +236,15 @@ impl Planning<'_> {
                 "remove its manifest",
             ));
         }
-        let changes = older.map(|older| field_changes(&older.contract, product)).unwrap_or_default();
+        let changes = older.map(|older| contract_changes(&older.contract, product)).unwrap_or_default();
         ProductStep {
             action: if majors.is_empty() { ProductAction::Create } else { ProductAction::NewMajor },
             product: product.id.clone(),
             before: older.map(|older| older.contract.version.clone()),
             version: product.version.clone(),
             revision: 0,
-            needs: older.and_then(|older| needed(&older.contract.version, &changes, self.options.acknowledge)),
-            changes,
+            needs: needed_bump(&changes, self.options.acknowledge),
+            changes: shown(&changes),
             consumers: Vec::new(),
             tables: BTreeMap::new(),
             contract: product.clone(),
@@ -252,8 +253,8 @@ impl Planning<'_> {
 
     fn update(&mut self, before: &AppliedProduct, product: &DataProduct) -> ProductStep {
         let old = &before.contract;
-        let changes = field_changes(old, product);
-        let needs = needed(&old.version, &changes, self.options.acknowledge);
+        let changes = contract_changes(old, product);
+        let judged = judge(&old.version, &product.version, &changes, self.options.acknowledge);
         if old.status == Lifecycle::Retired && product.status == Lifecycle::Retired {
             let mut refusal = Refusal::new(
                 RefusalKind::RetiredChanged,
@@ -261,7 +262,7 @@ impl Planning<'_> {
                 format!("version {} is retired, and a retired version does not change", old.version),
                 "take the changes back, or remove the manifest",
             );
-            refusal.changes = changes.clone();
+            refusal.changes = shown(&changes);
             self.refuse(refusal);
         } else if product.status < old.status {
             self.refuse(Refusal::new(
@@ -277,8 +278,8 @@ impl Planning<'_> {
                 format!("version {} is applied, and {} is less", old.version, product.version),
                 format!("write a version greater than {}", old.version),
             ));
-        } else if needs > step(&old.version, &product.version) {
-            self.refuse(too_small(old, product, needs, &changes, self.options.acknowledge));
+        } else if let Err(refused) = judged {
+            self.refuse(too_small(product, &refused));
         }
         let action = match (old.status, product.status) {
             (before, Lifecycle::Retired) if before != Lifecycle::Retired => ProductAction::Retire,
@@ -291,8 +292,8 @@ impl Planning<'_> {
             before: Some(old.version.clone()),
             version: product.version.clone(),
             revision: before.revision,
-            needs,
-            changes,
+            needs: needed_bump(&changes, self.options.acknowledge),
+            changes: shown(&changes),
             consumers: Vec::new(),
             tables: before.tables.clone(),
             contract: product.clone(),
@@ -492,38 +493,18 @@ fn collision(what: &str, wanted: &dyn std::fmt::Display, there: &dyn std::fmt::D
     )
 }
 
-fn too_small(
-    old: &DataProduct,
-    product: &DataProduct,
-    needs: Option<Bump>,
-    changes: &[FieldChange],
-    acknowledge: bool,
-) -> Refusal {
-    let needs = needs.unwrap_or(Bump::Patch);
-    let least = least_version(&old.version, needs);
-    let made = step(&old.version, &product.version);
-    let guilty: Vec<FieldChange> = changes
-        .iter()
-        .filter(|change| needed(&old.version, std::slice::from_ref(change), acknowledge) > made)
-        .cloned()
-        .collect();
-    let step = match made {
-        None => format!("version {} stays as it is", old.version),
-        Some(made) => format!("{} to {} is a {made} step", old.version, product.version),
-    };
-    let only_review = guilty.iter().all(|change| change.bump == Bump::Review);
+fn too_small(product: &DataProduct, refused: &TooSmall) -> Refusal {
+    let TooSmall { before, needed, least, .. } = refused;
     let mut help = format!("write `version: {least}` or a later one");
-    if needs == Bump::Major {
-        help.push_str(&format!(
-            ", and keep the manifest of {} as product.v{}.yaml for as long as it is kept up",
-            old.version, old.version.major
-        ));
+    if *needed == Bump::Major && before.major > 0 {
+        let file = format!("product.v{}.yaml", before.major);
+        help.push_str(&format!(", and keep the manifest of {before} as {file} for as long as it is kept up"));
     }
-    if only_review && !acknowledge {
+    if refused.acknowledging_helps {
         help.push_str("; where you know that nothing breaks, say so with `--acknowledge`");
     }
-    let message = format!("{step}, but its changes need a {needs} one");
-    Refusal { changes: guilty, ..Refusal::new(RefusalKind::VersionTooSmall, &product.id, message, help) }
+    let changes = shown(&refused.changes);
+    Refusal { changes, ..Refusal::new(RefusalKind::VersionTooSmall, &product.id, refused.to_string(), help) }
 }
 
 fn domain_changes(before: &Domain, after: &Domain) -> Vec<String> {

@@ -7,6 +7,7 @@ mod faults;
 mod lineage;
 mod maintain;
 mod modes;
+mod plan;
 mod remote;
 mod servers;
 mod start;
