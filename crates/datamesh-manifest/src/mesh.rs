@@ -295,8 +295,8 @@ pub fn load_domain(folder: &Path) -> Result<Mesh> {
     }
     let mut mesh = Mesh::default();
     mesh.read_domain(folder)?;
+    // What other domains have is not known here.
     check_references(&mut mesh)?;
-    crate::from::check(&mut mesh)?;
     Ok(mesh)
 }
 

@@ -214,6 +214,7 @@ impl Chain {
         }
         let contract = &self.products.get(key)?.contract;
         let runs = contract.tables.iter().any(|table| table.source.is_some() || table.transform.is_some());
+        let runs = runs && contract.status != datamesh_core::Lifecycle::Retired;
         (!runs).then_some(Outcome::Nothing)
     }
 

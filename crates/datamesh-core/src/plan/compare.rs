@@ -18,15 +18,13 @@ use crate::transform::{DependencyGraph, cycle};
 pub fn plan(desired: &Desired, applied: &Applied, options: PlanOptions) -> Planned {
     let mut planning = Planning { desired, options, refusals: Vec::new(), unchanged: 0 };
     let domains = planning.domains(applied);
-    let mut state: BTreeMap<ProductKey, AppliedProduct> = BTreeMap::new();
     let moves = planning.moves(applied);
-    for product in &applied.products {
-        let mut product = product.clone();
-        if let Some(to) = moves.get(&name(&product.key)) {
-            product.key = to.key(product.key.major);
-        }
-        state.insert(product.key.clone(), product);
-    }
+    let key = |product: &AppliedProduct| match moves.get(&name(&product.key)) {
+        Some(to) => to.key(product.key.major),
+        None => product.key.clone(),
+    };
+    // By the keys that they will have.
+    let state: State<'_> = applied.products.iter().map(|product| (key(product), product)).collect();
     planning.collisions(applied, &moves);
     let mut steps = planning.products(&state);
     steps.extend(planning.retirements(&state));
@@ -58,16 +56,19 @@ pub fn plan(desired: &Desired, applied: &Applied, options: PlanOptions) -> Plann
     }
 }
 
+/// The applied major versions, by the keys that they will have.
+type State<'s> = BTreeMap<ProductKey, &'s AppliedProduct>;
+
 /// Majors that move and have no file: their contracts get the new name.
-fn renamed(state: &BTreeMap<ProductKey, AppliedProduct>, steps: &[ProductStep]) -> Vec<ProductStep> {
+fn renamed(state: &State<'_>, steps: &[ProductStep]) -> Vec<ProductStep> {
     let known: BTreeSet<ProductKey> = steps.iter().map(ProductStep::key).collect();
     let ids: BTreeMap<(String, String), &ProductId> = steps.iter().map(|step| (name(&step.key()), &step.product)).collect();
-    let moved = state.values().filter(|product| {
-        name(&product.contract.id.key(0)) != name(&product.key) && !known.contains(&product.key)
+    let moved = state.iter().filter(|(key, product)| {
+        name(&product.contract.id.key(0)) != name(key) && !known.contains(*key)
     });
     moved
-        .filter_map(|product| {
-            let id = ids.get(&name(&product.key))?;
+        .filter_map(|(key, product)| {
+            let id = ids.get(&name(key))?;
             let contract = DataProduct { id: (*id).clone(), ..product.contract.clone() };
             Some(ProductStep {
                 action: ProductAction::Update,
@@ -200,7 +201,7 @@ impl Planning<'_> {
         }
     }
 
-    fn products(&mut self, state: &BTreeMap<ProductKey, AppliedProduct>) -> Vec<ProductStep> {
+    fn products(&mut self, state: &State<'_>) -> Vec<ProductStep> {
         let mut steps = Vec::new();
         for product in &self.desired.products {
             let key = product.key();
@@ -210,7 +211,7 @@ impl Planning<'_> {
                 None => {
                     let from = ProductKey { major: 0, ..key.clone() };
                     let to = ProductKey { major: u64::MAX, ..key };
-                    let majors: Vec<&AppliedProduct> = state.range(from..=to).map(|(_, product)| product).collect();
+                    let majors: Vec<&AppliedProduct> = state.range(from..=to).map(|(_, product)| *product).collect();
                     steps.push(self.create(&majors, product));
                 }
             }
@@ -301,15 +302,15 @@ impl Planning<'_> {
     }
 
     /// Products of which no file is left, where the files are all there are.
-    fn retirements(&self, state: &BTreeMap<ProductKey, AppliedProduct>) -> Vec<ProductStep> {
+    fn retirements(&self, state: &State<'_>) -> Vec<ProductStep> {
         let wanted: BTreeSet<(String, String)> =
             self.desired.products.iter().map(|product| name(&product.id.key(0))).collect();
-        let gone = state.values().filter(|product| {
-            self.desired.scope.covers(&product.key.domain)
-                && !wanted.contains(&name(&product.key))
+        let gone = state.iter().filter(|(key, product)| {
+            self.desired.scope.covers(&key.domain)
+                && !wanted.contains(&name(key))
                 && product.contract.status != Lifecycle::Retired
         });
-        gone.map(|product| {
+        gone.map(|(_, product)| {
             let contract = DataProduct { status: Lifecycle::Retired, ..product.contract.clone() };
             ProductStep {
                 action: ProductAction::Retire,
@@ -330,7 +331,7 @@ impl Planning<'_> {
     /// What the plan does to those who read, and to what is read: consumers, inputs, circles.
     fn readers(
         &mut self,
-        state: &BTreeMap<ProductKey, AppliedProduct>,
+        state: &State<'_>,
         edges: &[Edge],
         steps: &mut [ProductStep],
         moves: &mut [Move],
@@ -384,6 +385,41 @@ impl Planning<'_> {
                 .collect();
         }
         self.inputs(state, steps, &after);
+        self.protections(state, steps, &after);
+    }
+
+    /// What protects people binds every major version at once: consumers of an older one would see it in clear.
+    fn protections(
+        &mut self,
+        state: &State<'_>,
+        steps: &[ProductStep],
+        after: &BTreeMap<ProductKey, DataProduct>,
+    ) {
+        for step in steps.iter().filter(|step| step.changes.iter().any(|change| change.protects)) {
+            let key = step.key();
+            let majors = ProductKey { major: 0, ..key.clone() }..=ProductKey { major: u64::MAX, ..key.clone() };
+            let before = state.range(majors.clone()).filter(|(other, _)| !after.contains_key(*other));
+            let kept = before.map(|(other, product)| (other, &product.contract));
+            for (other, contract) in kept.chain(after.range(majors)) {
+                if *other == key || contract.status == Lifecycle::Retired {
+                    continue;
+                }
+                for (table, column) in unprotected(&step.contract, contract) {
+                    self.refuse(Refusal::new(
+                        RefusalKind::ProtectionMissing,
+                        &step.product,
+                        format!(
+                            "column `{table}.{column}` is protected in version {}, but not in {}, which is kept up",
+                            step.version, contract.version
+                        ),
+                        format!(
+                            "protect it in product.v{}.yaml too, as a minor version: protection does not wait",
+                            contract.version.major
+                        ),
+                    ));
+                }
+            }
+        }
     }
 
     fn retire(
@@ -426,7 +462,7 @@ impl Planning<'_> {
     /// Inputs of what changes, and circles among all that there will be.
     fn inputs(
         &mut self,
-        state: &BTreeMap<ProductKey, AppliedProduct>,
+        state: &State<'_>,
         steps: &[ProductStep],
         after: &BTreeMap<ProductKey, DataProduct>,
     ) {
@@ -482,6 +518,20 @@ impl Planning<'_> {
             ));
         }
     }
+}
+
+/// The columns that one contract protects and the other shows in clear.
+fn unprotected(strict: &DataProduct, other: &DataProduct) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for table in &strict.tables {
+        let Some(there) = other.table(table.name.as_str()) else { continue };
+        for column in table.columns.iter().filter(|column| column.is_protected()) {
+            if there.column(&column.name).is_some_and(|column| !column.is_protected()) {
+                found.push((table.name.to_string(), column.name.clone()));
+            }
+        }
+    }
+    found
 }
 
 fn collision(what: &str, wanted: &dyn std::fmt::Display, there: &dyn std::fmt::Display) -> Refusal {

@@ -226,6 +226,18 @@ fn a_product_moves_with_all_its_majors() {
 }
 
 #[test]
+fn protection_binds_every_major_at_once() {
+    let pii = json!({"tables": [{"name": "t", "columns": [
+        {"name": "a", "type": "int"}, {"name": "b", "type": "string", "pii": true}]}]});
+    let (one, two) = (product("a/p", "1.0.0", json!({})), product("a/p", "2.0.0", json!({})));
+    let strict = product("a/p", "2.1.0", pii.clone());
+    let before = || vec![one.clone(), two.clone()];
+    check(before(), vec![strict.clone()], NONE, &["update a/p 2.1.0", "protection-missing a/p"]);
+    let both = vec![strict, product("a/p", "1.1.0", pii)];
+    check(before(), both, NONE, &["update a/p 1.1.0", "update a/p 2.1.0"]);
+}
+
+#[test]
 fn domains_are_made_changed_and_removed() {
     let domain = |name: &str, owner: &str| -> Domain {
         serde_json::from_value(json!({"name": name, "owner": owner, "responsibilities": []})).expect("a domain")
