@@ -150,10 +150,7 @@ pub async fn apply_plan<E: Engine>(
             ApplyOutcome::Moved => Err(stale("somebody else changed the registry")),
         }
     };
-    let outcome = match attempts.first() {
-        Some(attempt) => keep_alive(context, attempt, work, stop).await,
-        None => work.await,
-    };
+    let outcome = keep_alive(context, &attempts, work, stop).await;
     let failure = outcome.as_ref().err().map(Error::code);
     let keep: HashSet<String> = outcome.as_ref().map(|(_, done)| done.files.clone()).unwrap_or_default();
     let recorded = failure.is_some() && recording.load(Ordering::SeqCst);

@@ -189,7 +189,7 @@ impl Tending<'_> {
         progress.reached(PublishStep::Leased);
         let recording = std::sync::atomic::AtomicBool::new(false);
         let work = self.commit(engine, context, &job, progress, &recording);
-        let outcome = keep_alive(context, &attempt, work, stop).await;
+        let outcome = keep_alive(context, std::slice::from_ref(&attempt), work, stop).await;
         let keep = outcome.as_ref().map(|(_, keep)| keep.clone()).unwrap_or_default();
         let failure = outcome.as_ref().err().map(datamesh_core::Error::code);
         let recorded = failure.is_some() && recording.load(std::sync::atomic::Ordering::SeqCst);

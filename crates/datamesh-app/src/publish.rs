@@ -638,7 +638,7 @@ pub async fn publish<E: Engine>(
     // Set before the registry is asked to record the attempt: from then on it may be recorded whatever we hear.
     let recording = AtomicBool::new(false);
     let outcome =
-        keep_alive(context, &lease.attempt, run(authorized, engine, context, &progress, &recording), stop).await;
+        keep_alive(context, std::slice::from_ref(&lease.attempt), run(authorized, engine, context, &progress, &recording), stop).await;
     let keep = match &outcome {
         Ok((_, keep)) => keep.clone(),
         Err(_) => HashSet::new(),
@@ -829,20 +829,22 @@ async fn run<E: Engine>(
     }
 }
 
-/// Renews the lease while `work` runs.
+/// Renews the leases while `work` runs.
 pub(crate) async fn keep_alive<T>(
     context: &Context,
-    attempt: &AttemptId,
+    attempts: &[AttemptId],
     work: impl Future<Output = Result<T>>,
     stop: impl Future<Output = ()>,
 ) -> Result<T> {
     let renew = async {
         loop {
             tokio::time::sleep(RENEWAL).await;
-            if let Err(error) = context.registry.renew_lease(attempt, context.clock.now() + LEASE).await
-                && error.code() == ErrorCode::LeaseLost
-            {
-                return error;
+            for attempt in attempts {
+                if let Err(error) = context.registry.renew_lease(attempt, context.clock.now() + LEASE).await
+                    && error.code() == ErrorCode::LeaseLost
+                {
+                    return error;
+                }
             }
         }
     };

@@ -250,7 +250,7 @@ pub async fn rollback<E: Engine>(
     progress.reached(PublishStep::Leased);
     let recording = AtomicBool::new(false);
     let work = run(&plan, &attempt, decision, engine, context, &progress, &recording);
-    let outcome = keep_alive(context, &attempt, work, stop).await;
+    let outcome = keep_alive(context, std::slice::from_ref(&attempt), work, stop).await;
     let keep = outcome.as_ref().map_or_else(|_| HashSet::new(), |(_, keep)| keep.clone());
     let failure = outcome.as_ref().err().map(Error::code);
     let recorded = failure.is_some() && recording.load(Ordering::SeqCst);

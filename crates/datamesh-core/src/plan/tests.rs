@@ -204,7 +204,7 @@ fn names_that_are_the_same_in_sql_collide() {
 
 #[test]
 fn a_product_moves_with_all_its_majors() {
-    let from = json!({"movedFrom": {"domain": "a", "product": "p"}});
+    let from = json!({"movedFrom": {"domain": "a", "product": "p"}, "owner": "a-team"});
     let (one, two) = (product("a/p", "1.0.0", json!({})), product("a/p", "2.0.0", json!({})));
     let moved = || product("b/p", "2.0.0", from.clone());
     let before = || vec![one.clone(), two.clone()];

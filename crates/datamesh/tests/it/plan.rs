@@ -311,6 +311,8 @@ fn bad_input_changes_nothing() {
     mesh.write(FILE, "dataProduct: {name: broken}\n");
     mesh.run(&["apply"]).expect_code(4);
     mesh.run(&["apply", "nowhere"]).expect_code(6);
+    mesh.write(FILE, orders("1.0.0", &columns(&[ID, AMOUNT]), ""));
+    assert_eq!(plan(&mesh, 0)["changes"], json!(false));
     assert_eq!(mesh.count("sales.orders.orders"), 3);
     mesh.registry("UPDATE _sqlx_migrations SET version = 9999 WHERE version = 8");
     mesh.run(&["plan"]).expect_code(11);
