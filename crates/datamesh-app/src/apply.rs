@@ -165,10 +165,8 @@ pub async fn apply_plan<E: Engine>(
 /// Whether every revision and pointer is as the plan saw it.
 fn check_fresh(plan: &MeshPlan, state: &AppliedState) -> Result<()> {
     if plan.generation != state.generation {
-        let message = format!(
-            "the registry has changed: it was generation {}, and is {}",
-            plan.generation, state.generation
-        );
+        let message =
+            format!("the registry has changed: it was generation {}, and is {}", plan.generation, state.generation);
         return Err(stale(&message));
     }
     let now: BTreeMap<&ProductKey, &CatalogProduct> =
@@ -229,11 +227,7 @@ fn request(
         decision,
         domains: plan.domains.iter().filter_map(|step| step.domain.clone()).collect(),
         removed_domains: removed.map(|step| step.name.sql()).collect(),
-        moves: plan
-            .moves
-            .iter()
-            .map(|moved| ProductMove { from: moved.from.key(0), to: moved.to.key(0) })
-            .collect(),
+        moves: plan.moves.iter().map(|moved| ProductMove { from: moved.from.key(0), to: moved.to.key(0) }).collect(),
         revisions: plan
             .products
             .iter()

@@ -308,7 +308,12 @@ async fn delete<E: Engine>(
         for file in engine.product_files(&product.key, &names).await? {
             let leased = leases.iter().any(|lease| file.url.contains(lease.attempt.as_str()));
             let is_foreign = foreign.iter().any(|folder| file.url.starts_with(folder));
-            if file.modified < before && !leased && !is_foreign && !keep.contains(&file.url) && !known.contains(&file.url) {
+            if file.modified < before
+                && !leased
+                && !is_foreign
+                && !keep.contains(&file.url)
+                && !known.contains(&file.url)
+            {
                 orphans.push(file.url);
             }
         }

@@ -434,11 +434,7 @@ pub trait Engine: Send + Sync {
     fn evolved(&self, job: &EvolutionJob<'_>) -> Result<Option<TablePointer>>;
 
     /// Writes the metadata of a published table under a changed contract; it has the rows and snapshots that it had.
-    async fn prepare_evolution(
-        &self,
-        job: &EvolutionJob<'_>,
-        attempt: &AttemptId,
-    ) -> Result<PreparedTable>;
+    async fn prepare_evolution(&self, job: &EvolutionJob<'_>, attempt: &AttemptId) -> Result<PreparedTable>;
 
     /// Checks that an earlier snapshot's rows have the shape that the contract asks for now. `then` is the table's
     /// contract at that time.

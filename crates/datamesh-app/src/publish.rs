@@ -637,8 +637,13 @@ pub async fn publish<E: Engine>(
     progress.reached(PublishStep::Leased);
     // Set before the registry is asked to record the attempt: from then on it may be recorded whatever we hear.
     let recording = AtomicBool::new(false);
-    let outcome =
-        keep_alive(context, std::slice::from_ref(&lease.attempt), run(authorized, engine, context, &progress, &recording), stop).await;
+    let outcome = keep_alive(
+        context,
+        std::slice::from_ref(&lease.attempt),
+        run(authorized, engine, context, &progress, &recording),
+        stop,
+    )
+    .await;
     let keep = match &outcome {
         Ok((_, keep)) => keep.clone(),
         Err(_) => HashSet::new(),

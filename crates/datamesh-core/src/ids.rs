@@ -144,10 +144,8 @@ pub fn split_major(wanted: &str) -> crate::Result<(&str, Option<u64>)> {
     let Some((product, major)) = wanted.split_once('@') else { return Ok((wanted, None)) };
     match major.strip_prefix('v').unwrap_or(major).parse() {
         Ok(major) => Ok((product, Some(major))),
-        Err(_) => {
-            Err(Error::new(ErrorCode::InvalidArgument, format!("`{wanted}`: `{major}` is not a major version"))
-                .with_help(format!("write a number, such as `{product}@1`")))
-        }
+        Err(_) => Err(Error::new(ErrorCode::InvalidArgument, format!("`{wanted}`: `{major}` is not a major version"))
+            .with_help(format!("write a number, such as `{product}@1`"))),
     }
 }
 

@@ -18,8 +18,9 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datamesh_app::ports::{
-    BoundSource, CarriedTable, Engine, EvolutionJob, MaintainJob, MaintenancePlan, PinnedInput, PreparedMaintenance, PreparedTable,
-    ProductFile, Progress, QueryRequest, RestoreJob, Rows, StageInput, StageJob, TransformInput, TransformReads,
+    BoundSource, CarriedTable, Engine, EvolutionJob, MaintainJob, MaintenancePlan, PinnedInput, PreparedMaintenance,
+    PreparedTable, ProductFile, Progress, QueryRequest, RestoreJob, Rows, StageInput, StageJob, TransformInput,
+    TransformReads,
 };
 use datamesh_core::contract::{DataProduct, TransformSpec, WriteMode};
 use datamesh_core::history::History;
@@ -510,11 +511,7 @@ impl Engine for DataEngine {
         Ok(Some(TablePointer { metadata, metadata_location, ..job.pointer.clone() }))
     }
 
-    async fn prepare_evolution(
-        &self,
-        job: &EvolutionJob<'_>,
-        attempt: &AttemptId,
-    ) -> Result<PreparedTable> {
+    async fn prepare_evolution(&self, job: &EvolutionJob<'_>, attempt: &AttemptId) -> Result<PreparedTable> {
         let missing = || Error::new(ErrorCode::Internal, "a published table has no metadata");
         let draft = self.evolution_draft(job)?.ok_or_else(missing)?;
         let commit = draft.write_evolution(&self.options.storage, attempt.as_str()).await?;

@@ -155,8 +155,7 @@ impl TableDraft {
     pub async fn write_evolution(&self, storage: &Storage, attempt: &str) -> Result<PreparedCommit> {
         let folder = join(&self.location, "metadata");
         let snapshot_id = self.metadata.current_snapshot_id().unwrap_or_default();
-        let writer =
-            ManifestFiles { storage, draft: self, folder: &folder, attempt, snapshot_id, written: Vec::new() };
+        let writer = ManifestFiles { storage, draft: self, folder: &folder, attempt, snapshot_id, written: Vec::new() };
         self.write_document(writer, self.metadata.clone()).await
     }
 

@@ -188,7 +188,10 @@ fn misplaced_major(path: &Path, contract: &DataProduct) -> Option<Diagnostic> {
     Some(Diagnostic {
         id: "major-mismatch",
         level: Level::Error,
-        message: format!("the file's name says major version {told}, but the contract's version is {}", contract.version),
+        message: format!(
+            "the file's name says major version {told}, but the contract's version is {}",
+            contract.version
+        ),
         help: Some(format!("name it product.v{}.yaml, or product.yaml for the newest major", contract.version.major)),
         location: Location { file: path.display().to_string(), ..Location::default() },
     })

@@ -88,8 +88,7 @@ pub(crate) async fn write(session: &mut Session, request: &ApplyRequest) -> Resu
 
 /// The generation that the plan of a decision led to; `None`: it was not applied.
 pub(crate) async fn find_decision(session: &mut Session, decision: u64) -> Result<Option<u64>> {
-    let row =
-        sql("SELECT generation FROM applies WHERE decision = $1").bind(decision).fetch_optional(session).await?;
+    let row = sql("SELECT generation FROM applies WHERE decision = $1").bind(decision).fetch_optional(session).await?;
     row.as_ref().map(|row| row.number("generation")).transpose()
 }
 

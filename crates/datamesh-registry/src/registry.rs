@@ -10,8 +10,9 @@ use datamesh_core::identity::MeshIdentity;
 use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::lineage::Edge;
 use datamesh_core::ports::{
-    AppliedState, ApplyOutcome, ApplyRequest, CatalogProduct, CommitOutcome, CommitRequest, Lease, MaintenanceCommit, ProductState, Publication, PublishStep,
-    QuarantineFile, QuarantineResolution, Registry, Rollback, ServedTable, StepObserver, UnreferencedFile,
+    AppliedState, ApplyOutcome, ApplyRequest, CatalogProduct, CommitOutcome, CommitRequest, Lease, MaintenanceCommit,
+    ProductState, Publication, PublishStep, QuarantineFile, QuarantineResolution, Registry, Rollback, ServedTable,
+    StepObserver, UnreferencedFile,
 };
 use datamesh_core::transform::TransformRun;
 use datamesh_core::{Error, ErrorCode, Result};

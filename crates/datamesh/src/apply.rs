@@ -51,8 +51,7 @@ pub(crate) async fn run(arguments: &ApplyArguments, told: Option<&Path>, memory:
             let (root, desired) = plan::load(arguments.path.as_deref(), told)?;
             let (engine, context) = (home::engine(&root, memory)?, home::context(&root).await?);
             let options = plan::options(arguments.planning);
-            let planned =
-                plan_mesh(&desired, options, scratch.clone(), &engine, &context, progress.clone()).await?;
+            let planned = plan_mesh(&desired, options, scratch.clone(), &engine, &context, progress.clone()).await?;
             (engine, context, planned)
         }
     };

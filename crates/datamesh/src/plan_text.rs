@@ -3,7 +3,9 @@
 use std::io::IsTerminal;
 
 use datamesh_app::apply::ApplyReport;
-use datamesh_core::plan::{Consumer, DomainAction, FieldChange, MeshPlan, Planned, ProductAction, ProductStep, Refusal};
+use datamesh_core::plan::{
+    Consumer, DomainAction, FieldChange, MeshPlan, Planned, ProductAction, ProductStep, Refusal,
+};
 use serde_json::Value;
 
 use crate::output::{colours, paint};

@@ -123,12 +123,7 @@ pub(super) async fn judge_published<E: Engine>(
                 Ok(evolved) => evolved,
                 Err(error) if error.code() == ErrorCode::IncompatibleChange => {
                     let help = error.help().unwrap_or("raise the product's major version").to_owned();
-                    refusals.push(Refusal::new(
-                        RefusalKind::TableCannotChange,
-                        &step.product,
-                        error.to_string(),
-                        help,
-                    ));
+                    refusals.push(Refusal::new(RefusalKind::TableCannotChange, &step.product, error.to_string(), help));
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -160,9 +155,10 @@ async fn judge<E: Engine>(
     let carried = carried(subject, table);
     let mut settled = vec![engine.settle(&staged, None, &[], &carried).await?];
     engine.measure(&mut settled, &carried, &pinned, context.clock.now()).await?;
-    Ok(settled.first().map(|settled| E::report(settled).clone()).unwrap_or_else(|| {
-        crate::publish::repeated(table, None, String::new(), 0)
-    }))
+    Ok(settled
+        .first()
+        .map(|settled| E::report(settled).clone())
+        .unwrap_or_else(|| crate::publish::repeated(table, None, String::new(), 0)))
 }
 
 fn carried(subject: &Subject<'_>, table: &Table) -> Vec<CarriedTable> {

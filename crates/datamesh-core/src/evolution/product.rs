@@ -15,18 +15,8 @@ pub fn compare(before: &DataProduct, after: &DataProduct) -> Vec<ContractChange>
     changes.inherited = (classification(before), classification(after));
     // INVARIANT: a further field of a contract does not compile until it is compared.
     // Where the product was before it moved is history, and promises nothing.
-    let DataProduct {
-        format: _,
-        id,
-        version: _,
-        owner,
-        status,
-        moved_from: _,
-        description,
-        inputs,
-        tables,
-        declared,
-    } = after;
+    let DataProduct { format: _, id, version: _, owner, status, moved_from: _, description, inputs, tables, declared } =
+        after;
     let root = ContractPath::root();
     let names = (&before.id.domain, &id.domain);
     if names.0 != names.1 {
@@ -72,5 +62,11 @@ fn compare_status(changes: &mut Changes, old: Lifecycle, new: Lifecycle) {
         _ => &rules::STATUS_CHANGED,
     };
     let message = format!("the product was {old} and is {new} now");
-    changes.push(rule, ContractPath::root().join("status"), Some(old.as_str().into()), Some(new.as_str().into()), message);
+    changes.push(
+        rule,
+        ContractPath::root().join("status"),
+        Some(old.as_str().into()),
+        Some(new.as_str().into()),
+        message,
+    );
 }

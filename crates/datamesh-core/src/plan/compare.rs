@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::changes::{contract_changes, shown};
 use super::consumers::{Consumer, Contracts, Reading};
 use super::{
-    Applied, AppliedProduct, Bump, Desired, DomainAction, DomainStep, MeshPlan, Move, PLAN_FORMAT, PlanOptions, Planned,
-    ProductAction, ProductStep, Refusal, RefusalKind,
+    Applied, AppliedProduct, Bump, Desired, DomainAction, DomainStep, MeshPlan, Move, PLAN_FORMAT, PlanOptions,
+    Planned, ProductAction, ProductStep, Refusal, RefusalKind,
 };
 use crate::contract::{DataProduct, Domain, Lifecycle};
 use crate::evolution::{TooSmall, judge, needed_bump};
@@ -62,10 +62,10 @@ type State<'s> = BTreeMap<ProductKey, &'s AppliedProduct>;
 /// Majors that move and have no file: their contracts get the new name.
 fn renamed(state: &State<'_>, steps: &[ProductStep]) -> Vec<ProductStep> {
     let known: BTreeSet<ProductKey> = steps.iter().map(ProductStep::key).collect();
-    let ids: BTreeMap<(String, String), &ProductId> = steps.iter().map(|step| (name(&step.key()), &step.product)).collect();
-    let moved = state.iter().filter(|(key, product)| {
-        name(&product.contract.id.key(0)) != name(key) && !known.contains(*key)
-    });
+    let ids: BTreeMap<(String, String), &ProductId> =
+        steps.iter().map(|step| (name(&step.key()), &step.product)).collect();
+    let moved =
+        state.iter().filter(|(key, product)| name(&product.contract.id.key(0)) != name(key) && !known.contains(*key));
     moved
         .filter_map(|(key, product)| {
             let id = ids.get(&name(key))?;
@@ -329,13 +329,7 @@ impl Planning<'_> {
     }
 
     /// What the plan does to those who read, and to what is read: consumers, inputs, circles.
-    fn readers(
-        &mut self,
-        state: &State<'_>,
-        edges: &[Edge],
-        steps: &mut [ProductStep],
-        moves: &mut [Move],
-    ) {
+    fn readers(&mut self, state: &State<'_>, edges: &[Edge], steps: &mut [ProductStep], moves: &mut [Move]) {
         let after: BTreeMap<ProductKey, DataProduct> =
             steps.iter().map(|step| (step.key(), step.contract.clone())).collect();
         let graph = LineageGraph::new(edges.iter().cloned());
@@ -380,7 +374,12 @@ impl Planning<'_> {
                 .map(|product| Consumer {
                     product: product.contract.id.to_string(),
                     owner: product.contract.owner.clone(),
-                    input: product.contract.inputs.iter().find(|input| input.names(&moved.from)).map(ToString::to_string),
+                    input: product
+                        .contract
+                        .inputs
+                        .iter()
+                        .find(|input| input.names(&moved.from))
+                        .map(ToString::to_string),
                 })
                 .collect();
         }
@@ -389,12 +388,7 @@ impl Planning<'_> {
     }
 
     /// What protects people binds every major version at once: consumers of an older one would see it in clear.
-    fn protections(
-        &mut self,
-        state: &State<'_>,
-        steps: &[ProductStep],
-        after: &BTreeMap<ProductKey, DataProduct>,
-    ) {
+    fn protections(&mut self, state: &State<'_>, steps: &[ProductStep], after: &BTreeMap<ProductKey, DataProduct>) {
         for step in steps.iter().filter(|step| step.changes.iter().any(|change| change.protects)) {
             let key = step.key();
             let majors = ProductKey { major: 0, ..key.clone() }..=ProductKey { major: u64::MAX, ..key.clone() };
@@ -460,12 +454,7 @@ impl Planning<'_> {
     }
 
     /// Inputs of what changes, and circles among all that there will be.
-    fn inputs(
-        &mut self,
-        state: &State<'_>,
-        steps: &[ProductStep],
-        after: &BTreeMap<ProductKey, DataProduct>,
-    ) {
+    fn inputs(&mut self, state: &State<'_>, steps: &[ProductStep], after: &BTreeMap<ProductKey, DataProduct>) {
         let kept = state.iter().filter(|(key, _)| !after.contains_key(*key)).map(|(_, product)| &product.contract);
         let contracts = Contracts::new(kept.chain(after.values()));
         for step in steps.iter().filter(|step| step.contract.status != Lifecycle::Retired) {
@@ -538,7 +527,9 @@ fn collision(what: &str, wanted: &dyn std::fmt::Display, there: &dyn std::fmt::D
     Refusal::new(
         RefusalKind::NameCollision,
         wanted,
-        format!("{what} `{wanted}` is the same as `{there}` in SQL, where hyphens are underscores and case does not count"),
+        format!(
+            "{what} `{wanted}` is the same as `{there}` in SQL, where hyphens are underscores and case does not count"
+        ),
         format!("write `{there}`, or choose a name of its own"),
     )
 }

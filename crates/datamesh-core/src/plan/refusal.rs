@@ -82,12 +82,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// A refusal about a product or domain.
-    pub fn new(
-        id: RefusalKind,
-        subject: impl ToString,
-        message: impl Into<String>,
-        help: impl Into<String>,
-    ) -> Self {
+    pub fn new(id: RefusalKind, subject: impl ToString, message: impl Into<String>, help: impl Into<String>) -> Self {
         let (message, help) = (message.into(), help.into());
         Self { id, subject: subject.to_string(), message, help, changes: Vec::new(), consumers: Vec::new() }
     }

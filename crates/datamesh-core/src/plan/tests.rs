@@ -29,12 +29,8 @@ fn reads(inputs: &[&str]) -> Value {
 }
 
 fn applied(products: Vec<DataProduct>) -> Applied {
-    let one = |contract: DataProduct| AppliedProduct {
-        key: contract.key(),
-        revision: 3,
-        contract,
-        tables: BTreeMap::new(),
-    };
+    let one =
+        |contract: DataProduct| AppliedProduct { key: contract.key(), revision: 3, contract, tables: BTreeMap::new() };
     Applied { mesh: "m".into(), generation: 5, products: products.into_iter().map(one).collect(), ..Applied::default() }
 }
 
@@ -57,12 +53,7 @@ const NONE: PlanOptions = PlanOptions { allow_retire: false, acknowledge: false 
 
 #[test]
 fn what_is_as_it_should_be_is_no_step() {
-    let planned = check(
-        vec![product("a/p", "1.0.0", json!({}))],
-        vec![product("a/p", "1.0.0", json!({}))],
-        NONE,
-        &[],
-    );
+    let planned = check(vec![product("a/p", "1.0.0", json!({}))], vec![product("a/p", "1.0.0", json!({}))], NONE, &[]);
     assert!(planned.plan.is_empty() && planned.unchanged == 1);
     assert_eq!((planned.plan.generation, planned.plan.mesh.as_str()), (5, "m"));
 }
@@ -111,9 +102,7 @@ fn a_step_too_small_is_refused_with_its_changes_and_readers() {
 
 #[test]
 fn what_needs_a_review_is_major_unless_it_is_acknowledged() {
-    let with = |pattern: &str| {
-        json!({"tables": [{"name": "t", "columns": [{"name": "b", "type": "string", "constraints": {"pattern": pattern}}]}]})
-    };
+    let with = |pattern: &str| json!({"tables": [{"name": "t", "columns": [{"name": "b", "type": "string", "constraints": {"pattern": pattern}}]}]});
     let (before, after) = (product("a/p", "1.0.0", with("^a")), product("a/p", "1.1.0", with("^b")));
     check(vec![before.clone()], vec![after.clone()], NONE, &["update a/p 1.1.0", "version-too-small a/p"]);
     let acknowledged = PlanOptions { acknowledge: true, ..NONE };
@@ -123,7 +112,8 @@ fn what_needs_a_review_is_major_unless_it_is_acknowledged() {
 #[test]
 fn neither_versions_nor_lives_go_backwards() {
     let status = |status: &str| json!({"status": status});
-    let check = |before: DataProduct, after: DataProduct, expected: &[&str]| check(vec![before], vec![after], NONE, expected);
+    let check =
+        |before: DataProduct, after: DataProduct, expected: &[&str]| check(vec![before], vec![after], NONE, expected);
     check(
         product("a/p", "1.2.0", json!({})),
         product("a/p", "1.1.0", json!({})),
@@ -208,8 +198,7 @@ fn a_product_moves_with_all_its_majors() {
     let (one, two) = (product("a/p", "1.0.0", json!({})), product("a/p", "2.0.0", json!({})));
     let moved = || product("b/p", "2.0.0", from.clone());
     let before = || vec![one.clone(), two.clone()];
-    let planned =
-        check(before(), vec![moved()], NONE, &["move a/p b/p", "update b/p 1.0.0", "update b/p 2.0.0"]);
+    let planned = check(before(), vec![moved()], NONE, &["move a/p b/p", "update b/p 1.0.0", "update b/p 2.0.0"]);
     assert!(planned.plan.products.iter().all(|step| step.revision == 3 && step.changes.is_empty()));
     // Applied once, it is done.
     let after = planned.plan.products.iter().map(|step| step.contract.clone()).collect();
@@ -217,12 +206,7 @@ fn a_product_moves_with_all_its_majors() {
     check(vec![], vec![moved()], NONE, &["create b/p 2.0.0", "unknown-product b/p"]);
     let there = vec![two.clone(), product("b/p", "2.0.0", json!({}))];
     check(there, vec![moved()], NONE, &["retire a/p 2.0.0", "update b/p 2.0.0", "move-onto-existing b/p"]);
-    check(
-        before(),
-        vec![moved(), two.clone()],
-        NONE,
-        &["create b/p 2.0.0", "move-onto-existing b/p"],
-    );
+    check(before(), vec![moved(), two.clone()], NONE, &["create b/p 2.0.0", "move-onto-existing b/p"]);
 }
 
 #[test]

@@ -946,3 +946,53 @@ mod on_s3 {
         on_object_store(super::an_interrupted_publish_commits_nothing_and_tidies_up);
     }
 }
+
+/// The same with the registry in PostgreSQL.
+mod on_postgres {
+    use crate::support::on_postgres;
+
+    #[test]
+    fn an_append_killed_at_any_step_commits_once() {
+        on_postgres(super::an_append_killed_at_any_step_commits_once);
+    }
+
+    #[test]
+    fn a_replace_killed_at_any_step_commits_once() {
+        on_postgres(super::a_replace_killed_at_any_step_commits_once);
+    }
+
+    #[test]
+    fn a_publish_killed_at_random_moments_commits_once() {
+        on_postgres(super::a_publish_killed_at_random_moments_commits_once);
+    }
+
+    #[test]
+    fn maintain_removes_exactly_what_a_crash_left() {
+        on_postgres(super::maintain_removes_exactly_what_a_crash_left);
+    }
+
+    #[test]
+    fn a_publisher_without_its_lease_commits_nothing() {
+        on_postgres(super::a_publisher_without_its_lease_commits_nothing);
+    }
+
+    #[test]
+    fn racing_appends_of_different_rows_both_commit() {
+        on_postgres(super::racing_appends_of_different_rows_both_commit);
+    }
+
+    #[test]
+    fn a_racing_append_of_the_same_content_is_a_repeat() {
+        on_postgres(super::a_racing_append_of_the_same_content_is_a_repeat);
+    }
+
+    #[test]
+    fn a_racing_replace_reports_the_conflict() {
+        on_postgres(super::a_racing_replace_reports_the_conflict);
+    }
+
+    #[test]
+    fn an_interrupted_publish_commits_nothing_and_tidies_up() {
+        on_postgres(super::an_interrupted_publish_commits_nothing_and_tidies_up);
+    }
+}

@@ -8,6 +8,9 @@ mod lineage;
 mod maintain;
 mod modes;
 mod plan;
+#[path = "../../../datamesh-registry/tests/it/server.rs"]
+mod postgres;
+mod registry;
 mod remote;
 mod servers;
 mod start;

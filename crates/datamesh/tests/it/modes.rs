@@ -565,3 +565,28 @@ mod on_s3 {
         on_object_store(super::racing_retries_publish_once);
     }
 }
+
+/// The same with the registry in PostgreSQL.
+mod on_postgres {
+    use crate::support::on_postgres;
+
+    #[test]
+    fn an_upsert_killed_at_any_step_is_applied_once() {
+        on_postgres(super::an_upsert_killed_at_any_step_is_applied_once);
+    }
+
+    #[test]
+    fn a_rollback_killed_at_any_step_goes_back_once() {
+        on_postgres(super::a_rollback_killed_at_any_step_goes_back_once);
+    }
+
+    #[test]
+    fn a_retry_killed_at_any_step_publishes_once() {
+        on_postgres(super::a_retry_killed_at_any_step_publishes_once);
+    }
+
+    #[test]
+    fn racing_retries_publish_once() {
+        on_postgres(super::racing_retries_publish_once);
+    }
+}

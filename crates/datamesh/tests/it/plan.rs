@@ -27,10 +27,11 @@ const AMOUNT: &str = "name: amount, type: int";
 
 /// A mesh with version 1.0.0 applied and three rows published.
 fn published(version: &str) -> TestMesh {
-    let mesh = TestMesh::new()
-        .by_hand()
-        .with_product(ORDERS, &orders(version, &columns(&[ID, AMOUNT]), ""))
-        .with_data(ORDERS, "rows.csv", "id,amount\n1,10\n2,20\n3,30\n");
+    let mesh = TestMesh::new().by_hand().with_product(ORDERS, &orders(version, &columns(&[ID, AMOUNT]), "")).with_data(
+        ORDERS,
+        "rows.csv",
+        "id,amount\n1,10\n2,20\n3,30\n",
+    );
     apply(&mesh);
     publish(&mesh, "rows.csv").expect_code(0);
     mesh
@@ -53,7 +54,8 @@ fn plan(mesh: &TestMesh, code: i32) -> Value {
 fn refused(mesh: &TestMesh, expected: &[&str]) -> Value {
     let before = mesh.registry("SELECT generation FROM mesh");
     let planned = plan(mesh, 16);
-    let ids: Vec<&str> = planned["refusals"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
+    let ids: Vec<&str> =
+        planned["refusals"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
     assert_eq!(ids, expected, "{planned:#}");
     mesh.run(&["apply"]).expect_code(16);
     assert_eq!(mesh.registry("SELECT generation FROM mesh"), before, "nothing was changed");
@@ -62,10 +64,11 @@ fn refused(mesh: &TestMesh, expected: &[&str]) -> Value {
 
 #[test]
 fn a_product_is_planned_applied_and_published() {
-    let mesh = TestMesh::new()
-        .by_hand()
-        .with_product(ORDERS, &orders("1.0.0", &columns(&[ID, AMOUNT]), ""))
-        .with_data(ORDERS, "rows.csv", "id,amount\n1,10\n");
+    let mesh = TestMesh::new().by_hand().with_product(ORDERS, &orders("1.0.0", &columns(&[ID, AMOUNT]), "")).with_data(
+        ORDERS,
+        "rows.csv",
+        "id,amount\n1,10\n",
+    );
     mesh.write("domains/sales/domain.yaml", "name: sales\nowner: sales-team\n");
     let text = mesh.run(&["plan"]).expect_code(0).stdout;
     assert!(text.contains("+ domain sales is new") && text.contains("+ sales/orders 1.0.0 is new"), "{text}");
@@ -148,7 +151,11 @@ fn a_minor_version_evolves_the_table_in_place() {
 #[test]
 fn a_rename_keeps_the_values_and_a_default_fills_old_rows() {
     let mesh = published("0.1.0");
-    let renamed = columns(&[ID, "name: total, type: int, renamedFrom: amount", "name: currency, type: string, required: true, default: EUR"]);
+    let renamed = columns(&[
+        ID,
+        "name: total, type: int, renamedFrom: amount",
+        "name: currency, type: string, required: true, default: EUR",
+    ]);
     mesh.write(FILE, orders("0.2.0", &renamed, ""));
     let applied = apply(&mesh);
     assert_eq!(applied["backfilled"], json!(["sales.orders_v0.orders"]), "{applied:#}");

@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::postgres::{Postgres, postgres};
 use crate::servers::{BUCKET, S3, s3};
 
 /// The binary under test.
@@ -26,6 +27,20 @@ const POLL: Duration = Duration::from_millis(2);
 
 thread_local! {
     static ON_OBJECT_STORE: Cell<bool> = const { Cell::new(false) };
+    static ON_POSTGRES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Where meshes with their registry in PostgreSQL look its URL up.
+const REGISTRY_VARIABLE: &str = "DATAMESH_TEST_REGISTRY";
+
+/// Runs a test whose meshes keep their registry in PostgreSQL.
+pub(crate) fn on_postgres(test: impl FnOnce()) {
+    if postgres().is_none() {
+        return;
+    }
+    ON_POSTGRES.set(true);
+    test();
+    ON_POSTGRES.set(false);
 }
 
 /// Runs a test whose meshes keep their tables on an S3 server.
@@ -43,6 +58,8 @@ pub(crate) struct TestMesh {
     root: PathBuf,
     /// The S3 server that has the warehouse, and the warehouse's URL; `None` where it is a folder of the mesh.
     store: Option<(&'static S3, String)>,
+    /// The server that has the registry, and the registry's URL; `None` where it is a file of the mesh.
+    database: Option<(&'static Postgres, String)>,
     /// Keeps the temporary folder; `None` where the test owns the folder.
     _folder: Option<TempDir>,
     /// Whether manifests that are written over are given a greater version, and applied before the next publish.
@@ -71,9 +88,13 @@ impl TestMesh {
             (server, format!("s3://{BUCKET}/{prefix}/warehouse"))
         });
         let warehouse = store.as_ref().map_or_else(String::new, |(_, url)| format!("warehouse: {url}\n"));
-        let mesh =
-            Self { root, store, _folder: None, keeps_up: AtomicBool::new(true), outdated: AtomicBool::new(false) };
-        mesh.write("mesh.yaml", format!("name: test\nowner: test-team\n{warehouse}"));
+        let server = if ON_POSTGRES.get() { postgres() } else { None };
+        let database = server.map(|server| (server, server.url()));
+        let registry =
+            database.as_ref().map_or_else(String::new, |_| format!("registry: ${{env:{REGISTRY_VARIABLE}}}\n"));
+        let (keeps_up, outdated) = (AtomicBool::new(true), AtomicBool::new(false));
+        let mesh = Self { root, store, database, _folder: None, keeps_up, outdated };
+        mesh.write("mesh.yaml", format!("name: test\nowner: test-team\n{warehouse}{registry}"));
         mesh
     }
 
@@ -88,6 +109,11 @@ impl TestMesh {
     pub(crate) fn with_data(self, id: &str, name: &str, bytes: impl AsRef<[u8]>) -> Self {
         self.write(&format!("{}/{name}", product_folder(id)), bytes);
         self
+    }
+
+    /// The URL of its registry, where that is in PostgreSQL.
+    pub(crate) fn registry_url(&self) -> Option<&str> {
+        self.database.as_ref().map(|(_, url)| url.as_str())
     }
 
     /// The mesh directory.
@@ -106,7 +132,7 @@ impl TestMesh {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let mut bytes = bytes.as_ref().to_vec();
         let is_contract = relative.ends_with("product.yaml") || relative.ends_with(".sql");
-        if is_contract && self.keeps_up.load(Ordering::Relaxed) && self.path(".datamesh").exists() {
+        if is_contract && self.keeps_up.load(Ordering::Relaxed) && self.is_used() {
             self.outdated.store(true, Ordering::Relaxed);
             let before = fs::read_to_string(&path).ok();
             if let (Some(before), Ok(text)) = (before, std::str::from_utf8(&bytes)) {
@@ -115,6 +141,11 @@ impl TestMesh {
         }
         fs::write(&path, bytes).unwrap();
         path
+    }
+
+    /// Whether a command may have made a registry.
+    fn is_used(&self) -> bool {
+        self.database.is_some() || self.path(".datamesh").exists()
     }
 
     /// From here on the test says itself when it applies, and which versions its manifests have.
@@ -154,7 +185,14 @@ impl TestMesh {
     pub(crate) fn wrapped(&self, program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(&self.root).stdin(Stdio::null());
-        for name in ["DATAMESH_HOME", "DATAMESH_FAULT", "DATAMESH_MEMORY", "DATAMESH_WAREHOUSE", "NO_COLOR"] {
+        for name in [
+            "DATAMESH_HOME",
+            "DATAMESH_FAULT",
+            "DATAMESH_MEMORY",
+            "DATAMESH_WAREHOUSE",
+            "DATAMESH_REGISTRY",
+            "NO_COLOR",
+        ] {
             command.env_remove(name);
         }
         let foreign = std::env::vars_os().map(|(name, _)| name);
@@ -163,6 +201,9 @@ impl TestMesh {
         }
         if let Some((server, _)) = &self.store {
             command.envs(server.environment());
+        }
+        if let Some((_, url)) = &self.database {
+            command.env(REGISTRY_VARIABLE, url);
         }
         command
     }
@@ -207,8 +248,18 @@ impl TestMesh {
         serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{error}: {outcome}"))
     }
 
-    /// Runs SQL on the registry's database with Python's sqlite3 and returns the rows. For what no command shows.
+    /// Runs SQL on the registry's database, with Python's sqlite3 or psql, and returns the rows. For what no command shows.
     pub(crate) fn registry(&self, sql: &str) -> Vec<Vec<Value>> {
+        if let Some((server, url)) = &self.database {
+            if !sql.starts_with("SELECT") {
+                server.sql(url, sql);
+                return Vec::new();
+            }
+            let rows = format!(
+                "SELECT coalesce(json_agg((SELECT json_agg(value) FROM json_each(row_to_json(q)))), '[]') FROM ({sql}) q"
+            );
+            return serde_json::from_str(&server.sql(url, &rows).join("\n")).unwrap();
+        }
         const SCRIPT: &str = "import json, sqlite3, sys\n\
             connection = sqlite3.connect(sys.argv[1], timeout=60)\n\
             rows = connection.execute(sys.argv[2]).fetchall()\n\

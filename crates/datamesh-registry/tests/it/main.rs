@@ -1,0 +1,10 @@
+//! One suite for both databases, and what only one of them can do.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod apply;
+mod postgres;
+mod requests;
+mod server;
+mod sqlite;
+mod suite;
