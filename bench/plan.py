@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-COLUMN = "        - {{name: c{n}, type: {type}, description: Column {n}{more}}}"
+COLUMN = "        - {{name: c{n}, type: '{type}', description: Column {n}{more}}}"
 TYPES = ["long", "string", "double", "date", "timestamp", "decimal(12,2)", "boolean", "int", "string", "string"]
 PER_DOMAIN = 100
 

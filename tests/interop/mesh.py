@@ -70,7 +70,12 @@ class Mesh:
         path.parent.mkdir(parents=True, exist_ok=True)
         if relative.endswith(("product.yaml", ".sql")) and (self.root / ".datamesh").exists():
             self._outdated = True
-            if path.exists():
+            if path.exists() and relative.endswith(".sql"):
+                # Another query is another version of the product.
+                manifest = path.with_name("product.yaml")
+                was = manifest.read_text(encoding="utf-8")
+                manifest.write_text(bumped(was, was + "\n"), encoding="utf-8")
+            elif path.exists():
                 text = bumped(path.read_text(encoding="utf-8"), text)
         path.write_text(text, encoding="utf-8")
         return path

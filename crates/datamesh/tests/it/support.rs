@@ -139,6 +139,12 @@ impl TestMesh {
                 bytes = bumped(&before, text).into_bytes();
             }
         }
+        let manifest = path.with_file_name("product.yaml");
+        if self.outdated.load(Ordering::Relaxed) && relative.ends_with(".sql") && path.exists() {
+            // Another query is another version of the product.
+            let text = fs::read_to_string(&manifest).unwrap();
+            fs::write(&manifest, bumped(&text, &format!("{text}\n"))).unwrap();
+        }
         fs::write(&path, bytes).unwrap();
         path
     }
@@ -284,11 +290,13 @@ impl TestMesh {
     }
 }
 
-/// The text with the next minor version, where it is another text of the same version.
+/// The version that a manifest's text has.
+fn version(text: &str) -> Option<semver::Version> {
+    text.lines().find_map(|line| line.trim().strip_prefix("version: ")?.trim().parse().ok())
+}
+
+/// The text with a minor version after that of the text before, unless it has a later one itself.
 fn bumped(before: &str, text: &str) -> String {
-    let version = |text: &str| -> Option<semver::Version> {
-        text.lines().find_map(|line| line.trim().strip_prefix("version: ")?.trim().parse().ok())
-    };
     match (version(before), version(text)) {
         (Some(old), Some(new)) if new <= old && new.major == old.major && before != text => {
             let next = format!("version: {}.{}.0", old.major, old.minor + 1);
