@@ -153,12 +153,10 @@ async fn judge<E: Engine>(
     let pinned = job.pinned.clone();
     let staged = engine.stage(job, progress.clone()).await?;
     let carried = carried(subject, table);
-    let mut settled = vec![engine.settle(&staged, None, &[], &carried).await?];
+    let mut settled = [engine.settle(&staged, None, &[], &carried).await?];
     engine.measure(&mut settled, &carried, &pinned, context.clock.now()).await?;
-    Ok(settled
-        .first()
-        .map(|settled| E::report(settled).clone())
-        .unwrap_or_else(|| crate::publish::repeated(table, None, String::new(), 0)))
+    let [settled] = &settled;
+    Ok(E::report(settled).clone())
 }
 
 fn carried(subject: &Subject<'_>, table: &Table) -> Vec<CarriedTable> {

@@ -357,7 +357,12 @@ impl Planning<'_> {
             if refusal.id != RefusalKind::VersionTooSmall {
                 continue;
             }
-            if let Some(step) = steps.iter().find(|step| step.product.to_string() == refusal.subject) {
+            let has = |step: &ProductStep, path: &str| step.changes.iter().any(|change| change.path == path);
+            let is_meant = |step: &&ProductStep| {
+                step.product.to_string() == refusal.subject
+                    && refusal.changes.iter().all(|change| has(step, &change.path))
+            };
+            if let Some(step) = steps.iter().find(is_meant) {
                 refusal.consumers = step.consumers.clone();
                 refusal.changes.iter_mut().for_each(|change| {
                     let marked = step.changes.iter().find(|marked| marked.path == change.path);

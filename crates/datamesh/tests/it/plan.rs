@@ -339,6 +339,23 @@ fn of_two_applies_at_once_one_wins() {
 }
 
 #[test]
+fn a_publish_under_way_does_not_undo_an_apply() {
+    let mesh = published("1.0.0");
+    mesh.write("more.csv", "id,amount\n4,40\n");
+    let held = mesh.path("held");
+    let mut command = mesh.command(&["publish", ORDERS, "orders=more.csv", "--format", "json"]);
+    command.env("DATAMESH_FAULT", format!("hold:judged:{}", held.display()));
+    let mut running = start(command);
+    running.until("it is judged", || held.exists());
+    mesh.write(FILE, orders("1.1.0", &columns(&[ID, AMOUNT, "name: note, type: string"]), ""));
+    apply(&mesh);
+    std::fs::remove_file(&held).unwrap();
+    let outcome = running.wait().expect_code(5);
+    assert!(outcome.json()["because"].to_string().contains("applied another contract"), "{outcome}");
+    assert_eq!(mesh.count("sales.orders.orders"), 3);
+}
+
+#[test]
 fn a_crash_in_an_apply_leaves_what_was() {
     for step in ["authorized", "leased", "staged", "metadata-written", "transaction-written", "committed", "cleaned"] {
         let mesh = published("1.0.0");
