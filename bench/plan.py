@@ -1,9 +1,12 @@
 """Plans a mesh of many products, of which nothing has changed, and measures it.
 
-Usage: bench/plan.py [--binary target/release/datamesh] [--products 10000] [--columns 10]
+Usage: DATAMESH_BIN=target/release/datamesh bench/plan.py [--products 10000] [--columns 10]
+
+Fails where the fastest plan without changes takes 2 seconds, or any has 500 MB.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +17,7 @@ from pathlib import Path
 COLUMN = "        - {{name: c{n}, type: '{type}', description: Column {n}{more}}}"
 TYPES = ["long", "string", "double", "date", "timestamp", "decimal(12,2)", "boolean", "int", "string", "string"]
 PER_DOMAIN = 100
+MAX_SECONDS, MAX_MEGABYTES = 2.0, 500
 
 
 def manifest(number: int, columns: int) -> str:
@@ -60,7 +64,8 @@ def measure(command: list[str], root: Path) -> dict:
 def main() -> None:
     project = Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--binary", type=Path, default=project / "target" / "release" / "datamesh")
+    default = os.environ.get("DATAMESH_BIN", project / "target" / "release" / "datamesh")
+    parser.add_argument("--binary", type=Path, default=Path(default))
     parser.add_argument("--products", type=int, default=10_000)
     parser.add_argument("--columns", type=int, default=10)
     parser.add_argument("--runs", type=int, default=3)
@@ -72,10 +77,17 @@ def main() -> None:
         print(f"{arguments.products} products, {arguments.products * arguments.columns} columns")
         steps = [("plan, all new", ["plan", "--format", "json"]), ("apply", ["apply", "--format", "json"])]
         steps += [("plan, no change", ["plan"])] * arguments.runs
+        measured = []
         for name, command in steps:
             done = measure([binary, *command], root)
+            measured.append({"step": name} | {key: round(done[key], 3) for key in ("seconds", "cpu", "megabytes")})
             print(f"{name:18} {done['seconds']:6.2f} s  {done['cpu']:6.2f} s CPU  {done['megabytes']:6.0f} MB")
         assert "nothing to do" in done["output"], done["output"]
+        print(json.dumps({"products": arguments.products, "columns": arguments.columns, "steps": measured}))
+        unchanged = [step for step in measured if step["step"] == "plan, no change"]
+        seconds, megabytes = min(step["seconds"] for step in unchanged), max(step["megabytes"] for step in unchanged)
+        if seconds >= MAX_SECONDS or megabytes >= MAX_MEGABYTES:
+            raise SystemExit(f"a plan without changes took {seconds} s and {megabytes} MB")
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
