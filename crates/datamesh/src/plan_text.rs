@@ -145,7 +145,7 @@ fn summary(plan: &MeshPlan) -> String {
     let count = |wanted: &[ProductAction]| plan.products.iter().filter(|step| wanted.contains(&step.action)).count();
     let mut parts = Vec::new();
     for (number, what) in [
-        (plan.domains.len(), "domains"),
+        (plan.domains.len(), if plan.domains.len() == 1 { "domain" } else { "domains" }),
         (plan.moves.len(), "to move"),
         (count(&[ProductAction::Create, ProductAction::NewMajor]), "to create"),
         (count(&[ProductAction::Update, ProductAction::Deprecate]), "to change"),

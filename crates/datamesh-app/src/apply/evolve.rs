@@ -258,7 +258,8 @@ fn sql_type(data_type: &DataType) -> String {
 fn broken(subject: &Subject<'_>, table: &Table, report: &TableReport) -> Vec<Refusal> {
     let mut why: Vec<String> = Vec::new();
     for (rule, count) in &report.reasons {
-        why.push(format!("{} rows break `{rule}`", count.rows));
+        let rows = if count.rows == 1 { "row breaks" } else { "rows break" };
+        why.push(format!("{} {rows} `{rule}`", count.rows));
     }
     for column in &report.missing_required {
         why.push(format!("column `{column}` is required, and the published rows have none"));

@@ -181,7 +181,7 @@ fn what_is_promised_must_hold_on_what_is_published() {
     mesh.write(FILE, orders("1.1.0", &limited, ""));
     let refusal = refused(&mesh, &["data-does-not-hold"]);
     let message = refusal["message"].as_str().unwrap();
-    assert!(message.contains("1 rows break") && message.contains("of 3 rows"), "{message}");
+    assert!(message.contains("1 row breaks `maximum:amount`") && message.contains("of 3 rows"), "{message}");
     let required = columns(&[ID, AMOUNT, "name: note, type: string, required: true"]);
     mesh.write(FILE, orders("1.1.0", &required, ""));
     refused(&mesh, &["data-does-not-hold"]);
