@@ -4,6 +4,7 @@
 
 mod check;
 mod fuzz;
+mod lifecycle;
 mod mesh;
 mod rules;
 mod schema;
