@@ -28,14 +28,19 @@ class Mesh:
 
     def run(self, *arguments: str, expect: int = 0) -> str:
         """Standard output of a command. Manifests that were written since the last publish are applied before the next."""
-        if self._outdated and (arguments[0] in ("publish", "run") or arguments[:2] == ("quarantine", "retry")):
-            self._outdated = False
-            self._run("apply", "--acknowledge", "--allow-retire")
+        if arguments[0] in ("publish", "run") or arguments[:2] == ("quarantine", "retry"):
+            self.keep_up()
         done = self._run(*arguments)
         if done.returncode != expect:
             shown = " ".join(arguments)
             raise CommandFailed(f"`datamesh {shown}` exits {done.returncode}, not {expect}\n{done.stdout}\n{done.stderr}")
         return done.stdout
+
+    def keep_up(self) -> None:
+        """Applies the manifests that were written since the last publish."""
+        if self._outdated:
+            self._outdated = False
+            self._run("apply", "--acknowledge", "--allow-retire")
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("DATAMESH_")}
