@@ -41,6 +41,7 @@ def command(mesh: Mesh, *arguments: str, stdin: bytes | None = None, fault: str 
 
 def failure(mesh: Mesh, *arguments: str, **environment: str) -> str:
     """What a command that fails says."""
+    mesh.keep_up()
     done = command(mesh, *arguments, **environment)
     assert done.returncode not in (0, 3, 101), (done.returncode, done.stdout, done.stderr)
     assert "panicked" not in done.stderr, done.stderr

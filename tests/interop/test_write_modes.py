@@ -211,6 +211,7 @@ class History:
 
     def killed(self, arguments: list[str]) -> bool:
         """Runs a command that dies at a random step; whether it did."""
+        self.mesh.keep_up()
         step = f"kill:{self.random.choice(KILLS)}"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("DATAMESH_")} | {"DATAMESH_FAULT": step}
         done = subprocess.run([str(self.mesh.binary), "--mesh", str(self.mesh.root), *arguments, "--format", "json"],

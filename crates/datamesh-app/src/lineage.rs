@@ -9,7 +9,7 @@ use datamesh_core::lineage::{
     ColumnLineage, Dataset, Direction, FieldLineage, FieldPath, InputField, Inputs, LineageGraph, Node, Subject,
     Subtype, TableLineage, Trace, database_dataset, external_dataset, iceberg_dataset,
 };
-use datamesh_core::ports::{CatalogProduct, PublicationStatus, TableCommit};
+use datamesh_core::ports::{CatalogProduct, PublicationStatus, TableCommit, preferred};
 use datamesh_core::{Column, DataType, Error, ErrorCode, Result};
 use serde_json::json;
 
@@ -78,10 +78,10 @@ pub(crate) async fn lineage_as_of(
     Ok(tables.iter().map(of).collect())
 }
 
-/// The newest registered major version of a product; the first where none is registered yet.
+/// The major version that a product's bare name means; the first where none is registered yet.
 pub(crate) fn newest_major(catalog: &[CatalogProduct], id: &ProductId) -> u64 {
     let same = |key: &ProductKey| key.domain == id.domain.sql() && key.product == id.product.sql();
-    catalog.iter().filter(|product| same(&product.key)).map(|product| product.key.major).max().unwrap_or(1)
+    preferred(catalog.iter().filter(|product| same(&product.key))).map_or(1, |product| product.key.major)
 }
 
 /// Adds what `from:` says of a column and of the fields below it. How a value was made of another is not known, so it

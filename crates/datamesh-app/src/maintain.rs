@@ -121,7 +121,7 @@ pub async fn maintain<E: Engine>(
     let wanted = |entry: &CatalogProduct| request.product.as_ref().is_none_or(|product| *product == entry.key);
     let catalog = context.registry.catalog().await?;
     let pinned = if request.expire { pinned(context, &catalog).await? } else { HashMap::new() };
-    let products: Vec<CatalogProduct> = catalog.into_iter().filter(wanted).collect();
+    let products: Vec<CatalogProduct> = catalog.iter().filter(|entry| wanted(entry)).cloned().collect();
     for product in &products {
         for table in &product.revision.contract.tables {
             let Some(pointer) = product.tables.iter().find(|pointer| pointer.table == table.name.sql()) else {
@@ -142,7 +142,7 @@ pub async fn maintain<E: Engine>(
         }
     }
     if request.delete {
-        delete(request, engine, context, &products, &mut report).await?;
+        delete(request, engine, context, &products, &catalog, &mut report).await?;
     }
     Ok(report)
 }
@@ -199,13 +199,14 @@ impl Tending<'_> {
             attempt: attempt.clone(),
             product: self.product.clone(),
             tables: vec![pointer.table.clone()],
+            folders: pointer.folder().map(str::to_owned).into_iter().collect(),
             expires_at: context.clock.now() + LEASE,
         };
         context.registry.open_lease(&lease).await?;
         progress.reached(PublishStep::Leased);
         let recording = std::sync::atomic::AtomicBool::new(false);
         let work = self.commit(engine, context, &job, progress, &recording);
-        let outcome = keep_alive(context, &attempt, work, stop).await;
+        let outcome = keep_alive(context, std::slice::from_ref(&attempt), work, stop).await;
         let keep = outcome.as_ref().map(|(_, keep)| keep.clone()).unwrap_or_default();
         let failure = outcome.as_ref().err().map(datamesh_core::Error::code);
         let recorded = failure.is_some() && recording.load(std::sync::atomic::Ordering::SeqCst);
@@ -282,6 +283,7 @@ async fn delete<E: Engine>(
     engine: &E,
     context: &Context,
     products: &[CatalogProduct],
+    catalog: &[CatalogProduct],
     report: &mut MaintainReport,
 ) -> Result<()> {
     let now = context.clock.now();
@@ -317,9 +319,18 @@ async fn delete<E: Engine>(
         let Some(keep) = by_product.get(&product.key) else { continue };
         let names: Vec<String> = product.tables.iter().map(|pointer| pointer.table.clone()).collect();
         let known: HashSet<String> = context.registry.known_files(&product.key).await?.into_iter().collect();
+        // A product that moved has its files where another product of its former name would have its own.
+        let others = catalog.iter().filter(|other| other.key != product.key).flat_map(|other| &other.tables);
+        let foreign: Vec<String> = others.filter_map(|pointer| Some(format!("{}/", pointer.folder()?))).collect();
         for file in engine.product_files(&product.key, &names).await? {
             let leased = leases.iter().any(|lease| file.url.contains(lease.attempt.as_str()));
-            if file.modified < before && !leased && !keep.contains(&file.url) && !known.contains(&file.url) {
+            let is_foreign = foreign.iter().any(|folder| file.url.starts_with(folder));
+            if file.modified < before
+                && !leased
+                && !is_foreign
+                && !keep.contains(&file.url)
+                && !known.contains(&file.url)
+            {
                 orphans.push(file.url);
             }
         }

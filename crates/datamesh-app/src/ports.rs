@@ -201,6 +201,8 @@ pub struct StageJob {
     pub pull: Option<Pull>,
     /// The published table, where there is one.
     pub base: Option<TablePointer>,
+    /// Whether columns that the contract no longer has may go from the published table.
+    pub drops: bool,
     /// Published tables that its references and comparisons read, as they are now.
     pub pinned: Vec<PinnedInput>,
     /// The attempt.
@@ -216,6 +218,17 @@ pub struct Rehearsal {
     pub scratch: PathBuf,
     /// The columns that are read once the rows are staged; `None`: all of them.
     pub columns: Option<BTreeSet<String>>,
+}
+
+/// A published table that its contract changes.
+#[derive(Clone, Copy, Debug)]
+pub struct EvolutionJob<'a> {
+    /// The table's new contract.
+    pub table: &'a Table,
+    /// Where it is now.
+    pub pointer: &'a TablePointer,
+    /// Whether columns that the contract no longer has may go.
+    pub drops: bool,
 }
 
 /// A metadata document that waits for its pointer.
@@ -423,6 +436,16 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// `incompatible-change` where it does not.
     fn check_carried(&self, table: &Table, pointer: &TablePointer) -> Result<()>;
+
+    /// The published table as it would be under a changed contract, read from memory: no file is written. `None`: its
+    /// schema, partition fields and sort order stay as they are.
+    ///
+    /// # Errors
+    /// `incompatible-change` where a published table cannot become that.
+    fn evolved(&self, job: &EvolutionJob<'_>) -> Result<Option<TablePointer>>;
+
+    /// Writes the metadata of a published table under a changed contract; it has the rows and snapshots that it had.
+    async fn prepare_evolution(&self, job: &EvolutionJob<'_>, attempt: &AttemptId) -> Result<PreparedTable>;
 
     /// Checks that an earlier snapshot's rows have the shape that the contract asks for now. `then` is the table's
     /// contract at that time.

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use datamesh_core::contract::{DataProduct, Table, WriteMode};
+use datamesh_core::contract::{DataProduct, Lifecycle, Table, WriteMode};
 use datamesh_core::decision::Action;
+use datamesh_core::evolution::compare;
 use datamesh_core::ids::{AttemptId, ProductId, ProductKey};
 use datamesh_core::lineage::TableLineage;
 use datamesh_core::ports::{
@@ -265,6 +266,7 @@ impl AuthorizedPlan {
             attempt: self.attempt.clone(),
             product: self.plan.key.clone(),
             tables: self.plan.inputs().iter().map(|(table, _)| table.name.sql()).collect(),
+            folders: self.plan.state.tables.iter().filter_map(|table| table.folder().map(str::to_owned)).collect(),
             expires_at: context.clock.now() + LEASE,
         }
     }
@@ -295,6 +297,7 @@ impl AuthorizedPlan {
                 pull: self.plan.pull(table, input)?,
                 input: input.clone(),
                 base: self.plan.state.table(&table.name.sql()).cloned(),
+                drops: false,
                 pinned: pinned.clone(),
                 attempt: self.attempt.clone(),
                 table: judged,
@@ -625,6 +628,7 @@ pub async fn publish<E: Engine>(
 ) -> Result<PublishReport> {
     let key = request.contract.key();
     let state = context.registry.product_state(&key).await?;
+    check_applied(&request.contract, &state, context).await?;
     let plan = Plan::new(request, state)?;
     progress.reached(PublishStep::Planned);
     let authorized = plan.authorize(context).await?;
@@ -637,8 +641,13 @@ pub async fn publish<E: Engine>(
     progress.reached(PublishStep::Leased);
     // Set before the registry is asked to record the attempt: from then on it may be recorded whatever we hear.
     let recording = AtomicBool::new(false);
-    let outcome =
-        keep_alive(context, &lease.attempt, run(authorized, engine, context, &progress, &recording), stop).await;
+    let outcome = keep_alive(
+        context,
+        std::slice::from_ref(&lease.attempt),
+        run(authorized, engine, context, &progress, &recording),
+        stop,
+    )
+    .await;
     let keep = match &outcome {
         Ok((_, keep)) => keep.clone(),
         Err(_) => HashSet::new(),
@@ -648,6 +657,42 @@ pub async fn publish<E: Engine>(
     clean(engine, context, &lease, keep, failure, recorded).await;
     progress.reached(PublishStep::Cleaned);
     outcome.map(|(report, _)| report)
+}
+
+/// Data is published under the applied revision. A product of which nothing was ever applied is applied by its first
+/// publish.
+async fn check_applied(contract: &DataProduct, state: &ProductState, context: &Context) -> Result<()> {
+    let refused = |why: String, help: String| Err(Error::new(ErrorCode::NotApplied, why).with_help(help));
+    let id = &contract.id;
+    let Some(revision) = &state.revision else {
+        if contract.status == Lifecycle::Retired {
+            return refused(format!("`{id}` is retired"), "a retired product is not published".to_owned());
+        }
+        let majors = context.registry.majors(&contract.key()).await?;
+        let Some(newest) = majors.last() else { return Ok(()) };
+        return refused(
+            format!("major version {} of `{id}` was never applied; {newest} was", contract.version.major),
+            "run `datamesh apply`, then publish".to_owned(),
+        );
+    };
+    if revision.contract.status == Lifecycle::Retired {
+        let why = format!("`{id}` version {} is retired", revision.contract.version);
+        return refused(why, "publish to a newer major version".to_owned());
+    }
+    if revision.contract == *contract {
+        return Ok(());
+    }
+    let changed = compare(&revision.contract, contract);
+    let paths: Vec<String> = changed.iter().take(3).map(|change| change.path.to_string()).collect();
+    let more = if changed.len() > paths.len() { ", …" } else { "" };
+    refused(
+        format!(
+            "the manifest of `{id}` differs from the applied revision {} in {}{more}",
+            revision.number,
+            paths.join(", ")
+        ),
+        "run `datamesh apply`, then publish; `datamesh plan` shows what it would change".to_owned(),
+    )
 }
 
 /// Says what [`publish`] would do, and touches nothing but the log of decisions: what must be staged to know it goes
@@ -754,8 +799,8 @@ async fn run<E: Engine>(
             }
         }
         let newest = plan.state.revision.as_ref();
-        if newest != revision.as_ref() && newest.is_some_and(|newest| newest.contract != plan.request.contract) {
-            report.because.push("somebody else published under another contract while this attempt ran".to_owned());
+        if newest != revision.as_ref() && newest.is_none_or(|newest| newest.contract != plan.request.contract) {
+            report.because.push("somebody else applied another contract while this attempt ran".to_owned());
             return Ok((report, HashSet::new()));
         }
         // Maintenance moves pointers too, but it changes no row.
@@ -793,20 +838,22 @@ async fn run<E: Engine>(
     }
 }
 
-/// Renews the lease while `work` runs.
+/// Renews the leases while `work` runs.
 pub(crate) async fn keep_alive<T>(
     context: &Context,
-    attempt: &AttemptId,
+    attempts: &[AttemptId],
     work: impl Future<Output = Result<T>>,
     stop: impl Future<Output = ()>,
 ) -> Result<T> {
     let renew = async {
         loop {
             tokio::time::sleep(RENEWAL).await;
-            if let Err(error) = context.registry.renew_lease(attempt, context.clock.now() + LEASE).await
-                && error.code() == ErrorCode::LeaseLost
-            {
-                return error;
+            for attempt in attempts {
+                if let Err(error) = context.registry.renew_lease(attempt, context.clock.now() + LEASE).await
+                    && error.code() == ErrorCode::LeaseLost
+                {
+                    return error;
+                }
             }
         }
     };

@@ -3,8 +3,8 @@
 use datamesh_core::contract::DataProduct;
 use datamesh_core::decision::Action;
 use datamesh_core::history::{AsOf, History};
-use datamesh_core::ids::ProductId;
-use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus};
+use datamesh_core::ids::{ProductId, split_major};
+use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus, preferred};
 use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::json;
 
@@ -34,8 +34,11 @@ pub async fn query<E: Engine>(engine: &E, context: &Context, request: &QueryRequ
     engine.run_query(query).await
 }
 
-/// The registered product that `wanted` means: `domain/product` or a bare name; its newest major version, or `major`.
+/// The registered product that `wanted` means: `domain/product` or a bare name, with `@1` that major version; without,
+/// `major`, else the one that the bare name means in SQL, else the newest.
 pub async fn find_product(context: &Context, wanted: &str, major: Option<u64>) -> Result<CatalogProduct> {
+    let (wanted, told) = split_major(wanted)?;
+    let major = told.or(major);
     let catalog = context.registry.catalog().await?;
     let normal = |text: &str| text.to_ascii_lowercase().replace('-', "_");
     let (domain, product) = match wanted.split_once('/') {
@@ -49,7 +52,8 @@ pub async fn find_product(context: &Context, wanted: &str, major: Option<u64>) -
         })
         .filter(|entry| major.is_none_or(|major| entry.key.major == major))
         .collect();
-    let Some(newest) = found.iter().max_by_key(|entry| entry.key.major) else {
+    let meant = preferred(found.iter().copied());
+    let Some(newest) = meant.or_else(|| found.iter().copied().max_by_key(|entry| entry.key.major)) else {
         let names = names(catalog.iter().map(|entry| &entry.revision.contract.id));
         let help = if names.is_empty() {
             "nothing is published yet; `datamesh publish PRODUCT` publishes".to_owned()
@@ -63,7 +67,7 @@ pub async fn find_product(context: &Context, wanted: &str, major: Option<u64>) -
         return Err(Error::new(ErrorCode::InvalidArgument, format!("`{wanted}` could be any of {names}"))
             .with_help("write `domain/product`"));
     }
-    Ok((*newest).clone())
+    Ok(newest.clone())
 }
 
 fn names<'a>(ids: impl Iterator<Item = &'a ProductId>) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use datamesh_core::contract::{DataProduct, Table};
 use datamesh_core::decision::Action;
 use datamesh_core::ids::ProductId;
-use datamesh_core::ports::{CatalogProduct, ProductState};
+use datamesh_core::ports::{CatalogProduct, ProductState, preferred};
 use datamesh_core::reference::TableReference;
 use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::json;
@@ -84,18 +84,10 @@ pub(crate) async fn pin(
     Ok(pinned)
 }
 
-/// The major version that the bare name of a product means in SQL: the newest active one, else the newest draft.
+/// The major version that the bare name of a product means in SQL.
 fn newest<'c>(catalog: &'c [CatalogProduct], wanted: &ProductId) -> Option<&'c CatalogProduct> {
-    let rank = |product: &&CatalogProduct| {
-        let contract = &product.revision.contract;
-        let active = match contract.declared.get("status").and_then(serde_json::Value::as_str) {
-            Some(status) => status == "active",
-            None => contract.version.major > 0,
-        };
-        (active, product.key.major)
-    };
     let (domain, product) = (wanted.domain.sql(), wanted.product.sql());
-    catalog.iter().filter(|entry| entry.key.domain == domain && entry.key.product == product).max_by_key(rank)
+    preferred(catalog.iter().filter(|entry| entry.key.domain == domain && entry.key.product == product))
 }
 
 /// The indices of `tables`, each table after those of the same product that it refers to. `check` refuses circles; in

@@ -243,13 +243,14 @@ pub async fn rollback<E: Engine>(
         attempt: attempt.clone(),
         product: plan.product.key.clone(),
         tables: plan.moving().map(|back| back.pointer.table.clone()).collect(),
+        folders: plan.moving().filter_map(|back| back.pointer.folder().map(str::to_owned)).collect(),
         expires_at: context.clock.now() + LEASE,
     };
     context.registry.open_lease(&lease).await?;
     progress.reached(PublishStep::Leased);
     let recording = AtomicBool::new(false);
     let work = run(&plan, &attempt, decision, engine, context, &progress, &recording);
-    let outcome = keep_alive(context, &attempt, work, stop).await;
+    let outcome = keep_alive(context, std::slice::from_ref(&attempt), work, stop).await;
     let keep = outcome.as_ref().map_or_else(|_| HashSet::new(), |(_, keep)| keep.clone());
     let failure = outcome.as_ref().err().map(Error::code);
     let recorded = failure.is_some() && recording.load(Ordering::SeqCst);

@@ -8,18 +8,21 @@ use serde_json::Value;
 
 use crate::datatype::DataType;
 use crate::ids::{ProductId, ProductKey, TableName};
+pub use crate::lifecycle::Lifecycle;
 use crate::lineage::ColumnReference;
 use crate::period::Period;
 use crate::quality::{MetricRule, RowCondition};
 use crate::reference::Reference;
 pub use crate::transform::{ProductInput, TransformSpec};
 
+mod stored;
+
 /// Version of the serialised form of [`DataProduct`] that the registry keeps.
 pub const CONTRACT_FORMAT: u32 = 1;
 
 /// A data product: one manifest, resolved. The registry keeps it as a revision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", from = "stored::StoredProduct")]
 pub struct DataProduct {
     /// Version of this serialised form, [`CONTRACT_FORMAT`].
     pub format: u32,
@@ -29,6 +32,11 @@ pub struct DataProduct {
     pub version: Version,
     /// The accountable team.
     pub owner: String,
+    /// Where this major version is in its life.
+    pub status: Lifecycle,
+    /// The product that this one was before it moved or got another name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved_from: Option<ProductId>,
     /// What the product is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -54,12 +62,20 @@ impl DataProduct {
         Period::parse(text).ok()
     }
 
-    /// Whether nobody should rely on it yet: by its status, else by a version below 1.0.0.
+    /// Whether nobody should rely on it yet.
     pub fn is_draft(&self) -> bool {
-        match self.declared.get("status").and_then(Value::as_str) {
-            Some(status) => status != "active",
-            None => self.version.major == 0,
-        }
+        self.status == Lifecycle::Draft
+    }
+
+    /// The last day of support, from `sla.endOfSupport`, as written.
+    pub fn end_of_support(&self) -> Option<&str> {
+        self.declared.get("sla")?.get("endOfSupport")?.as_str()
+    }
+
+    /// How much a bare name means this major version: an active one before a deprecated one before a draft, then the
+    /// newest. `None`: it is retired.
+    pub fn preference(&self) -> Option<(u8, u64)> {
+        Some((self.status.preference()?, self.version.major))
     }
 
     /// The table called `name`, compared as SQL would.
@@ -212,6 +228,12 @@ pub struct Column {
     /// Columns of other products that it comes from, where there is no SQL to read that from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub from: Vec<ColumnReference>,
+    /// The column's name in the revision before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renamed_from: Option<String>,
+    /// Its value, as text, in rows that were published before the column was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<String>,
     /// Keys that are declared but not enforced by this version, as written.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub declared: BTreeMap<String, Value>,
@@ -232,6 +254,8 @@ impl Column {
             pii: false,
             mask: None,
             from: Vec::new(),
+            renamed_from: None,
+            default: None,
             declared: BTreeMap::new(),
         }
     }

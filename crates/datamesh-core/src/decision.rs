@@ -19,6 +19,8 @@ pub enum Action {
     ReadUnmasked,
     /// Publish data.
     Publish,
+    /// Change what the mesh's products promise: apply a plan.
+    Apply,
     /// Look after the mesh: reclaim what expired leases left.
     Administer,
 }
@@ -31,6 +33,7 @@ impl Action {
             Self::Read => "read",
             Self::ReadUnmasked => "readUnmasked",
             Self::Publish => "publish",
+            Self::Apply => "apply",
             Self::Administer => "administer",
         }
     }

@@ -30,6 +30,18 @@ pub enum ErrorCode {
     LeaseLost,
     /// The change to a published table is not possible within its major version.
     IncompatibleChange,
+    /// The manifest differs from the applied revision.
+    NotApplied,
+    /// The plan breaks rules that keep consumers safe.
+    PlanRefused,
+    /// The plan file was changed after it was written.
+    PlanEdited,
+    /// The plan file was made for another mesh.
+    PlanOfAnotherMesh,
+    /// The plan file was written by a newer version.
+    PlanTooNew,
+    /// What the plan was made from has changed since.
+    PlanStale,
     /// The principal may not do this.
     Denied,
     /// The user stopped it.
@@ -40,7 +52,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for the generated documentation.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 20] = [
         Self::InvalidArgument,
         Self::InvalidManifest,
         Self::NotFound,
@@ -52,6 +64,12 @@ impl ErrorCode {
         Self::Conflict,
         Self::LeaseLost,
         Self::IncompatibleChange,
+        Self::NotApplied,
+        Self::PlanRefused,
+        Self::PlanEdited,
+        Self::PlanOfAnotherMesh,
+        Self::PlanTooNew,
+        Self::PlanStale,
         Self::Denied,
         Self::Interrupted,
         Self::Internal,
@@ -87,6 +105,12 @@ impl ErrorCode {
             Self::IncompatibleChange => ("incompatible-change", 13, false),
             Self::Interrupted => ("interrupted", 130, true),
             Self::Denied => ("denied", 14, false),
+            Self::NotApplied => ("not-applied", 15, false),
+            Self::PlanRefused => ("plan-refused", 16, false),
+            Self::PlanEdited => ("plan-edited", 17, false),
+            Self::PlanOfAnotherMesh => ("plan-of-another-mesh", 18, false),
+            Self::PlanTooNew => ("plan-too-new", 19, false),
+            Self::PlanStale => ("plan-stale", 20, true),
             Self::Internal => ("internal", 1, false),
         }
     }

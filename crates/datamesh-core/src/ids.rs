@@ -136,6 +136,19 @@ impl fmt::Display for ProductKey {
     }
 }
 
+/// A product and its major version as the command line names them: `domain/product@1`.
+///
+/// # Errors
+/// `invalid-argument` where what follows `@` is no number.
+pub fn split_major(wanted: &str) -> crate::Result<(&str, Option<u64>)> {
+    let Some((product, major)) = wanted.split_once('@') else { return Ok((wanted, None)) };
+    match major.strip_prefix('v').unwrap_or(major).parse() {
+        Ok(major) => Ok((product, Some(major))),
+        Err(_) => Err(Error::new(ErrorCode::InvalidArgument, format!("`{wanted}`: `{major}` is not a major version"))
+            .with_help(format!("write a number, such as `{product}@1`"))),
+    }
+}
+
 /// One attempt to publish: names its staged files, its lease and its metadata files.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AttemptId(String);

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::contract::{DataProduct, WriteMode};
 use crate::decision::DecisionRecord;
+use crate::domain::Domain;
 use crate::error::Result;
 use crate::history::History;
 use crate::identity::MeshIdentity;
@@ -111,6 +112,13 @@ pub struct TablePointer {
     pub rows: u64,
 }
 
+impl TablePointer {
+    /// URL of the table's folder. A product that moved has its files where they were.
+    pub fn folder(&self) -> Option<&str> {
+        self.metadata_location.rsplit_once("/metadata/").map(|(folder, _)| folder)
+    }
+}
+
 /// A contract revision as the registry keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -153,6 +161,9 @@ pub struct Lease {
     pub product: ProductKey,
     /// The normalised names of the tables whose folders may hold files of the attempt.
     pub tables: Vec<String>,
+    /// URLs of their folders, where they are published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<String>,
     /// Until when nobody may touch the files.
     pub expires_at: DateTime<Utc>,
 }
@@ -406,6 +417,97 @@ pub struct CatalogProduct {
     pub tables: Vec<TablePointer>,
 }
 
+/// A contract that becomes the newest revision of its major version.
+#[derive(Clone, Debug)]
+pub struct NewRevision {
+    /// Number of the newest revision that the plan was made from; 0 for none.
+    pub expected: u64,
+    /// The contract.
+    pub contract: DataProduct,
+}
+
+/// A product that gets another domain or name, in every major version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProductMove {
+    /// What it was: any of its keys.
+    pub from: ProductKey,
+    /// What it will be: any of its keys.
+    pub to: ProductKey,
+}
+
+/// A published table whose schema changes.
+#[derive(Clone, Debug)]
+pub struct TableEvolution {
+    /// The product's major version, as it will be called.
+    pub product: ProductKey,
+    /// The table.
+    pub table: String,
+    /// The pointer that must still be current.
+    pub expected: String,
+    /// Where the new metadata document is.
+    pub metadata_location: String,
+    /// The document, whole.
+    pub metadata: String,
+}
+
+/// Everything that applying a plan changes, for one transaction.
+#[derive(Clone, Debug)]
+pub struct ApplyRequest {
+    /// The attempts that files were written for; their leases must still be open.
+    pub attempts: Vec<AttemptId>,
+    /// The generation that the plan was made from.
+    pub expected_generation: u64,
+    /// Who applies.
+    pub principal: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The decision that allowed it.
+    pub decision: u64,
+    /// Domains that are made or changed.
+    pub domains: Vec<Domain>,
+    /// Domains that are removed, by normalised name.
+    pub removed_domains: Vec<String>,
+    /// Products that move, before anything else is done to them.
+    pub moves: Vec<ProductMove>,
+    /// New revisions.
+    pub revisions: Vec<NewRevision>,
+    /// Tables whose schema changes.
+    pub tables: Vec<TableEvolution>,
+    /// Pointers that must not have moved, of tables that were looked at: key, table, metadata document.
+    pub pinned: Vec<(ProductKey, String, String)>,
+    /// The plan, as JSON.
+    pub plan: Value,
+}
+
+/// What became of an apply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApplyOutcome {
+    /// It is durable; the registry's generation now.
+    Applied(u64),
+    /// Something that the plan was made from has changed; nothing was written.
+    Moved,
+}
+
+/// The applied state, read at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AppliedState {
+    /// How often the registry was applied to.
+    pub generation: u64,
+    /// The applied domains, by name.
+    pub domains: Vec<Domain>,
+    /// The products with their tables. The metadata documents themselves are left out.
+    pub products: Vec<CatalogProduct>,
+}
+
+/// The product of a catalog that a bare name means: of those that are not retired one that serves something, then an
+/// active one before a deprecated one before a draft, then the newest.
+pub fn preferred<'c>(majors: impl Iterator<Item = &'c CatalogProduct>) -> Option<&'c CatalogProduct> {
+    let rank = |product: &&CatalogProduct| {
+        (!product.tables.is_empty(), product.revision.contract.preference(), product.key.major)
+    };
+    majors.filter(|product| product.revision.contract.preference().is_some()).max_by_key(rank)
+}
+
 /// The registry: one per mesh. Every method that changes something is one transaction.
 #[async_trait]
 pub trait Registry: Send + Sync {
@@ -420,6 +522,15 @@ pub trait Registry: Send + Sync {
 
     /// Every product and pointer, in one read: a consistent view of the mesh.
     async fn catalog(&self) -> Result<Vec<CatalogProduct>>;
+
+    /// The applied state, in one read.
+    async fn applied_state(&self) -> Result<AppliedState>;
+
+    /// Which majors of a product were applied, least first.
+    async fn majors(&self, product: &ProductKey) -> Result<Vec<u64>>;
+
+    /// Applies all of a plan, or nothing of it. `observer` hears of `TransactionWritten`.
+    async fn apply(&self, request: &ApplyRequest, observer: &dyn StepObserver) -> Result<ApplyOutcome>;
 
     /// Records a decision and returns its number. Durable before it returns.
     async fn record_decision(&self, decision: &DecisionRecord) -> Result<u64>;

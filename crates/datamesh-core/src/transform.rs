@@ -56,11 +56,13 @@ impl ProductInput {
         self.is_named(&id.domain.sql(), &id.product.sql())
     }
 
-    /// The best of several versions: an active one before a draft, then the newest.
+    /// The best of several versions that are not retired: an active one before a deprecated one before a draft, then the
+    /// newest.
     pub fn choose<'c>(&self, contracts: impl Iterator<Item = &'c DataProduct>) -> Option<&'c DataProduct> {
         contracts
             .filter(|contract| self.names(&contract.id) && self.admits(&contract.version))
-            .max_by(|a, b| (!a.is_draft(), &a.version).cmp(&(!b.is_draft(), &b.version)))
+            .filter(|contract| contract.status.preference().is_some())
+            .max_by(|a, b| (a.status.preference(), &a.version).cmp(&(b.status.preference(), &b.version)))
     }
 }
 

@@ -18,8 +18,9 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datamesh_app::ports::{
-    BoundSource, CarriedTable, Engine, MaintainJob, MaintenancePlan, PinnedInput, PreparedMaintenance, PreparedTable,
-    ProductFile, Progress, QueryRequest, RestoreJob, Rows, StageInput, StageJob, TransformInput, TransformReads,
+    BoundSource, CarriedTable, Engine, EvolutionJob, MaintainJob, MaintenancePlan, PinnedInput, PreparedMaintenance,
+    PreparedTable, ProductFile, Progress, QueryRequest, RestoreJob, Rows, StageInput, StageJob, TransformInput,
+    TransformReads,
 };
 use datamesh_core::contract::{DataProduct, TransformSpec, WriteMode};
 use datamesh_core::history::History;
@@ -305,7 +306,7 @@ impl DataEngine {
         if let Some(base) = &base {
             self.check_inside(&job.table, base)?;
         }
-        let draft = Arc::new(TableDraft::new(&job.table, &location, base)?);
+        let draft = Arc::new(TableDraft::evolved(&job.table, &location, base, job.drops)?);
         let context = self.context();
         let secrets = self.secrets.as_ref();
         let source = OpenSource::open(&job, secrets, redactor, &self.options.storage, &context).await?;
@@ -531,6 +532,27 @@ impl Engine for DataEngine {
         TableDraft::new(table, &location, Some(open)).map(|_| ())
     }
 
+    fn evolved(&self, job: &EvolutionJob<'_>) -> Result<Option<TablePointer>> {
+        let Some(draft) = self.evolution_draft(job)? else { return Ok(None) };
+        let Some(metadata) = draft.evolution()? else { return Ok(None) };
+        // Caches know documents by their places: this one lies nowhere.
+        let metadata_location = format!("{}#{}", job.pointer.metadata_location, job.table.name);
+        Ok(Some(TablePointer { metadata, metadata_location, ..job.pointer.clone() }))
+    }
+
+    async fn prepare_evolution(&self, job: &EvolutionJob<'_>, attempt: &AttemptId) -> Result<PreparedTable> {
+        let missing = || Error::new(ErrorCode::Internal, "a published table has no metadata");
+        let draft = self.evolution_draft(job)?.ok_or_else(missing)?;
+        let commit = draft.write_evolution(&self.options.storage, attempt.as_str()).await?;
+        Ok(PreparedTable {
+            metadata_location: commit.metadata_location,
+            metadata: commit.metadata,
+            snapshot_id: commit.snapshot_id,
+            total_rows: commit.total_rows,
+            files: commit.files,
+        })
+    }
+
     async fn check_restore(
         &self,
         table: &Table,
@@ -614,8 +636,9 @@ impl Engine for DataEngine {
         }
         let (storage, attempt) = (&self.options.storage, lease.attempt.as_str());
         let mut deleted = 0;
-        for table in &lease.tables {
-            let location = self.table_location(&lease.product, table);
+        let own = lease.tables.iter().map(|table| self.table_location(&lease.product, table));
+        let locations: BTreeSet<String> = own.chain(lease.folders.iter().cloned()).collect();
+        for location in locations {
             for kind in ["data", "quarantine"] {
                 deleted += reclaim(storage, &join(&join(&location, kind), attempt), keep, "").await?;
             }
@@ -700,6 +723,14 @@ impl Engine for DataEngine {
 }
 
 impl DataEngine {
+    /// A published table under a changed contract.
+    fn evolution_draft(&self, job: &EvolutionJob<'_>) -> Result<Option<TableDraft>> {
+        let Some(open) = self.open(Some(job.pointer))? else { return Ok(None) };
+        self.check_inside(job.table, &open)?;
+        let location = open.table_location().to_owned();
+        TableDraft::evolved(job.table, &location, Some(open), job.drops).map(Some)
+    }
+
     /// The references of a staged table to others of the same attempt, with what these have become.
     async fn late_references(
         &self,

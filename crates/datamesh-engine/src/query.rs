@@ -2,7 +2,7 @@
 
 mod versions;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +17,7 @@ use datafusion::sql::TableReference;
 use datamesh_app::ports::QueryRequest;
 use datamesh_core::history::{AsOf, History};
 use datamesh_core::lineage::{ColumnLineage, Dataset};
-use datamesh_core::ports::{CatalogProduct, TablePointer};
+use datamesh_core::ports::{CatalogProduct, TablePointer, preferred};
 use datamesh_core::{Error, ErrorCode, Name, ProductKey, Result};
 use datamesh_iceberg::{OpenTable, Storage, TableCache};
 
@@ -147,27 +147,21 @@ impl SchemaProvider for ProductSchema {
     }
 }
 
-/// The products of a catalog by the names that SQL has for them: `product_v1`, and the bare name for the newest active
-/// major, else the newest draft.
+/// The products of a catalog by the names that SQL has for them: `product_v1`, and the bare name for the version that it
+/// means. Retired ones have none.
 fn schemas(catalog: &[CatalogProduct]) -> BTreeMap<(String, String), &CatalogProduct> {
     let mut schemas = BTreeMap::new();
-    let mut newest: HashMap<(&str, &str), (bool, u64, &CatalogProduct)> = HashMap::new();
-    for product in catalog {
+    let mut majors: BTreeMap<(&str, &str), Vec<&CatalogProduct>> = BTreeMap::new();
+    let read = catalog.iter().filter(|product| product.revision.contract.preference().is_some());
+    for product in read {
         let key = &product.key;
         schemas.insert((key.domain.clone(), key.namespace()), product);
-        let contract = &product.revision.contract;
-        let draft = match contract.declared.get("status").and_then(serde_json::Value::as_str) {
-            Some(status) => status != "active",
-            None => contract.version.major == 0,
-        };
-        let rank = (!draft, key.major, product);
-        let best = newest.entry((&key.domain, &key.product)).or_insert(rank);
-        if (rank.0, rank.1) > (best.0, best.1) {
-            *best = rank;
-        }
+        majors.entry((&key.domain, &key.product)).or_default().push(product);
     }
-    for ((domain, name), (_, _, product)) in newest {
-        schemas.insert((domain.to_owned(), name.to_owned()), product);
+    for ((domain, name), majors) in majors {
+        if let Some(product) = preferred(majors.into_iter()) {
+            schemas.insert((domain.to_owned(), name.to_owned()), product);
+        }
     }
     schemas
 }
@@ -339,6 +333,15 @@ fn help(error: &Error, catalog: &[CatalogProduct]) -> Option<String> {
     if !text.contains("not found") || !text.contains("table") {
         return None;
     }
+    let is_retired = |product: &&CatalogProduct| {
+        let CatalogProduct { key, revision, .. } = product;
+        let named = |schema: &str| text.contains(&format!("{}.{schema}.", key.domain));
+        revision.contract.preference().is_none() && (named(&key.product) || named(&key.namespace()))
+    };
+    if let Some(product) = catalog.iter().find(is_retired) {
+        let contract = &product.revision.contract;
+        return Some(format!("`{}` version {} is retired: it is not read any more", contract.id, contract.version));
+    }
     all_tables(catalog).or_else(|| Some("nothing is published yet; `datamesh publish PRODUCT` publishes".to_owned()))
 }
 
@@ -346,6 +349,7 @@ fn help(error: &Error, catalog: &[CatalogProduct]) -> Option<String> {
 fn all_tables(catalog: &[CatalogProduct]) -> Option<String> {
     let mut names: Vec<String> = catalog
         .iter()
+        .filter(|product| product.revision.contract.preference().is_some())
         .flat_map(|product| {
             let sql = |table: &str| table.to_ascii_lowercase().replace('-', "_");
             product

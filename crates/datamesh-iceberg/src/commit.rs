@@ -110,8 +110,16 @@ impl TableDraft {
     /// # Errors
     /// `incompatible-change` where published data does not fit the contract.
     pub fn new(table: &Table, location: &str, base: Option<OpenTable>) -> Result<Self> {
+        Self::evolved(table, location, base, false)
+    }
+
+    /// Brings `base` to the contract; with `drops`, columns that the contract no longer has go.
+    ///
+    /// # Errors
+    /// Those of [`TableDraft::new`].
+    pub fn evolved(table: &Table, location: &str, base: Option<OpenTable>, drops: bool) -> Result<Self> {
         let metadata = match &base {
-            Some(base) => evolve(table, base)?,
+            Some(base) => evolve(table, base, drops)?,
             None => create(table, location)?,
         };
         let arrow = arrow_schema(metadata.current_schema())?;
@@ -123,6 +131,32 @@ impl TableDraft {
     pub fn same_layout(&self, other: &Self) -> bool {
         self.metadata.default_partition_spec().fields() == other.metadata.default_partition_spec().fields()
             && self.metadata.default_sort_order().fields == other.metadata.default_sort_order().fields
+    }
+
+    /// The document of the base under the contract, with the snapshots it has; `None`: schema, partition fields and sort
+    /// order stay as they are.
+    ///
+    /// # Errors
+    /// `internal` where the document cannot be written.
+    pub fn evolution(&self) -> Result<Option<String>> {
+        let Some(base) = &self.base else { return Ok(None) };
+        let layout = |metadata: &TableMetadata| {
+            (metadata.current_schema_id(), metadata.default_partition_spec_id(), metadata.default_sort_order_id())
+        };
+        if layout(&self.metadata) == layout(&base.metadata) {
+            return Ok(None);
+        }
+        ordered(&self.metadata)
+            .map(Some)
+            .map_err(|error| Error::new(ErrorCode::Internal, "cannot write the table's metadata").with_source(error))
+    }
+
+    /// Writes the document of the base under the contract, with the rows and snapshots it has.
+    pub async fn write_evolution(&self, storage: &Storage, attempt: &str) -> Result<PreparedCommit> {
+        let folder = join(&self.location, "metadata");
+        let snapshot_id = self.metadata.current_snapshot_id().unwrap_or_default();
+        let writer = ManifestFiles { storage, draft: self, folder: &folder, attempt, snapshot_id, written: Vec::new() };
+        self.write_document(writer, self.metadata.clone()).await
     }
 
     /// The Arrow schema of data files, with field ids.
@@ -576,7 +610,7 @@ fn totals(mut summary: HashMap<String, String>, parent: Option<&Summary>, attemp
 }
 
 fn create(table: &Table, location: &str) -> Result<TableMetadata> {
-    let schema = iceberg_schema(table, None)?;
+    let schema = iceberg_schema(table, None, false)?;
     let spec = partition_spec(table, &schema)?;
     let order = sort_order(table, &schema)?;
     let mut properties = HashMap::from([("write.format.default".to_owned(), "parquet".to_owned())]);
@@ -589,9 +623,9 @@ fn create(table: &Table, location: &str) -> Result<TableMetadata> {
     Ok(built.metadata)
 }
 
-fn evolve(table: &Table, base: &OpenTable) -> Result<TableMetadata> {
+fn evolve(table: &Table, base: &OpenTable, drops: bool) -> Result<TableMetadata> {
     let current = base.metadata.current_schema();
-    let schema = iceberg_schema(table, Some((current, base.metadata.last_column_id())))?;
+    let schema = iceberg_schema(table, Some((current, base.metadata.last_column_id())), drops)?;
     let mut builder = TableMetadata::clone(&base.metadata).into_builder(Some(base.location.clone()));
     let changed = schema.as_struct() != current.as_struct();
     if changed {

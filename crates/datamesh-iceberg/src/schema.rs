@@ -15,6 +15,8 @@ use crate::error::internal;
 /// Numbers fields: those that `previous` has keep their ids, new ones follow.
 struct Numberer {
     next: i32,
+    /// Whether columns that the contract no longer has may go.
+    drops: bool,
 }
 
 impl Numberer {
@@ -31,10 +33,12 @@ impl Numberer {
 
 /// The Iceberg schema of a table's columns. Every field is optional: `required` is audited, and lives in the contract.
 ///
+/// A column that was renamed keeps its id, and so does one whose type became wider (spec: Schema Evolution).
+///
 /// # Errors
-/// `incompatible-change` where `previous` has a column that is gone or of another type.
-pub(crate) fn iceberg_schema(table: &Table, previous: Option<(&Schema, i32)>) -> Result<Schema> {
-    let mut numberer = Numberer { next: previous.map_or(0, |(_, last)| last) };
+/// `incompatible-change` where `previous` has a column that is gone, unless it may be with `drops`, or of another type.
+pub(crate) fn iceberg_schema(table: &Table, previous: Option<(&Schema, i32)>, drops: bool) -> Result<Schema> {
+    let mut numberer = Numberer { next: previous.map_or(0, |(_, last)| last), drops };
     let old = previous.map(|(schema, _)| schema.as_struct());
     let fields = struct_fields(&table.columns, old, &mut numberer, table.name.as_str())?;
     Schema::builder().with_fields(fields).build().map_err(internal("build the table's schema"))
@@ -54,18 +58,23 @@ fn struct_fields(
     numberer: &mut Numberer,
     table: &str,
 ) -> Result<Vec<NestedFieldRef>> {
-    if let Some(old) = old {
-        let gone = old.fields().iter().find(|field| !columns.iter().any(|column| column.name == field.name));
-        if let Some(gone) = gone {
+    let named = |name: &str| old.and_then(|old| old.fields().iter().find(|field| field.name == name));
+    // Once the table has the new name, the former one says nothing any more.
+    let find = |column: &Column| {
+        let former = column.renamed_from.as_deref().filter(|from| !columns.iter().any(|other| other.name == **from));
+        named(&column.name).or_else(|| former.and_then(named))
+    };
+    if let Some(old) = old.filter(|_| !numberer.drops) {
+        let kept: Vec<i32> = columns.iter().filter_map(find).map(|field| field.id).collect();
+        if let Some(gone) = old.fields().iter().find(|field| !kept.contains(&field.id)) {
             return Err(incompatible(table, &gone.name, "was removed"));
         }
     }
-    let find = |name: &str| old.and_then(|old| old.fields().iter().find(|field| field.name == name));
     // All siblings are numbered before their children, as Iceberg's own assignment does.
-    let ids: Vec<i32> = columns.iter().map(|column| numberer.take(find(&column.name))).collect();
+    let ids: Vec<i32> = columns.iter().map(|column| numberer.take(find(column))).collect();
     let mut fields = Vec::with_capacity(columns.len());
     for (column, id) in columns.iter().zip(ids) {
-        let previous = find(&column.name).map(|field| field.field_type.as_ref());
+        let previous = find(column).map(|field| field.field_type.as_ref());
         let field_type = field_type(&column.data_type, previous, numberer, table, &column.name)?;
         let mut field = NestedField::optional(id, &column.name, field_type);
         if let Some(description) = &column.description {
@@ -138,11 +147,23 @@ fn field_type(
         }
     };
     match old {
-        Some(Type::Primitive(old)) if *old == primitive => {}
+        Some(Type::Primitive(old)) if *old == primitive || is_wider(old, &primitive) => {}
         Some(_) => return Err(changed()),
         None => {}
     }
     Ok(Type::Primitive(primitive))
+}
+
+/// Whether every value of a type is one of a wider type (spec: Schema Evolution, Type Promotion, format v2).
+fn is_wider(old: &PrimitiveType, new: &PrimitiveType) -> bool {
+    match (old, new) {
+        (PrimitiveType::Int, PrimitiveType::Long) | (PrimitiveType::Float, PrimitiveType::Double) => true,
+        (
+            PrimitiveType::Decimal { precision: before, scale },
+            PrimitiveType::Decimal { precision: after, scale: same },
+        ) => after > before && scale == same,
+        _ => false,
+    }
 }
 
 /// The Iceberg transform of a contract's.

@@ -164,7 +164,7 @@ impl OpenTable {
             .with_help("only tables that datamesh wrote can be written to; it does not write delete files"));
         }
         let read = stream::iter(manifests)
-            .map(|manifest| async move { Ok((manifest.partition_spec_id, self.load(manifest).await?)) });
+            .map(|manifest| async move { Ok::<_, Error>((manifest.partition_spec_id, self.load(manifest).await?)) });
         let manifests: Vec<(i32, Manifest)> = read.buffered(MANIFEST_READS).try_collect().await?;
         let mut files = Vec::new();
         for (spec_id, manifest) in manifests {

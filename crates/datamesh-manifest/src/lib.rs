@@ -19,6 +19,6 @@ pub mod transform_tests;
 mod write;
 pub mod yaml;
 
-pub use mesh::{LoadedProduct, Mesh, load_mesh, load_product, load_settings};
+pub use mesh::{LoadedProduct, Mesh, load_domain, load_mesh, load_product, load_settings};
 pub use place::{load_product_in, locate_changes};
 pub use read::MeshSettings;

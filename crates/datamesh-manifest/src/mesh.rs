@@ -1,12 +1,13 @@
 //! A mesh directory: `mesh.yaml`, `domains/<domain>/domain.yaml`, `domains/<domain>/products/<product>/product.yaml`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use datamesh_core::contract::DataProduct;
 use datamesh_core::domain::Domain;
+use datamesh_core::ids::split_major;
 use datamesh_core::ownership::Ownership;
-use datamesh_core::{Diagnostic, Error, ErrorCode, Level, Location, Name, ProductId, Result};
+use datamesh_core::{Diagnostic, Error, ErrorCode, Level, Location, Name, ProductId, ProductKey, Result};
 
 use crate::read::{self, MeshSettings};
 use crate::yaml::{Document, MAX_BYTES, Node};
@@ -37,6 +38,8 @@ pub struct Mesh {
     pub sources: BTreeMap<String, String>,
     /// How many documents were read.
     pub documents: usize,
+    /// Where in `products` each major version is.
+    by_key: HashMap<ProductKey, usize>,
 }
 
 impl Mesh {
@@ -92,12 +95,13 @@ impl Mesh {
         if self.diagnostics[before..].iter().any(Diagnostic::is_error) {
             return Ok(());
         }
-        let clash = self.products.iter().find(|other| {
-            other.contract.id.domain.sql() == contract.id.domain.sql()
-                && other.contract.id.product.sql() == contract.id.product.sql()
-                && other.contract.version.major == contract.version.major
-        });
-        if let Some(clash) = clash {
+        if let Some(diagnostic) = misplaced_major(path, &contract) {
+            self.diagnostics.push(diagnostic);
+            return Ok(());
+        }
+        let key = contract.key();
+        let clash = self.by_key.get(&key).and_then(|at| self.products.get(*at));
+        if let Some(clash) = clash.filter(|clash| clash.contract.key() == key) {
             self.diagnostics.push(Diagnostic {
                 id: "duplicate-product",
                 level: Level::Error,
@@ -111,10 +115,98 @@ impl Mesh {
                 location: Location { file: path.display().to_string(), ..Location::default() },
             });
         } else {
+            self.by_key.insert(key, self.products.len());
             self.products.push(LoadedProduct { path: path.to_owned(), contract });
         }
         Ok(())
     }
+
+    /// Reads a domain's folder: its `domain.yaml`, where there is one, and its products.
+    fn read_domain(&mut self, folder: &Path) -> Result<()> {
+        let file = folder.join("domain.yaml");
+        let declared = file.is_file();
+        let domain = if declared { self.read(&file, crate::domain::read)? } else { None };
+        let name = domain.as_ref().map(|domain: &Domain| domain.name.clone());
+        // A product of a domain that cannot be read belongs to nobody: its own problems are told, and it is left out.
+        let known = name.is_some() || !declared;
+        let name = name.or_else(|| folder_name(folder));
+        if let Some(domain) = domain {
+            if let Some((other, _)) = self.domains.iter().find(|(_, other)| other.name.sql() == domain.name.sql()) {
+                self.diagnostics.push(Diagnostic {
+                    id: "duplicate-domain",
+                    level: Level::Error,
+                    message: format!("domain `{}` is declared in `{}` too", domain.name, other.display()),
+                    help: Some("give each domain a name of its own".into()),
+                    location: Location { file: file.display().to_string(), ..Location::default() },
+                });
+            }
+            self.domains.push((folder.to_owned(), domain));
+        }
+        for product in subfolders(&folder.join("products"))? {
+            let before = self.products.len();
+            self.read_majors(&product, name.as_ref())?;
+            if !known {
+                self.products.truncate(before);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a product's folder: `product.yaml`, and a `product.v<major>.yaml` for each older major that is kept up.
+    fn read_majors(&mut self, folder: &Path, domain: Option<&Name>) -> Result<()> {
+        let before = self.products.len();
+        for file in manifests(folder)? {
+            self.read_product(&file, domain)?;
+        }
+        let found = &self.products[before.min(self.products.len())..];
+        let Some(first) = found.first() else { return Ok(()) };
+        let other = found.iter().find(|other| other.contract.id.key(0) != first.contract.id.key(0));
+        if let Some(other) = other {
+            self.diagnostics.push(Diagnostic {
+                id: "mixed-products",
+                level: Level::Error,
+                message: format!("`{}` and `{}` lie in one folder", first.contract.id, other.contract.id),
+                help: Some("a product's folder holds its major versions only".into()),
+                location: Location { file: other.path.display().to_string(), ..Location::default() },
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The major that a manifest's file name says: `product.v1.yaml`.
+fn major_of_name(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_prefix("product.v")?.strip_suffix(".yaml")?.parse().ok()
+}
+
+/// The manifests of a product's folder, `product.yaml` first.
+fn manifests(folder: &Path) -> Result<Vec<PathBuf>> {
+    let fail = |error| Error::io(ErrorCode::InvalidManifest, "read the folder", folder, error);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let wanted = path.file_name().is_some_and(|name| name == "product.yaml") || major_of_name(&path).is_some();
+        if wanted && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort_by_key(|path| (major_of_name(path).is_some(), path.clone()));
+    Ok(files)
+}
+
+fn misplaced_major(path: &Path, contract: &DataProduct) -> Option<Diagnostic> {
+    let told = major_of_name(path).filter(|told| *told != contract.version.major)?;
+    Some(Diagnostic {
+        id: "major-mismatch",
+        level: Level::Error,
+        message: format!(
+            "the file's name says major version {told}, but the contract's version is {}",
+            contract.version
+        ),
+        help: Some(format!("name it product.v{}.yaml, or product.yaml for the newest major", contract.version.major)),
+        location: Location { file: path.display().to_string(), ..Location::default() },
+    })
 }
 
 /// Reads a file, but not the rest of one that is far too large for a manifest.
@@ -127,13 +219,19 @@ pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads one manifest, or a folder that has a `product.yaml`. The nearest `domain.yaml` above decides its domain.
+/// Reads one manifest, or a product's folder with all its major versions. The nearest `domain.yaml` above decides its domain.
 pub fn load_product(path: &Path) -> Result<Mesh> {
-    let path = if path.is_dir() { path.join("product.yaml") } else { path.to_owned() };
+    let folder = path.is_dir();
+    let path = if folder { path.join("product.yaml") } else { path.to_owned() };
     let mut mesh = Mesh::default();
     let domain = nearest_domain(&mut mesh, &path)?;
     let known = !mesh.has_errors();
-    mesh.read_product(&path, domain.as_ref())?;
+    match path.parent().filter(|_| folder) {
+        Some(folder) if folder.is_dir() && !manifests(folder)?.is_empty() => {
+            mesh.read_majors(folder, domain.as_ref())?;
+        }
+        _ => mesh.read_product(&path, domain.as_ref())?,
+    }
     if !known {
         // A product of a domain that cannot be read belongs to nobody.
         mesh.products.clear();
@@ -194,61 +292,50 @@ pub fn load_mesh(root: &Path) -> Result<Mesh> {
     mesh.settings = mesh.read(&file, read::mesh)?.map(|settings| (file, settings));
     mesh.name = mesh.settings.as_ref().map(|(_, settings)| settings.name.clone());
     for folder in subfolders(&root.join("domains"))? {
-        let file = folder.join("domain.yaml");
-        let declared = file.is_file();
-        let domain = if declared { mesh.read(&file, crate::domain::read)? } else { None };
-        let name = domain.as_ref().map(|domain: &Domain| domain.name.clone());
-        // A product of a domain that cannot be read belongs to nobody: its own problems are told, and it is left out.
-        let known = name.is_some() || !declared;
-        let name = name.or_else(|| folder_name(&folder));
-        if let Some(domain) = domain {
-            if let Some((other, _)) = mesh.domains.iter().find(|(_, other)| other.name.sql() == domain.name.sql()) {
-                mesh.diagnostics.push(Diagnostic {
-                    id: "duplicate-domain",
-                    level: Level::Error,
-                    message: format!("domain `{}` is declared in `{}` too", domain.name, other.display()),
-                    help: Some("give each domain a name of its own".into()),
-                    location: Location { file: file.display().to_string(), ..Location::default() },
-                });
-            }
-            mesh.domains.push((folder.clone(), domain));
-        }
-        for product in subfolders(&folder.join("products"))? {
-            let file = product.join("product.yaml");
-            if file.is_file() {
-                let before = mesh.products.len();
-                mesh.read_product(&file, name.as_ref())?;
-                if !known {
-                    mesh.products.truncate(before);
-                }
-            }
-        }
+        mesh.read_domain(&folder)?;
     }
     check_references(&mut mesh)?;
     crate::from::check(&mut mesh)?;
     Ok(mesh)
 }
 
+/// Reads one domain's folder or repository: `domain.yaml` and `products/<product>/`.
+///
+/// # Errors
+/// `not-found` where the folder has no `domain.yaml`; folders that cannot be read.
+pub fn load_domain(folder: &Path) -> Result<Mesh> {
+    if !folder.join("domain.yaml").is_file() {
+        let message = format!("`{}` is no domain: it has no domain.yaml", folder.display());
+        return Err(Error::new(ErrorCode::NotFound, message)
+            .with_help("name a mesh directory, a domain's folder or a product's folder"));
+    }
+    let mut mesh = Mesh::default();
+    mesh.read_domain(folder)?;
+    // What other domains have is not known here.
+    check_references(&mut mesh)?;
+    Ok(mesh)
+}
+
 /// Checks references from product to product. What is not in this mesh is looked for when it is published.
 fn check_references(mesh: &mut Mesh) -> Result<()> {
+    // Of several major versions the newest one is meant.
+    let mut newest: HashMap<&ProductId, &LoadedProduct> = HashMap::new();
+    for product in &mesh.products {
+        let known = newest.entry(&product.contract.id).or_insert(product);
+        if known.contract.version < product.contract.version {
+            *known = product;
+        }
+    }
     let mut found = Vec::new();
     for product in &mesh.products {
-        for other in &mesh.products {
-            // Of several major versions the newest one is meant.
-            let same = |one: &&LoadedProduct| one.contract.id == other.contract.id;
-            let newest = mesh.products.iter().filter(same).all(|one| one.contract.version <= other.contract.version);
-            if newest {
-                for (text, message, help) in read::check_across(&product.contract, &other.contract) {
-                    let (location, source) = locate(&product.path, &text)?;
-                    let diagnostic = Diagnostic {
-                        id: "invalid-reference",
-                        level: Level::Error,
-                        message,
-                        help: Some(help),
-                        location,
-                    };
-                    found.push((diagnostic, source));
-                }
+        let references = product.contract.tables.iter().flat_map(|table| &table.references);
+        let others: BTreeSet<&ProductId> = references.filter_map(|reference| reference.to.product.as_ref()).collect();
+        for other in others.into_iter().filter_map(|id| newest.get(id)) {
+            for (text, message, help) in read::check_across(&product.contract, &other.contract) {
+                let (location, source) = locate(&product.path, &text)?;
+                let diagnostic =
+                    Diagnostic { id: "invalid-reference", level: Level::Error, message, help: Some(help), location };
+                found.push((diagnostic, source));
             }
         }
     }
@@ -275,9 +362,10 @@ fn subfolders(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-/// Finds the product that `wanted` means: `domain/product`, a bare product name that only one domain has, or the path
-/// of a manifest or its folder.
+/// Finds the product that `wanted` means: `domain/product` or a bare product name that only one domain has, either with
+/// `@major`; without, the newest major version.
 pub fn find<'m>(mesh: &'m Mesh, wanted: &str) -> Result<&'m LoadedProduct> {
+    let (wanted, major) = split_major(wanted)?;
     let matches: Vec<_> = match wanted.split_once('/') {
         Some((domain, product)) => {
             let same = |id: &ProductId| {
@@ -291,8 +379,16 @@ pub fn find<'m>(mesh: &'m Mesh, wanted: &str) -> Result<&'m LoadedProduct> {
             mesh.products.iter().filter(|loaded| same(&loaded.contract.id.product)).collect()
         }
     };
+    let other_majors = !matches.is_empty();
+    let is_wanted = |loaded: &&LoadedProduct| major.is_none_or(|major| loaded.contract.version.major == major);
+    let matches: Vec<_> = matches.into_iter().filter(is_wanted).collect();
     let newest = matches.iter().max_by(|a, b| a.contract.version.cmp(&b.contract.version));
     match newest {
+        None if other_majors => {
+            let major = major.unwrap_or_default();
+            Err(Error::new(ErrorCode::NotFound, format!("no manifest has major version {major} of `{wanted}`"))
+                .with_help(format!("an older major that is kept up has its manifest in product.v{major}.yaml")))
+        }
         None => {
             let names: Vec<String> = mesh.products.iter().map(|loaded| loaded.contract.id.to_string()).collect();
             let help = match crate::shape::closest(wanted, names.iter().map(String::as_str)) {

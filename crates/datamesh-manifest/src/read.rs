@@ -1,5 +1,6 @@
 //! A checked tree to the types of `datamesh-core`.
 
+mod lifecycle;
 mod quality;
 mod references;
 
@@ -71,14 +72,19 @@ pub fn product(document: &mut Document<'_>, root: &Node, domain: Option<&Name>) 
         references::make_own(&mut tables, &ProductId { domain: domain.clone(), product: product.clone() });
     }
     references::check_own(document, &tables, node);
+    let status = version.as_ref().map(|version| lifecycle::read_status(document, node, version));
+    let id = domain.zip(name).map(|(domain, product)| ProductId { domain, product });
+    let moved_from = lifecycle::read_moved_from(document, node, id.as_ref());
     if document.has_errors() {
         return None;
     }
     Some(DataProduct {
         format: CONTRACT_FORMAT,
-        id: ProductId { domain: domain?, product: name? },
+        id: id?,
         version: version?,
         owner: owner?,
+        status: status?,
+        moved_from,
         description: text(node, "description"),
         inputs,
         tables,
@@ -288,6 +294,7 @@ fn read_table(document: &mut Document<'_>, node: &Node) -> Option<Table> {
         }
     }
     check_keys(document, &table, node);
+    lifecycle::check_renames(document, &table, node);
     source::read_watermark(document, &mut table, node);
     for entry in node.get("partitionBy").and_then(Node::items).unwrap_or_default() {
         if let Some(field) = read_partition(document, &table, entry) {
@@ -459,6 +466,8 @@ fn complete_column(document: &mut Document<'_>, node: &Node, name: &str, data_ty
         pii: flag("pii"),
         mask: text(node, "mask"),
         from: crate::from::read(document, node),
+        renamed_from: text(node, "renamedFrom"),
+        default: lifecycle::read_default(document, node, &data_type),
         declared: declared(node, &shape::COLUMN),
         data_type,
     }

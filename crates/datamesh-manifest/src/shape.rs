@@ -88,10 +88,15 @@ pub static DATA_PRODUCT: Object = Object {
         must("owner", Shape::Text, "The accountable team"),
         key("domain", Shape::Text, "Default: the nearest domain.yaml above, else owner without `-domain`"),
         declared("type", Shape::Word(&["source-aligned", "aggregate", "consumer-aligned"]), "The product's archetype"),
-        declared(
+        key(
             "status",
             Shape::Word(&["draft", "active", "deprecated", "retired"]),
-            "Default: draft below 1.0.0, else active",
+            "Default: draft below 1.0.0, else active; deprecated needs `sla.endOfSupport`",
+        ),
+        key(
+            "movedFrom",
+            Shape::Text,
+            "The product's former `domain/product`: `datamesh apply` moves it with its history",
         ),
         key("description", Shape::Text, "What the product is for"),
         TAGS,
@@ -263,8 +268,8 @@ pub static COLUMN: Object = Object {
             Shape::Either(&Shape::Text, &TEXTS),
             "Column lineage where there is no SQL to read: columns of other products, `domain/product.table.column`",
         ),
-        declared("renamedFrom", Shape::Text, "The column's former name"),
-        declared("default", Shape::Any, "Value of the column in rows written before it was added"),
+        key("renamedFrom", Shape::Text, "The column's former name: its values are kept"),
+        key("default", Shape::Text, "Value of the column in rows that were published before it was added"),
         declared("declassify", Shape::Text, "Why this column carries none of the protection of its inputs"),
         CUSTOM,
     ],

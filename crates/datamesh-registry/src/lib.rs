@@ -3,6 +3,7 @@
 //! Implements the `Registry` port of `datamesh-core`. It must not know Arrow, Iceberg or where data lies: pointers and
 //! paths are texts to it. `store` has what differs between the databases; the SQL of the other modules is that of both.
 
+mod apply;
 mod error;
 mod history;
 mod identity;

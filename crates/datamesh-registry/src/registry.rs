@@ -10,8 +10,9 @@ use datamesh_core::identity::MeshIdentity;
 use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::lineage::Edge;
 use datamesh_core::ports::{
-    CatalogProduct, CommitOutcome, CommitRequest, Lease, MaintenanceCommit, ProductState, Publication, PublishStep,
-    QuarantineFile, QuarantineResolution, Registry, Rollback, ServedTable, StepObserver, UnreferencedFile,
+    AppliedState, ApplyOutcome, ApplyRequest, CatalogProduct, CommitOutcome, CommitRequest, Lease, MaintenanceCommit,
+    ProductState, Publication, PublishStep, QuarantineFile, QuarantineResolution, Registry, Rollback, ServedTable,
+    StepObserver, UnreferencedFile,
 };
 use datamesh_core::transform::TransformRun;
 use datamesh_core::{Error, ErrorCode, Result};
@@ -19,7 +20,7 @@ use datamesh_core::{Error, ErrorCode, Result};
 use crate::location::{Location, PostgresUrl};
 use crate::store::{Store, Uncommitted, sql};
 use crate::text::{time, to_json};
-use crate::{history, identity, leases, lineage, maintenance, postgres, publications, sqlite, state};
+use crate::{apply, history, identity, leases, lineage, maintenance, postgres, publications, sqlite, state};
 
 /// A mesh's registry in SQLite or PostgreSQL.
 #[derive(Clone, Debug)]
@@ -95,6 +96,33 @@ impl Registry for SqlRegistry {
 
     async fn catalog(&self) -> Result<Vec<CatalogProduct>> {
         state::catalog(&mut self.store.read().await?).await
+    }
+
+    async fn applied_state(&self) -> Result<AppliedState> {
+        apply::read(&mut self.store.read().await?).await
+    }
+
+    async fn majors(&self, product: &ProductKey) -> Result<Vec<u64>> {
+        apply::majors(&mut self.store.single().await?, product).await
+    }
+
+    async fn apply(&self, request: &ApplyRequest, observer: &dyn StepObserver) -> Result<ApplyOutcome> {
+        let mut session = self.store.write().await?;
+        let Some(generation) = apply::write(&mut session, request).await? else {
+            session.rollback().await?;
+            return Ok(ApplyOutcome::Moved);
+        };
+        observer.reached(PublishStep::TransactionWritten);
+        let lost = match session.commit().await {
+            Ok(()) => return Ok(ApplyOutcome::Applied(generation)),
+            Err(Uncommitted::Failed(error)) => return Err(error),
+            Err(Uncommitted::Unknown(lost)) => lost,
+        };
+        // Writers come one after the other: where this one has its turn, the lost one has ended.
+        let mut session = self.store.write().await?;
+        let found = apply::find_decision(&mut session, request.decision).await?;
+        session.rollback().await?;
+        found.map(ApplyOutcome::Applied).ok_or_else(|| taken_back(&lost))
     }
 
     async fn record_decision(&self, decision: &DecisionRecord) -> Result<u64> {

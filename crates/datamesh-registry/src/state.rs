@@ -68,6 +68,7 @@ pub(crate) async fn register(session: &mut Session, request: &CommitRequest) -> 
     .bind(&request.principal)
     .execute(session)
     .await?;
+    crate::apply::next_generation(session).await?;
     Ok(Some(next))
 }
 
@@ -85,12 +86,23 @@ pub(crate) async fn product(session: &mut Session, product: &ProductKey) -> Resu
 }
 
 pub(crate) async fn catalog(session: &mut Session) -> Result<Vec<CatalogProduct>> {
+    catalog_of(session, "SELECT * FROM tables ORDER BY domain, product, major, table_name").await
+}
+
+/// The catalog with empty metadata documents.
+pub(crate) async fn catalog_without_metadata(session: &mut Session) -> Result<Vec<CatalogProduct>> {
+    let tables = "SELECT domain, product, major, table_name, metadata_location, '' AS metadata, content, publication,
+                  total_rows FROM tables ORDER BY domain, product, major, table_name";
+    catalog_of(session, tables).await
+}
+
+async fn catalog_of(session: &mut Session, tables: &str) -> Result<Vec<CatalogProduct>> {
     let revisions = sql("SELECT r.* FROM revisions r WHERE r.number = (SELECT max(n.number) FROM revisions n
                          WHERE n.domain = r.domain AND n.product = r.product AND n.major = r.major)
                          ORDER BY r.domain, r.product, r.major")
     .fetch_all(session)
     .await?;
-    let rows = sql("SELECT * FROM tables ORDER BY domain, product, major, table_name").fetch_all(session).await?;
+    let rows = sql(tables).fetch_all(session).await?;
     let mut products = Vec::with_capacity(revisions.len());
     let mut places = HashMap::with_capacity(revisions.len());
     for row in &revisions {

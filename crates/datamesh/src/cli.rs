@@ -45,6 +45,8 @@ impl Cli {
         let format = match &self.command {
             Command::Check(arguments) => return arguments.format == FindingsFormat::Json,
             Command::Diff(arguments) => return arguments.format == FindingsFormat::Json,
+            Command::Plan(arguments) => arguments.format,
+            Command::Apply(arguments) => arguments.format,
             Command::Publish(arguments) => arguments.format,
             Command::Show(arguments) => arguments.format,
             Command::Publications(arguments) => arguments.format,
@@ -142,6 +144,16 @@ pub(crate) enum Command {
         after_help = "Examples:\n  datamesh test\n  datamesh test punctuality\n  datamesh test punctuality --format json\n\nTests are in product.tests.yaml beside the manifest, or in files below tests/. The exit code is 3 where one fails."
     )]
     Test(TestArguments),
+    /// Show what the manifests would change of the registry, who feels it, and the version that each change needs
+    #[command(
+        after_help = "Examples:\n  datamesh plan\n  datamesh plan domains/weather --format json\n  datamesh plan --out week.plan && datamesh apply week.plan\n\nPATH is a mesh directory, a domain's folder or repository, or a product's folder. A product of which no manifest is\nleft there is retired; below a product's folder nothing is. Comments and the order of keys change nothing.\nThe exit code is 16 where rules stand against the plan. With --detailed-exitcode it is 0 where there is nothing to\ndo and 2 where there are changes."
+    )]
+    Plan(PlanArguments),
+    /// Make the registry what the manifests say, or what a plan file says: all of it or nothing
+    #[command(
+        after_help = "Examples:\n  datamesh apply\n  datamesh apply domains/weather\n  datamesh apply week.plan\n  datamesh apply --allow-retire --dry-run\n\nNothing is asked. A plan file is applied as it was made, or refused: after it was changed, for another mesh, and where\nthe registry has changed since. Published tables change their schemas in place; a new column with a `default:` is\nfilled in. Applying again changes nothing."
+    )]
+    Apply(ApplyArguments),
     /// Answer a SQL query over published tables, named domain.product.table
     #[command(
         after_help = "Examples:\n  datamesh query \"SELECT * FROM fleet.registry.airlines LIMIT 5\"\n  datamesh query --format csv \"SELECT origin, count(*) FROM weather.observations.hourly GROUP BY origin\"\n  datamesh query --format parquet --out hourly.parquet \"SELECT * FROM weather.observations.hourly\"\n  datamesh query - < question.sql\n  datamesh query --as-of 12 \"SELECT count(*) FROM weather.observations.hourly\"\n  datamesh query --as-of 2026-01-31T12:00:00Z \"SELECT count(*) FROM weather.observations.hourly\"\n  datamesh query \"SELECT * FROM weather.observations.hourly FOR VERSION AS OF 12\"\n  datamesh query --table t=/data/t/metadata/00003-1.metadata.json \"SELECT count(*) FROM t\"\n\nA table's version is written behind its name, before an alias: FOR VERSION AS OF (a publication of the product,\nor an Iceberg snapshot id), FOR TIMESTAMP AS OF or FOR SYSTEM_TIME AS OF (a time, UTC). It counts before --as-of."
@@ -232,7 +244,7 @@ pub(crate) struct CheckArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct PublishArguments {
-    /// domain/product, a product's name, or the folder of its manifest
+    /// domain/product, a product's name, or the folder of its manifest; `@1` behind a name means its major version 1
     pub(crate) product: String,
     /// Data for a table: a file, folder or glob, s3://, gs:// or az:// likewise, an https:// file, or `-` for standard
     /// input; may be repeated
@@ -258,6 +270,49 @@ pub(crate) struct PublishArguments {
     pub(crate) format: ReportFormat,
 }
 
+/// What a plan allows.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct PlanningArguments {
+    /// Let products be retired that others read
+    #[arg(long)]
+    pub(crate) allow_retire: bool,
+    /// Take changes whose effect the text does not tell as breaking nothing: you have looked at them
+    #[arg(long)]
+    pub(crate) acknowledge: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    /// A mesh directory, a domain's folder or a product's folder (default: the mesh around the working folder)
+    pub(crate) path: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) planning: PlanningArguments,
+    /// Write the plan to a file that `datamesh apply` takes
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Exit with 0 where there is nothing to do, with 2 where there are changes
+    #[arg(long)]
+    pub(crate) detailed_exitcode: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArguments {
+    /// A mesh directory, a domain's folder, a product's folder, or a plan file (default: the mesh around the working
+    /// folder)
+    pub(crate) path: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) planning: PlanningArguments,
+    /// Show the plan, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ReportFormat,
+}
+
 /// Formats of data named on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum InputFormat {
@@ -278,7 +333,7 @@ pub(crate) enum InputFormat {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
-    /// domain/product, a product's name, or the folder of its manifest
+    /// domain/product, a product's name, or the folder of its manifest; `@1` behind a name means its major version 1
     #[arg(required_unless_present = "all")]
     pub(crate) product: Option<String>,
     /// Run everything it rests on first, in the order of dependencies; independent products side by side
@@ -306,7 +361,7 @@ pub(crate) struct RunArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct TestArguments {
-    /// domain/product, a product's name, or the folder of its manifest (default: every product)
+    /// domain/product, a product's name, or the folder of its manifest; `@1` behind a name means its major version 1 (default: every product)
     pub(crate) product: Option<String>,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
@@ -351,7 +406,7 @@ fn parse_as_of(text: &str) -> Result<AsOf, String> {
 
 #[derive(Debug, Args)]
 pub(crate) struct ShowArguments {
-    /// domain/product or a product's name
+    /// domain/product or a product's name; `@1` behind it means its major version 1
     pub(crate) product: Option<String>,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
@@ -360,7 +415,7 @@ pub(crate) struct ShowArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct PublicationsArguments {
-    /// domain/product or a product's name
+    /// domain/product or a product's name; `@1` behind it means its major version 1
     pub(crate) product: String,
     /// How many, newest first
     #[arg(long, default_value_t = 20)]
@@ -372,7 +427,7 @@ pub(crate) struct PublicationsArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct RollbackArguments {
-    /// domain/product or a product's name
+    /// domain/product or a product's name; `@1` behind it means its major version 1
     pub(crate) product: String,
     /// The publication whose tables are to serve again
     #[arg(long, value_name = "PUBLICATION")]
@@ -396,7 +451,7 @@ pub(crate) enum QuarantineCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct RetryArguments {
-    /// domain/product, a product's name, or the folder of its manifest
+    /// domain/product, a product's name, or the folder of its manifest; `@1` behind a name means its major version 1
     pub(crate) product: String,
     /// The publication whose quarantine it is (default: every one with rows that are not settled)
     #[arg(long, value_name = "NUMBER")]
@@ -420,7 +475,7 @@ pub(crate) struct RetryArguments {
 pub(crate) struct QuarantineArguments {
     #[command(subcommand)]
     pub(crate) command: Option<QuarantineCommand>,
-    /// domain/product or a product's name
+    /// domain/product or a product's name; `@1` behind it means its major version 1
     #[arg(required = true)]
     pub(crate) product: Option<String>,
     /// Only this table

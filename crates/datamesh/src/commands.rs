@@ -57,6 +57,8 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         }
         Command::Run(arguments) => run::run(arguments, told, cli.memory).await,
         Command::Test(arguments) => test::run(&arguments, told, cli.memory).await,
+        Command::Plan(arguments) => crate::plan::run(&arguments, told, cli.memory).await,
+        Command::Apply(arguments) => crate::apply::run(&arguments, told, cli.memory).await,
         Command::Publish(arguments) => run_publish(arguments, told, cli.memory).await,
         Command::Query(arguments) => run_query(arguments, told, cli.memory).await,
         Command::Show(arguments) => run_show(arguments, told).await,
@@ -90,6 +92,23 @@ pub(crate) fn find_manifest(root: &Path, wanted: &str) -> Result<LoadedProduct> 
         }
         Err(()) => find(&mesh, wanted).cloned(),
     }
+}
+
+/// The product that `wanted` means, from the mesh's manifests; a major version that no manifest has any more, from the
+/// registry's applied revision.
+pub(crate) async fn find_maintained(root: &Path, wanted: &str, context: &Context) -> Result<LoadedProduct> {
+    let loaded = match find_manifest(root, wanted) {
+        Err(error) if error.code() == ErrorCode::NotFound && wanted.contains('@') => error,
+        found => return found,
+    };
+    let Ok(applied) = find_product(context, wanted, None).await else { return Err(loaded) };
+    let contract = applied.revision.contract;
+    // Its sources are named from where the product's other majors are.
+    let path = match find_manifest(root, &contract.id.to_string()) {
+        Ok(newest) => newest.path,
+        Err(_) => root.join("product.yaml"),
+    };
+    Ok(LoadedProduct { path, contract })
 }
 
 /// The format that a word on the command line means.
@@ -167,7 +186,8 @@ fn bind(source: &SourceSpec, folder: &Path) -> StageInput {
 async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: usize) -> Result<u8> {
     let stop = interrupted()?;
     let root = home::find(told)?;
-    let product = find_manifest(&root, &arguments.product)?;
+    let context = home::context(&root).await?;
+    let product = find_maintained(&root, &arguments.product, &context).await?;
     let request = PublishRequest {
         inputs: sources(&arguments, &product)?,
         contract: product.contract,
@@ -178,7 +198,6 @@ async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: u
         resolves: Vec::new(),
     };
     let engine = home::engine(&root, memory)?;
-    let context = home::context(&root).await?;
     let show = arguments.format == ReportFormat::Text && std::io::stderr().is_terminal();
     let progress: Arc<dyn Progress> = Arc::new(Observer::new(show));
     let report = publish(request, &engine, &context, progress, stop).await?;
@@ -281,7 +300,7 @@ fn own_owner<'c>(contract: &'c DataProduct, table: &Table, column: Option<&Colum
     own.filter(|_| own != around)
 }
 
-fn show_json(product: &CatalogProduct, publications: &[Publication]) -> Value {
+fn show_json(product: &CatalogProduct, majors: &[CatalogProduct], publications: &[Publication]) -> Value {
     let contract = &product.revision.contract;
     let tables = contract.tables.iter().map(|table| {
         let pointer = product.tables.iter().find(|pointer| pointer.table == table.name.sql());
@@ -316,20 +335,44 @@ fn show_json(product: &CatalogProduct, publications: &[Publication]) -> Value {
     json!({
         "product": contract.id.to_string(),
         "version": contract.version.to_string(),
+        "major": product.key.major,
+        "status": contract.status,
+        "end_of_support": contract.end_of_support(),
         "owner": contract.owner,
         "description": contract.description,
         "revision": product.revision.number,
+        "applied_at": product.revision.created_at,
+        "applied_by": product.revision.created_by,
+        "majors": majors.iter().chain([product]).map(|other| json!({
+            "version": other.revision.contract.version.to_string(),
+            "status": other.revision.contract.status,
+            "sql_name": format!("{}.{}", other.key.domain, other.key.namespace()),
+        })).collect::<Vec<_>>(),
         "tables": tables.collect::<Vec<_>>(),
         "serving": serving(publications).map(|publication| json!({ "number": publication.number, "at": publication.at, "principal": publication.principal })),
         "last_attempt": publications.first().map(|publication| json!({ "number": publication.number, "status": publication.status, "at": publication.at })),
     })
 }
 
-fn show_text(product: &CatalogProduct, publications: &[Publication]) -> String {
+fn show_text(product: &CatalogProduct, majors: &[CatalogProduct], publications: &[Publication]) -> String {
     let contract = &product.revision.contract;
-    let mut text = format!("{} {}  owner {}\n", contract.id, contract.version, contract.owner);
+    let mut text = format!("{} {}  {}  owner {}\n", contract.id, contract.version, contract.status, contract.owner);
     if let Some(description) = &contract.description {
         text.push_str(&format!("{description}\n"));
+    }
+    text.push_str(&format!(
+        "revision {} of {} by {}\n",
+        product.revision.number,
+        product.revision.created_at.format("%Y-%m-%d %H:%M:%S UTC"),
+        product.revision.created_by
+    ));
+    if let Some(end) = contract.end_of_support() {
+        text.push_str(&format!("supported until {end}\n"));
+    }
+    for other in majors {
+        let version = &other.revision.contract.version;
+        let name = format!("{}.{}", other.key.domain, other.key.namespace());
+        text.push_str(&format!("beside it: {version} as {name}, {}\n", other.revision.contract.status));
     }
     for table in &contract.tables {
         let name = format!("{}.{}.{}", product.key.domain, product.key.product, table.name.sql());
@@ -390,7 +433,7 @@ async fn run_show(arguments: ShowArguments, told: Option<&Path>) -> Result<u8> {
         let catalog = context.registry.catalog().await?;
         match arguments.format {
             ReportFormat::Json => {
-                let products: Vec<Value> = catalog.iter().map(|product| show_json(product, &[])).collect();
+                let products: Vec<Value> = catalog.iter().map(|product| show_json(product, &[], &[])).collect();
                 output::print_json(&products)?;
             }
             ReportFormat::Text if catalog.is_empty() => {
@@ -400,7 +443,10 @@ async fn run_show(arguments: ShowArguments, told: Option<&Path>) -> Result<u8> {
                 let mut text = String::new();
                 for product in &catalog {
                     let contract = &product.revision.contract;
-                    text.push_str(&format!("{} {}  owner {}\n", contract.id, contract.version, contract.owner));
+                    text.push_str(&format!(
+                        "{} {}  {}  owner {}\n",
+                        contract.id, contract.version, contract.status, contract.owner
+                    ));
                     for pointer in &product.tables {
                         text.push_str(&format!("  {}  {} rows\n", pointer.table, grouped(pointer.rows)));
                     }
@@ -413,9 +459,14 @@ async fn run_show(arguments: ShowArguments, told: Option<&Path>) -> Result<u8> {
     let product = find_product(&context, wanted, None).await?;
     describe(&context, &product.revision.contract.id.to_string(), "show").await?;
     let publications = context.registry.publications(&product.key, 100).await?;
+    let mut majors = context.registry.catalog().await?;
+    majors.retain(|other| {
+        (&other.key.domain, &other.key.product) == (&product.key.domain, &product.key.product)
+            && other.key.major != product.key.major
+    });
     match arguments.format {
-        ReportFormat::Json => output::print_json(&show_json(&product, &publications))?,
-        ReportFormat::Text => output::print(&show_text(&product, &publications)),
+        ReportFormat::Json => output::print_json(&show_json(&product, &majors, &publications))?,
+        ReportFormat::Text => output::print(&show_text(&product, &majors, &publications)),
     }
     Ok(0)
 }

@@ -49,6 +49,16 @@ pub(crate) fn find(told: Option<&Path>) -> Result<PathBuf> {
     }
 }
 
+/// The mesh directory: as told, or the nearest one upwards from a path, or from the working folder.
+pub(crate) fn find_around(path: &Path, told: Option<&Path>) -> Result<PathBuf> {
+    if told.is_some() {
+        return find(told);
+    }
+    let absolute = path.canonicalize().map_err(|error| Error::io(ErrorCode::NotFound, "find", path, error))?;
+    let around = absolute.ancestors().find(|folder| folder.join("mesh.yaml").is_file());
+    find(around)
+}
+
 struct SystemClock;
 
 impl Clock for SystemClock {

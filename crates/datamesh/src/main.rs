@@ -1,5 +1,6 @@
 //! The `datamesh` command: configuration, wiring, and what a user sees. Decisions live in the crates below.
 
+mod apply;
 mod check;
 mod cli;
 mod commands;
@@ -17,6 +18,8 @@ mod maintain;
 mod new;
 mod observer;
 mod output;
+mod plan;
+mod plan_text;
 mod profile;
 mod registry;
 mod retry;
@@ -34,6 +37,8 @@ use datamesh_core::{Error, ErrorCode};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Exit code of `plan --detailed-exitcode` where there are changes: that of `terraform plan`.
+pub(crate) const EXIT_CHANGES: u8 = 2;
 /// Exit code of a publication that the audit rejected, and of a change that its version does not allow.
 pub(crate) const EXIT_REJECTED: u8 = 3;
 

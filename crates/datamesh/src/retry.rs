@@ -9,14 +9,15 @@ use datamesh_app::retry::{RetryRequest, retry};
 use datamesh_core::{Error, ErrorCode, Result};
 
 use crate::cli::{ReportFormat, RetryArguments};
-use crate::commands::{exit_code, find_manifest, interrupted};
+use crate::commands::{exit_code, find_maintained, interrupted};
 use crate::observer::Observer;
 use crate::{home, output};
 
 pub(crate) async fn run(arguments: RetryArguments, told: Option<&Path>, memory: usize) -> Result<u8> {
     let stop = interrupted()?;
     let root = home::find(told)?;
-    let product = find_manifest(&root, &arguments.product)?;
+    let context = home::context(&root).await?;
+    let product = find_maintained(&root, &arguments.product, &context).await?;
     let working =
         std::env::current_dir().map_err(|error| Error::io(ErrorCode::NotFound, "find", Path::new("."), error))?;
     let request = RetryRequest {
@@ -27,7 +28,6 @@ pub(crate) async fn run(arguments: RetryArguments, told: Option<&Path>, memory: 
         dry_run: arguments.dry_run,
     };
     let engine = home::engine(&root, memory)?;
-    let context = home::context(&root).await?;
     let show = arguments.format == ReportFormat::Text && std::io::stderr().is_terminal();
     let progress: Arc<dyn Progress> = Arc::new(Observer::new(show));
     let report = retry(request, &engine, &context, progress, stop).await?;

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::cli::{ReportFormat, RunArguments};
-use crate::commands::{exit_code, find_manifest, interrupted, manifest_sources};
+use crate::commands::{exit_code, find_maintained, interrupted, manifest_sources};
 use crate::observer::Observer;
 use crate::{home, output};
 
@@ -39,7 +39,10 @@ pub(crate) async fn run(arguments: RunArguments, told: Option<&Path>, memory: us
     let stop = interrupted()?.shared();
     let root = home::find(told)?;
     let show = arguments.format == ReportFormat::Text && std::io::stderr().is_terminal();
-    let wanted = arguments.product.as_deref().map(|wanted| find_manifest(&root, wanted)).transpose()?;
+    let wanted = match arguments.product.as_deref() {
+        Some(wanted) => Some(find_maintained(&root, wanted, &home::context(&root).await?).await?),
+        None => None,
+    };
     let engine = Arc::new(home::engine(&root, memory)?);
     if let (Some(product), false) = (&wanted, arguments.upstream) {
         let context = home::context(&root).await?;
@@ -211,6 +214,7 @@ impl Chain {
         }
         let contract = &self.products.get(key)?.contract;
         let runs = contract.tables.iter().any(|table| table.source.is_some() || table.transform.is_some());
+        let runs = runs && contract.status != datamesh_core::Lifecycle::Retired;
         (!runs).then_some(Outcome::Nothing)
     }
 

@@ -1,5 +1,6 @@
 //! What disagrees on a context map, and what nobody answers for.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::Value;
@@ -202,8 +203,8 @@ fn shortest_circle(next: &[BTreeSet<usize>], group: &[usize]) -> Vec<usize> {
                 path.reverse();
                 return path;
             }
-            if !before.contains_key(&to) {
-                before.insert(to, at);
+            if let Entry::Vacant(place) = before.entry(to) {
+                place.insert(at);
                 queue.push_back(to);
             }
         }

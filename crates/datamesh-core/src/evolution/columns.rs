@@ -14,11 +14,6 @@ use crate::datatype::DataType;
 /// Former names of columns and what they are called now.
 pub(super) type Renames<'c> = HashMap<&'c str, &'c str>;
 
-/// The column's former name, where the contract says that it has one.
-fn renamed_from(column: &Column) -> Option<&str> {
-    column.declared.get("renamedFrom").and_then(Value::as_str)
-}
-
 /// Which of `before` a column of `after` is. A name that is there in both is never a rename.
 pub(super) fn renames<'c>(before: &'c [Column], after: &'c [Column]) -> Renames<'c> {
     let names =
@@ -26,7 +21,7 @@ pub(super) fn renames<'c>(before: &'c [Column], after: &'c [Column]) -> Renames<
     let (old, new) = (names(before), names(after));
     let mut renames = Renames::new();
     for column in after.iter().filter(|column| !old.contains(column.name.as_str())) {
-        let former = renamed_from(column).and_then(|former| old.get(former).copied());
+        let former = column.renamed_from.as_deref().and_then(|former| old.get(former).copied());
         if let Some(former) = former.filter(|former| !new.contains(former)) {
             renames.entry(former).or_insert(column.name.as_str());
         }
@@ -91,6 +86,9 @@ fn compare_column(changes: &mut Changes, path: &ContractPath, before: &Column, a
         pii,
         mask,
         from,
+        renamed_from,
+        default,
+        owner,
         declared,
     } = after;
     compare_types(changes, path, &before.data_type, data_type);
@@ -124,6 +122,14 @@ fn compare_column(changes: &mut Changes, path: &ContractPath, before: &Column, a
         let message = format!("`{name}` is declared to come from elsewhere");
         changes.push(&rules::LINEAGE_CHANGED, path.join("from"), Some(json(&before.from)), Some(json(from)), message);
     }
+    // What it was called is history; the rename itself is a change of its own.
+    let former = (before.renamed_from.as_ref(), renamed_from.as_ref());
+    let what = format!("the former name of `{name}`");
+    changes.value(&rules::METADATA_CHANGED, path.join("renamedFrom"), former.0, former.1, &what);
+    let what = format!("the default of `{name}`");
+    changes.value(&rules::DEFAULT_CHANGED, path.join("default"), before.default.as_ref(), default.as_ref(), &what);
+    let owners = (before.owner.as_ref(), owner.as_ref());
+    changes.value(&rules::OWNER_CHANGED, path.join("owner"), owners.0, owners.1, &format!("the owner of `{name}`"));
     declared::compare(changes, path, &declared::COLUMN, &before.declared, declared);
 }
 

@@ -21,12 +21,10 @@ pub(super) enum Kind {
 pub(super) type Keys = [(&'static str, Kind)];
 
 /// Keys of the product.
-pub(super) static PRODUCT: [(&str, Kind); 11] = [
+pub(super) static PRODUCT: [(&str, Kind); 10] = [
     ("type", Kind::Rule(&rules::METADATA_CHANGED)),
     ("tags", Kind::Rule(&rules::TAGS_CHANGED)),
     ("classification", Kind::Compare(access::compare_classification)),
-    // Where it stands in its life is compared with what it is by default.
-    ("status", Kind::Compare(|_, _, _, _| {})),
     ("trigger", Kind::Rule(&rules::METADATA_CHANGED)),
     ("ports", Kind::Compare(access::compare_ports)),
     ("access", Kind::Compare(access::compare_roles)),
@@ -44,12 +42,9 @@ pub(super) static TABLE: [(&str, Kind); 3] = [
 ];
 
 /// Keys of a column.
-pub(super) static COLUMN: [(&str, Kind); 6] = [
+pub(super) static COLUMN: [(&str, Kind); 4] = [
     ("tags", Kind::Rule(&rules::TAGS_CHANGED)),
     ("classification", Kind::Compare(access::compare_column_classification)),
-    // What it was called is history; the rename itself is a change of its own.
-    ("renamedFrom", Kind::Compare(|_, _, _, _| {})),
-    ("default", Kind::Rule(&rules::DEFAULT_CHANGED)),
     ("declassify", Kind::Rule(&rules::DECLASSIFY_CHANGED)),
     ("custom", Kind::Compare(compare_custom)),
 ];

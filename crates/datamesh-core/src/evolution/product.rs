@@ -6,7 +6,7 @@ use super::change::{Changes, ContractChange, json};
 use super::path::ContractPath;
 use super::rules;
 use super::{declared, table};
-use crate::contract::DataProduct;
+use crate::contract::{DataProduct, Lifecycle};
 
 /// Every difference between two contracts, product first, then table by table. The version is none: it is what the
 /// differences are judged by.
@@ -14,7 +14,9 @@ pub fn compare(before: &DataProduct, after: &DataProduct) -> Vec<ContractChange>
     let mut changes = Changes::default();
     changes.inherited = (classification(before), classification(after));
     // INVARIANT: a further field of a contract does not compile until it is compared.
-    let DataProduct { format: _, id, version: _, owner, description, inputs, tables, declared } = after;
+    // Where the product was before it moved is history, and promises nothing.
+    let DataProduct { format: _, id, version: _, owner, status, moved_from: _, description, inputs, tables, declared } =
+        after;
     let root = ContractPath::root();
     let names = (&before.id.domain, &id.domain);
     if names.0 != names.1 {
@@ -32,7 +34,7 @@ pub fn compare(before: &DataProduct, after: &DataProduct) -> Vec<ContractChange>
         let message = format!("`{}` answered for the product, `{owner}` does now", before.owner);
         changes.push(&rules::OWNER_CHANGED, root.join("owner"), Some(json(&before.owner)), Some(json(owner)), message);
     }
-    compare_status(&mut changes, before, after);
+    compare_status(&mut changes, before.status, *status);
     let prose = (before.description.as_ref(), description.as_ref());
     changes.value(&rules::DESCRIPTION_CHANGED, root.join("description"), prose.0, prose.1, "the description");
     if before.inputs != *inputs {
@@ -49,21 +51,22 @@ fn classification(product: &DataProduct) -> Option<String> {
     product.declared.get("classification").and_then(Value::as_str).map(str::to_owned)
 }
 
-/// Where a product stands in its life; without a word a draft below 1.0.0, else active.
-fn status(product: &DataProduct) -> &str {
-    let told = product.declared.get("status").and_then(Value::as_str);
-    told.unwrap_or(if product.version.major == 0 { "draft" } else { "active" })
-}
-
-fn compare_status(changes: &mut Changes, before: &DataProduct, after: &DataProduct) {
-    let (old, new) = (status(before), status(after));
+fn compare_status(changes: &mut Changes, old: Lifecycle, new: Lifecycle) {
     if old == new {
         return;
     }
     let rule = match (old, new) {
-        ("active" | "deprecated", "draft") | ("active", "retired") => &rules::STATUS_WITHDRAWN,
+        (Lifecycle::Active | Lifecycle::Deprecated, Lifecycle::Draft) | (Lifecycle::Active, Lifecycle::Retired) => {
+            &rules::STATUS_WITHDRAWN
+        }
         _ => &rules::STATUS_CHANGED,
     };
     let message = format!("the product was {old} and is {new} now");
-    changes.push(rule, ContractPath::root().join("status"), Some(old.into()), Some(new.into()), message);
+    changes.push(
+        rule,
+        ContractPath::root().join("status"),
+        Some(old.as_str().into()),
+        Some(new.as_str().into()),
+        message,
+    );
 }

@@ -117,7 +117,7 @@ rules! {
     // The product.
     PRODUCT_RENAMED "product-renamed" Undetermined Major: "the product has another name, so queries no longer find it";
     PRODUCT_MOVED "product-moved" Undetermined Major: "the product belongs to another domain, so queries no longer find it";
-    OWNER_CHANGED "owner-changed" Neutral Minor: "another team answers for the product";
+    OWNER_CHANGED "owner-changed" Neutral Minor: "another team answers for it";
     DESCRIPTION_CHANGED "description-changed" Neutral Patch: "prose was changed";
     TAGS_CHANGED "tags-changed" Neutral Patch: "the words to find it by were changed";
     METADATA_CHANGED "metadata-changed" Neutral Patch: "something about the product was changed that promises nothing";

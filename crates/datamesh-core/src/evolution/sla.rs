@@ -29,7 +29,7 @@ pub(super) fn compare(changes: &mut Changes, path: &ContractPath, before: Option
             "custom" => compare_levels(changes, &path, was, is),
             "availability" => level(changes, &path, was, is, Absent::Nothing, availability),
             // Without a retention nothing ever expires.
-            "retention" => level(changes, &path, was, is, Absent::Best, |was, is| compare_periods(was, is)),
+            "retention" => level(changes, &path, was, is, Absent::Best, compare_periods),
             "endOfSupport" if was.is_none() => changed(changes, &rules::END_OF_SUPPORT_ANNOUNCED, path, was, is),
             // Without an end support goes on.
             "endOfSupport" => level(changes, &path, was, is, Absent::Best, |was, is| {

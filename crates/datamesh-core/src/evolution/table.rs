@@ -61,6 +61,7 @@ fn compare_table(changes: &mut Changes, path: &ContractPath, before: &Table, aft
         metrics,
         references,
         quarantine,
+        owner,
         declared,
     } = after;
     if before.name != *name {
@@ -71,6 +72,14 @@ fn compare_table(changes: &mut Changes, path: &ContractPath, before: &Table, aft
     let what = format!("the description of table `{name}`");
     let prose = (before.description.as_ref(), description.as_ref());
     changes.value(&rules::DESCRIPTION_CHANGED, path.join("description"), prose.0, prose.1, &what);
+    let owners = (before.owner.as_ref(), owner.as_ref());
+    changes.value(
+        &rules::OWNER_CHANGED,
+        path.join("owner"),
+        owners.0,
+        owners.1,
+        &format!("the owner of table `{name}`"),
+    );
     let renames = columns::renames(&before.columns, columns);
     columns::compare_columns(changes, path, &before.columns, columns);
     keys::compare_keys(changes, path, before, after, &renames);

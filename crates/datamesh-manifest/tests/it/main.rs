@@ -7,6 +7,7 @@ mod dbt;
 mod domain;
 mod evolution;
 mod fuzz;
+mod lifecycle;
 mod mesh;
 mod odcs;
 mod odcs_generated;

@@ -52,6 +52,7 @@ pub(crate) fn lease(attempt: &AttemptId, product: &ProductKey, minutes: i64) -> 
         attempt: attempt.clone(),
         product: product.clone(),
         tables: vec!["orders".to_owned()],
+        folders: Vec::new(),
         expires_at: now() + TimeDelta::minutes(minutes),
     }
 }

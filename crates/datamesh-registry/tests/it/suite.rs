@@ -20,6 +20,7 @@ use datamesh_core::transform::{InputPin, TransformRun};
 use datamesh_core::watermark::Watermark;
 use datamesh_registry::{Location, SqlRegistry};
 
+use crate::apply::{a_moved_product_keeps_its_history, a_plan_is_applied_whole_or_not, an_evolved_table_has_its_rows};
 use crate::requests::{
     Deaf, attempt, commit, contract, decision, key, lease, maintenance, now, publish, request, table,
 };
@@ -72,6 +73,9 @@ pub(crate) fn run(place: impl Fn() -> Location) {
         text_is_ordered_by_its_bytes,
         there_may_be_many_rows,
         the_catalog_has_every_product,
+        a_plan_is_applied_whole_or_not,
+        an_evolved_table_has_its_rows,
+        a_moved_product_keeps_its_history,
     ];
     for (name, case) in cases {
         eprintln!("case {name}");

@@ -440,8 +440,8 @@ fn a_changed_contract_is_registered_and_columns_can_be_added() {
     let rows = mesh.query("SELECT id, extra FROM sales.orders.orders ORDER BY id");
     assert_eq!(rows, [json!({"id": 1, "extra": null}), json!({"id": 2, "extra": 7})]);
     mesh.write("domains/sales/products/orders/product.yaml", manifest("columns: [{name: id, type: string}]"));
-    let outcome = mesh.run(&["publish", ID, "orders=b.csv"]).expect_code(13);
-    assert!(outcome.stderr.contains("major version"), "{outcome}");
+    let outcome = mesh.run(&["publish", ID, "orders=b.csv"]).expect_code(15);
+    assert!(outcome.stderr.contains("datamesh apply"), "{outcome}");
 }
 
 #[test]

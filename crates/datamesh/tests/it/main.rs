@@ -9,6 +9,7 @@ mod faults;
 mod lineage;
 mod maintain;
 mod modes;
+mod plan;
 #[path = "../../../datamesh-registry/tests/it/server.rs"]
 mod postgres;
 mod registry;

@@ -10,6 +10,7 @@ use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -61,6 +62,10 @@ pub(crate) struct TestMesh {
     database: Option<(&'static Postgres, String)>,
     /// Keeps the temporary folder; `None` where the test owns the folder.
     _folder: Option<TempDir>,
+    /// Whether manifests that are written over are given a greater version, and applied before the next publish.
+    keeps_up: AtomicBool,
+    /// Whether a manifest was written since the last apply.
+    outdated: AtomicBool,
 }
 
 impl TestMesh {
@@ -87,7 +92,8 @@ impl TestMesh {
         let database = server.map(|server| (server, server.url()));
         let registry =
             database.as_ref().map_or_else(String::new, |_| format!("registry: ${{env:{REGISTRY_VARIABLE}}}\n"));
-        let mesh = Self { root, store, database, _folder: None };
+        let (keeps_up, outdated) = (AtomicBool::new(true), AtomicBool::new(false));
+        let mesh = Self { root, store, database, _folder: None, keeps_up, outdated };
         mesh.write("mesh.yaml", format!("name: test\nowner: test-team\n{warehouse}{registry}"));
         mesh
     }
@@ -124,8 +130,48 @@ impl TestMesh {
     pub(crate) fn write(&self, relative: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(relative);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut bytes = bytes.as_ref().to_vec();
+        let is_contract = relative.ends_with("product.yaml") || relative.ends_with(".sql");
+        if is_contract && self.keeps_up.load(Ordering::Relaxed) && self.is_used() {
+            self.outdated.store(true, Ordering::Relaxed);
+            let before = fs::read_to_string(&path).ok();
+            if let (Some(before), Ok(text)) = (before, std::str::from_utf8(&bytes)) {
+                bytes = bumped(&before, text).into_bytes();
+            }
+        }
+        let manifest = path.with_file_name("product.yaml");
+        if self.outdated.load(Ordering::Relaxed) && relative.ends_with(".sql") && path.exists() {
+            // Another query is another version of the product.
+            let text = fs::read_to_string(&manifest).unwrap();
+            fs::write(&manifest, bumped(&text, &format!("{text}\n"))).unwrap();
+        }
         fs::write(&path, bytes).unwrap();
         path
+    }
+
+    /// Whether a command may have made a registry.
+    fn is_used(&self) -> bool {
+        self.database.is_some() || self.path(".datamesh").exists()
+    }
+
+    /// From here on the test says itself when it applies, and which versions its manifests have.
+    pub(crate) fn by_hand(self) -> Self {
+        self.keeps_up.store(false, Ordering::Relaxed);
+        self
+    }
+
+    /// Applies manifests that were written since the last publish, as whoever changes one does.
+    fn keep_up(&self, arguments: &[&str]) {
+        let publishes = match arguments {
+            ["publish" | "run", ..] => true,
+            ["quarantine", rest @ ..] => rest.first() == Some(&"retry"),
+            _ => false,
+        };
+        if publishes && self.outdated.swap(false, Ordering::Relaxed) {
+            let mut command = self.wrapped(BINARY, &["apply", "--acknowledge", "--allow-retire"]);
+            command.stdout(Stdio::null());
+            let _ = command.status();
+        }
     }
 
     /// Every file below a folder of the mesh with its size, by path relative to the mesh.
@@ -135,6 +181,7 @@ impl TestMesh {
 
     /// The binary with these arguments, in the mesh directory, deaf to the environment of whoever runs the tests.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.keep_up(arguments);
         let mut command = self.wrapped(BINARY, &[]);
         command.args(arguments);
         command
@@ -240,6 +287,22 @@ impl TestMesh {
                 server.files(url).into_iter().map(|(path, bytes)| (format!("warehouse/{path}"), bytes)).collect()
             }
         }
+    }
+}
+
+/// The version that a manifest's text has.
+fn version(text: &str) -> Option<semver::Version> {
+    text.lines().find_map(|line| line.trim().strip_prefix("version: ")?.trim().parse().ok())
+}
+
+/// The text with a minor version after that of the text before, unless it has a later one itself.
+fn bumped(before: &str, text: &str) -> String {
+    match (version(before), version(text)) {
+        (Some(old), Some(new)) if new <= old && new.major == old.major && before != text => {
+            let next = format!("version: {}.{}.0", old.major, old.minor + 1);
+            text.replacen(&format!("version: {new}"), &next, 1)
+        }
+        _ => text.to_owned(),
     }
 }
 

@@ -207,6 +207,7 @@ fn a_range_means_the_newest_published_version_within_it() {
         .with_product("web/events-two", &versioned("2.1.0"))
         .with_product("web/events-next", &versioned("0.9.0"));
     let path = mesh.write("data/two.csv", "id,shop,amount\n1,x,1\n2,x,1\n");
+    mesh.run(&["apply"]).expect_code(0);
     for folder in ["events", "events-two", "events-next"] {
         let folder = format!("domains/web/products/{folder}");
         mesh.run(&["publish", &folder, &format!("clicks={}", path.display())]).expect_code(0);
@@ -229,8 +230,9 @@ fn a_range_means_the_newest_published_version_within_it() {
             &table("n", "replace", "'SELECT id AS n FROM web.events.clicks'", &["n long"]),
         ),
     );
-    let outcome = mesh.run(&["run", "reader"]).expect_code(6);
-    assert!(outcome.stderr.contains("web/events@^3") && outcome.stderr.contains("2.1.0"), "{outcome}");
+    let outcome = mesh.run(&["plan"]).expect_code(16);
+    assert!(outcome.stdout.contains("web/events@^3") && outcome.stdout.contains("2.1.0"), "{outcome}");
+    mesh.run(&["run", "reader"]).expect_code(6);
 }
 
 /// A mesh whose product adds up clicks that are new.
@@ -240,7 +242,7 @@ fn incremental() -> TestMesh {
     let tables = table("log", "append", changes, &columns) + "      quality: [\"rowCount < 1000\"]\n";
     TestMesh::new()
         .with_product("web/events", EVENTS)
-        .with_product("shop/log", &product("log", "web/events@^1", &tables))
+        .with_product("shop/log", &product("log", "web/events@^1", &tables).replace("version: 1.0.0", "version: 0.1.0"))
 }
 
 fn ids(mesh: &TestMesh) -> Vec<i64> {
@@ -267,11 +269,11 @@ fn changes_are_read_once_each() {
     // A dry run and a rejected one leave the pin where it was.
     publish(&mesh, 10..=12);
     assert_eq!(run(&mesh, &["log", "--dry-run"])["tables"][0]["in"], 3);
-    let manifest = mesh.path("domains/shop/products/log/product.yaml");
-    let good = std::fs::read_to_string(&manifest).unwrap();
-    std::fs::write(&manifest, good.replace("rowCount < 1000", "rowCount < 3")).unwrap();
+    let manifest = "domains/shop/products/log/product.yaml";
+    let good = std::fs::read_to_string(mesh.path(manifest)).unwrap();
+    mesh.write(manifest, good.replace("rowCount < 1000", "rowCount < 10"));
     mesh.run(&["run", "log"]).expect_code(3);
-    std::fs::write(&manifest, good).unwrap();
+    mesh.write(manifest, good);
     publish(&mesh, 13..=13);
     assert_eq!(run(&mesh, &["log"])["tables"][0]["in"], 4);
     assert_eq!(ids(&mesh), (1..=13).collect::<Vec<_>>());

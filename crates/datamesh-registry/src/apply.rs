@@ -1,0 +1,192 @@
+//! Applying a plan, and the state that the next one is made from.
+
+use std::collections::BTreeMap;
+
+use datamesh_core::Result;
+use datamesh_core::domain::Domain;
+use datamesh_core::ids::ProductKey;
+use datamesh_core::ports::{AppliedState, ApplyRequest, NewRevision, ProductMove, TableEvolution};
+
+use crate::store::{Session, Value, insert_all, sql};
+use crate::text::{from_json, read_key, time, to_json};
+use crate::{identity, leases, state};
+
+/// The applied state. The metadata documents of tables are left out: there are many, and a plan only compares places.
+pub(crate) async fn read(session: &mut Session) -> Result<AppliedState> {
+    let generation = identity::generation(session).await?;
+    let rows = sql("SELECT document FROM domains ORDER BY name").fetch_all(session).await?;
+    let domains =
+        rows.iter().map(|row| from_json::<Domain>("a domain", &row.text("document")?)).collect::<Result<_>>()?;
+    let products = state::catalog_without_metadata(session).await?;
+    Ok(AppliedState { generation, domains, products })
+}
+
+pub(crate) async fn majors(session: &mut Session, product: &ProductKey) -> Result<Vec<u64>> {
+    let rows = sql("SELECT DISTINCT major FROM revisions WHERE domain = $1 AND product = $2 ORDER BY major")
+        .bind(&product.domain)
+        .bind(&product.product)
+        .fetch_all(session)
+        .await?;
+    rows.iter().map(|row| row.number("major")).collect()
+}
+
+/// Counts one more change of what is applied; the generation now.
+pub(crate) async fn next_generation(session: &mut Session) -> Result<u64> {
+    let row = sql("UPDATE mesh SET generation = generation + 1 RETURNING generation").fetch_optional(session).await?;
+    row.ok_or_else(identity::missing)?.number("generation")
+}
+
+/// Writes all of a plan; the generation now. `None`: something is not as the plan saw it, and nothing may be committed.
+pub(crate) async fn write(session: &mut Session, request: &ApplyRequest) -> Result<Option<u64>> {
+    for attempt in &request.attempts {
+        leases::check(session, attempt).await?;
+    }
+    if identity::generation(session).await? != request.expected_generation {
+        return Ok(None);
+    }
+    for moved in &request.moves {
+        rename(session, moved).await?;
+    }
+    for (product, table, location) in &request.pinned {
+        if !points_to(session, product, table, location).await? {
+            return Ok(None);
+        }
+    }
+    if !insert_revisions(session, request).await? {
+        return Ok(None);
+    }
+    for domain in &request.domains {
+        sql("INSERT INTO domains (name, document, applied_at, applied_by) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (name) DO UPDATE SET document = excluded.document, applied_at = excluded.applied_at,
+             applied_by = excluded.applied_by")
+        .bind(domain.name.sql())
+        .bind(to_json(domain)?)
+        .bind(time(request.at))
+        .bind(&request.principal)
+        .execute(session)
+        .await?;
+    }
+    for name in &request.removed_domains {
+        sql("DELETE FROM domains WHERE name = $1").bind(name).execute(session).await?;
+    }
+    for table in &request.tables {
+        if !swap(session, table).await? {
+            return Ok(None);
+        }
+    }
+    let generation = next_generation(session).await?;
+    sql("INSERT INTO applies (generation, at, principal, decision, plan) VALUES ($1, $2, $3, $4, $5)")
+        .bind(generation)
+        .bind(time(request.at))
+        .bind(&request.principal)
+        .bind(request.decision)
+        .bind(to_json(&request.plan)?)
+        .execute(session)
+        .await?;
+    Ok(Some(generation))
+}
+
+/// The generation that the plan of a decision led to; `None`: it was not applied.
+pub(crate) async fn find_decision(session: &mut Session, decision: u64) -> Result<Option<u64>> {
+    let row = sql("SELECT generation FROM applies WHERE decision = $1").bind(decision).fetch_optional(session).await?;
+    row.as_ref().map(|row| row.number("generation")).transpose()
+}
+
+/// Gives a product another domain or name wherever it is named, so that its history goes with it.
+async fn rename(session: &mut Session, moved: &ProductMove) -> Result<()> {
+    let majors = majors(session, &moved.from).await?;
+    for table in ["revisions", "publications", "tables", "unreferenced_files"] {
+        let text = format!("UPDATE {table} SET domain = $1, product = $2 WHERE domain = $3 AND product = $4");
+        sql(&text)
+            .bind(&moved.to.domain)
+            .bind(&moved.to.product)
+            .bind(&moved.from.domain)
+            .bind(&moved.from.product)
+            .execute(session)
+            .await?;
+    }
+    sql("UPDATE publication_inputs SET input_domain = $1, input_product = $2
+         WHERE input_domain = $3 AND input_product = $4")
+    .bind(&moved.to.domain)
+    .bind(&moved.to.product)
+    .bind(&moved.from.domain)
+    .bind(&moved.from.product)
+    .execute(session)
+    .await?;
+    for major in majors {
+        // A dataset is named `domain.product_v1.table`.
+        let dataset = |key: &ProductKey| format!("{}.", ProductKey { major, ..key.clone() });
+        let (from, to) = (dataset(&moved.from), dataset(&moved.to));
+        sql("UPDATE lineage_edges SET input_name = $1 || substr(input_name, CAST($2 AS INTEGER))
+             WHERE input_namespace = 'datamesh' AND substr(input_name, 1, CAST($3 AS INTEGER)) = $4")
+        .bind(&to)
+        .bind(from.len() as u64 + 1)
+        .bind(from.len() as u64)
+        .bind(&from)
+        .execute(session)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn points_to(session: &mut Session, product: &ProductKey, table: &str, location: &str) -> Result<bool> {
+    let row = sql("SELECT metadata_location FROM tables
+                   WHERE domain = $1 AND product = $2 AND major = $3 AND table_name = $4")
+    .bind(&product.domain)
+    .bind(&product.product)
+    .bind(product.major)
+    .bind(table)
+    .fetch_optional(session)
+    .await?;
+    Ok(row.map(|row| row.text("metadata_location")).transpose()?.as_deref() == Some(location))
+}
+
+/// `false`: a contract is not the one that the plan saw.
+async fn insert_revisions(session: &mut Session, request: &ApplyRequest) -> Result<bool> {
+    if request.revisions.is_empty() {
+        return Ok(true);
+    }
+    let rows = sql("SELECT domain, product, major, max(number) AS number FROM revisions
+                    GROUP BY domain, product, major")
+    .fetch_all(session)
+    .await?;
+    let newest: BTreeMap<ProductKey, u64> =
+        rows.iter().map(|row| Ok((read_key(row)?, row.number("number")?))).collect::<Result<_>>()?;
+    let at = time(request.at);
+    let mut values: Vec<Vec<Value<'_>>> = Vec::with_capacity(request.revisions.len());
+    for NewRevision { expected, contract } in &request.revisions {
+        let key = contract.key();
+        if newest.get(&key).copied().unwrap_or(0) != *expected {
+            return Ok(false);
+        }
+        values.push(vec![
+            key.domain.into(),
+            key.product.into(),
+            key.major.into(),
+            (expected + 1).into(),
+            contract.version.to_string().into(),
+            to_json(contract)?.into(),
+            (&at).into(),
+            (&request.principal).into(),
+        ]);
+    }
+    let insert = "INSERT INTO revisions (domain, product, major, number, version, contract, created_at, created_by)";
+    insert_all(session, insert, values, "").await?;
+    Ok(true)
+}
+
+async fn swap(session: &mut Session, table: &TableEvolution) -> Result<bool> {
+    let changed = sql("UPDATE tables SET metadata_location = $1, metadata = $2
+                       WHERE domain = $3 AND product = $4 AND major = $5 AND table_name = $6
+                       AND metadata_location = $7")
+    .bind(&table.metadata_location)
+    .bind(&table.metadata)
+    .bind(&table.product.domain)
+    .bind(&table.product.product)
+    .bind(table.product.major)
+    .bind(&table.table)
+    .bind(&table.expected)
+    .execute(session)
+    .await?;
+    Ok(changed == 1)
+}
