@@ -263,8 +263,7 @@ impl Proxy {
 
 fn forward(mut client: TcpStream, mut server: TcpStream, fault: &Mutex<Fault>) {
     let mut buffer = [0; 65536];
-    loop {
-        let Ok(length @ 1..) = client.read(&mut buffer) else { break };
+    while let Ok(length @ 1..) = client.read(&mut buffer) {
         let commits = buffer[..length].windows(7).any(|window| window == b"COMMIT\0");
         let now = *fault.lock().unwrap();
         if now == Fault::Dead {

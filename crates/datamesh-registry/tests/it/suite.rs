@@ -159,9 +159,9 @@ async fn a_publication_is_kept_whole(mesh: Mesh) {
     assert_eq!(registry.find_content(&sales(), "items", "content of m1").await.unwrap(), None);
     assert_eq!(registry.find_idempotency_key(&sales(), "night").await.unwrap(), Some(1));
     assert_eq!(registry.quarantine_files(1).await.unwrap(), request.quarantine);
-    let path = request.quarantine[0].path.clone();
-    assert_eq!(registry.attempt_quarantine(&request.attempt).await.unwrap(), [path.clone()]);
-    assert_eq!(registry.known_files(&sales()).await.unwrap(), [path]);
+    let paths = [request.quarantine[0].path.clone()];
+    assert_eq!(registry.attempt_quarantine(&request.attempt).await.unwrap(), paths);
+    assert_eq!(registry.known_files(&sales()).await.unwrap(), paths);
     let history = registry.history(&[("shop".to_owned(), "sales".to_owned())]).await.unwrap();
     assert_eq!(history.attempts.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [1]);
     assert_eq!(history.tables.iter().map(|table| &*table.table).collect::<Vec<_>>(), ["items", "orders"]);

@@ -10,7 +10,7 @@ const PRODUCT: &str = "shop/sales";
 
 fn manifest(name: &str) -> String {
     format!(
-        "dataProduct:\n  name: {name}\n  version: 1.0.0\n  owner: shop-team\n  schema:\n    - name: orders\n      quarantine: 50%\n      \
+        "dataProduct:\n  name: {name}\n  version: 1.0.0\n  owner: shop-team\n  schema:\n    - name: orders\n      write: replace\n      quarantine: 50%\n      \
          columns: [{{name: id, type: int, primaryKey: true}}, {{name: amount, type: int, minimum: 0}}]\n"
     )
 }
