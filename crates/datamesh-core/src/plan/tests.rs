@@ -204,7 +204,7 @@ fn a_product_moves_with_all_its_majors() {
     let after = planned.plan.products.iter().map(|step| step.contract.clone()).collect();
     check(after, vec![moved()], NONE, &[]);
     check(vec![], vec![moved()], NONE, &["create b/p 2.0.0", "unknown-product b/p"]);
-    let there = vec![two.clone(), product("b/p", "2.0.0", json!({}))];
+    let there = vec![two.clone(), product("b/p", "2.0.0", json!({"owner": "a-team"}))];
     check(there, vec![moved()], NONE, &["retire a/p 2.0.0", "update b/p 2.0.0", "move-onto-existing b/p"]);
     check(before(), vec![moved(), two.clone()], NONE, &["create b/p 2.0.0", "move-onto-existing b/p"]);
 }
