@@ -123,9 +123,11 @@ fn compare_column(changes: &mut Changes, path: &ContractPath, before: &Column, a
         changes.push(&rules::LINEAGE_CHANGED, path.join("from"), Some(json(&before.from)), Some(json(from)), message);
     }
     // What it was called is history; the rename itself is a change of its own.
-    let former = (before.renamed_from.as_ref(), renamed_from.as_ref());
-    let what = format!("the former name of `{name}`");
-    changes.value(&rules::METADATA_CHANGED, path.join("renamedFrom"), former.0, former.1, &what);
+    if before.name == after.name {
+        let former = (before.renamed_from.as_ref(), renamed_from.as_ref());
+        let what = format!("the former name of `{name}`");
+        changes.value(&rules::METADATA_CHANGED, path.join("renamedFrom"), former.0, former.1, &what);
+    }
     let what = format!("the default of `{name}`");
     changes.value(&rules::DEFAULT_CHANGED, path.join("default"), before.default.as_ref(), default.as_ref(), &what);
     let owners = (before.owner.as_ref(), owner.as_ref());

@@ -114,7 +114,8 @@ pub(crate) fn settle(build: impl Fn(&Unread) -> Tree) -> Imported {
                 }
                 let refused: Vec<_> = document.finish().into_iter().filter(Diagnostic::is_error).collect();
                 let mut progress = false;
-                for diagnostic in &refused {
+                // A status says something even where the end of support that goes with it is still to be written.
+                for diagnostic in refused.iter().filter(|diagnostic| diagnostic.id != "end-of-support-missing") {
                     let path = node.as_ref().and_then(|node| path_to(node, &diagnostic.location)).unwrap_or_default();
                     progress |= leave_out(&mut unread, &manifest, &path);
                 }
@@ -219,6 +220,13 @@ fn fill_in(manifest: &mut Tree) {
     }
     if is_todo(product.get("version")) {
         product.put("version", "0.0.0");
+    }
+    if product.get("status").and_then(Tree::scalar) == Some("deprecated") {
+        let mut sla = product.get("sla").and_then(Tree::as_map).cloned().unwrap_or_default();
+        if !sla.contains("endOfSupport") {
+            sla.put("endOfSupport", "9999-12-31");
+            product.put("sla", sla);
+        }
     }
     if !product.contains("domain") {
         let owner = product.get("owner").and_then(Tree::scalar).unwrap_or("unknown");

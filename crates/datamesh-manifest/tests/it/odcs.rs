@@ -354,9 +354,13 @@ fn the_fixtures_of_change_logs_are_read() {
     let Some(specs) = specs() else { return };
     for path in files(&specs.join("odcs/changelog-fixtures"), ".yaml") {
         let text = std::fs::read_to_string(&path).unwrap();
+        // Some break the schema that they name: a query is missing.
+        let valid = schemas(&specs).iter().any(|(_, schema)| schema.is_valid(&json(&parse(&text))));
         let product = read_contract("contract", text.as_bytes());
-        assert!(product.is_ok(), "{}: {product:#?}", path.display());
-        assert_eq!(differences(&parse(&text), &exported(&imported("c", &text))), Vec::<String>::new());
+        assert_eq!(product.is_ok(), valid, "{}: {product:#?}", path.display());
+        if valid {
+            assert_eq!(differences(&parse(&text), &exported(&imported("c", &text))), Vec::<String>::new());
+        }
     }
 }
 

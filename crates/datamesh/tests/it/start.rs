@@ -431,7 +431,7 @@ fn an_iceberg_table_of_others_becomes_a_product() {
     draft(&theirs, "people", &theirs.path("people.csv"));
     fill(&theirs, "people");
     theirs.run(&["publish", "lab/people"]).expect_code(0);
-    let table = theirs.path("warehouse/lab/people_v1/people");
+    let table = theirs.path("warehouse/lab/people_v0/people");
 
     let ours = mesh();
     let profile = ours.run(&["profile", table.to_str().unwrap(), "--format", "json"]).expect_code(0).json();

@@ -1,6 +1,7 @@
 //! A data contract of ODCS against a data product.
 
 use datamesh_core::period::Period;
+use datamesh_core::scalar;
 use semver::Version as SemanticVersion;
 
 use super::{Version, Walk, column, custom, ordered, table};
@@ -254,7 +255,8 @@ fn read_level(level: &str, entry: &Tree) -> Option<Tree> {
             None => Some(Tree::text(value)),
             _ => None,
         },
-        "endOfSupport" => unit.is_none().then(|| Tree::text(value)),
+        // A day: an instant is kept in the document's own words.
+        "endOfSupport" => (unit.is_none() && scalar::date(value).is_some()).then(|| Tree::text(value)),
         _ => {
             let within = period();
             Period::parse(&within).ok()?;
