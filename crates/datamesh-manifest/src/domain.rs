@@ -204,7 +204,7 @@ fn read_relationship(document: &mut Document<'_>, node: &Node, own: &Name) -> Op
             }
         };
         let of = |name: &Name| product.domain.sql() == name.sql();
-        if !of(upstream) && !(role.is_none() && of(&domain)) {
+        if !of(upstream) && (role.is_some() || !of(&domain)) {
             let (message, help) = match role {
                 Some(_) => (
                     format!("`{product}` is not a product of `{upstream}`, which is upstream here"),

@@ -13,6 +13,11 @@ use crate::mesh::{Mesh, locate_by};
 use crate::shape::closest;
 use crate::yaml::{Node, Span};
 
+/// Where something stands in a document.
+type Place<'m> = Box<dyn Fn(&Node) -> Option<Span> + 'm>;
+/// A domain in its folder, and one of its relationships.
+type Declared<'m> = (&'m PathBuf, &'m Domain, usize);
+
 /// A problem and where it stands.
 struct Found<'m> {
     id: &'static str,
@@ -20,7 +25,7 @@ struct Found<'m> {
     message: String,
     help: String,
     file: PathBuf,
-    place: Box<dyn Fn(&Node) -> Option<Span> + 'm>,
+    place: Place<'m>,
 }
 
 /// Checks what the domains of a whole mesh say of each other, of products and of teams, and adds what is wrong to the
@@ -207,7 +212,7 @@ fn relationships<'m>(mesh: &'m Mesh, known: &[DataProduct]) -> Vec<Found<'m>> {
         .collect();
     let id_names: BTreeSet<String> = ids.values().cloned().collect();
     let mut found = Vec::new();
-    let mut by_pair: BTreeMap<(String, String), Vec<(&PathBuf, &Domain, usize)>> = BTreeMap::new();
+    let mut by_pair: BTreeMap<(String, String), Vec<Declared<'_>>> = BTreeMap::new();
     for (folder, domain) in &mesh.domains {
         for (index, relationship) in domain.relationships.iter().enumerate() {
             let other = relationship.domain.sql();

@@ -47,10 +47,7 @@ pub fn import(file: &str, bytes: &[u8], select: &[String]) -> Result<Imported, V
     let mut tables: Vec<TableDraft> =
         models.iter().map(|(id, model)| TableDraft::new(&mut report, id, model, &adapter)).collect();
     for index in 0..tables.len() {
-        if tables[..index]
-            .iter()
-            .any(|other| other.name.to_ascii_lowercase() == tables[index].name.to_ascii_lowercase())
-        {
+        if tables[..index].iter().any(|other| other.name.eq_ignore_ascii_case(&tables[index].name)) {
             let message = format!("two models become table `{}`", tables[index].name);
             return Err(vec![report.error("duplicate-table", message, "choose one of them with --select")]);
         }

@@ -66,7 +66,7 @@ fn without_edition(document: &Tree) -> Tree {
 fn assert_valid(document: &Tree) {
     let json = serde_json::from_str(&document.to_json()).unwrap();
     for (edition, validator) in validators() {
-        if text(document, "apiVersion") <= edition.to_owned() {
+        if text(document, "apiVersion").as_str() <= edition {
             let errors: Vec<_> = validator.iter_errors(&json).map(|e| format!("{}: {e}", e.instance_path())).collect();
             assert!(errors.is_empty(), "{edition}: {errors:#?}\n{}", document.to_yaml());
         }

@@ -93,8 +93,8 @@ pub(super) fn is_template(text: &str) -> bool {
 pub(super) fn referred(text: &str) -> Option<String> {
     let (_, arguments) = text.split_once("ref(")?;
     let (arguments, _) = arguments.split_once(')')?;
-    let names = arguments.split(',').map(str::trim).filter(|argument| argument.starts_with(['\'', '"']));
-    names.last().map(|name| name.trim_matches(['\'', '"']).to_owned())
+    let mut names = arguments.split(',').map(str::trim).filter(|argument| argument.starts_with(['\'', '"']));
+    names.next_back().map(|name| name.trim_matches(['\'', '"']).to_owned())
 }
 
 /// A column's name in SQL.

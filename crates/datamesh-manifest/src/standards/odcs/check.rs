@@ -209,7 +209,8 @@ impl Checker<'_, '_> {
             }
             Rule::Port => {
                 let text = value.as_text().is_some() && Version::V3_2_0 <= self.version;
-                if !text && !(number(&value) && node.number().is_some_and(|found| found.fract() == 0.0)) {
+                let whole = number(&value) && node.number().is_some_and(|found| found.fract() == 0.0);
+                if !text && !whole {
                     self.wrong(node, "a whole number");
                 }
             }

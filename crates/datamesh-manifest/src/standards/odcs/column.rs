@@ -264,7 +264,7 @@ fn export(mut ours: Map, mut context: Context) -> Map {
         theirs.put("items", export(below, inner));
     }
     theirs.put_some("properties", fields.map(|fields| export_all(version, fields, Place::Struct, &[])));
-    theirs.put_some("quality", rules.map(|rules| rule::export_all(rules)));
+    theirs.put_some("quality", rules.map(rule::export_all));
     ordered(theirs, ORDER.iter().copied())
 }
 

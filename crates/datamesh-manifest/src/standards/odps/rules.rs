@@ -354,7 +354,7 @@ impl Walk<'_> {
         self.missing(map, object, path);
     }
 
-    fn missing(&mut self, map: &Map, object: &'static Object, path: &mut Vec<Step>) {
+    fn missing(&mut self, map: &Map, object: &'static Object, path: &[Step]) {
         let edition = self.edition;
         for key in object.keys.iter().filter(|key| key.needed >= Some(edition) && !map.contains(key.name)) {
             let place = if path.is_empty() { "the document".to_owned() } else { format!("`{}`", show(path)) };
