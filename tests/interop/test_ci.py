@@ -133,7 +133,7 @@ class TestTemplate:
         compared = next(done for command, done in results.items() if "changed-products" in command)
         assert "sales/lines 1.0.0 to 1.0.1" in compared.stdout, "one refusal does not hide the rest"
         if template == "github-actions.yml":
-            line = "::error file=domains/sales/products/orders/product.yaml,line=8,endLine=8,col="
+            line = "::error file=domains/sales/products/orders/product.yaml,line=9,endLine=9,col="
             assert line in compared.stdout, compared.stdout
         else:
             assert "refused: 1.0.0 to 1.1.0 is too small a step" in compared.stdout, compared.stdout

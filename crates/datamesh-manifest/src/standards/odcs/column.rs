@@ -250,7 +250,9 @@ fn export(mut ours: Map, mut context: Context) -> Map {
     drop_stale_partition(&mut ours, &context);
 
     let mut theirs = LENS.export(ours, &context);
-    if let Some(below) = item {
+    // What was a vector still is one, and its elements are told by its options.
+    let is_vector = theirs.get("logicalType").and_then(Tree::as_text) == Some("vector");
+    if let Some(below) = item.filter(|_| !is_vector) {
         let place = Place::Item;
         let inner = Context {
             version,
