@@ -36,6 +36,7 @@ bench: .venv/ready
 	$(CARGO) build --locked --release --workspace
 	DATAMESH_BIN=$(abspath $(TARGET_DIR))/release/datamesh .venv/bin/python bench/publish_csv.py
 	DATAMESH_BIN=$(abspath $(TARGET_DIR))/release/datamesh .venv/bin/python bench/show.py
+	DATAMESH_BIN=$(abspath $(TARGET_DIR))/release/datamesh .venv/bin/python bench/plan.py
 
 lint:
 	$(CARGO) fmt --check

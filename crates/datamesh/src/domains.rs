@@ -142,7 +142,7 @@ impl Known {
 
 /// The registry's contracts and lineage, where there is a registry.
 async fn registered(root: &Path) -> Result<(Vec<DataProduct>, Vec<Edge>)> {
-    if !root.join(".datamesh").join("registry.db").is_file() {
+    if !crate::registry::location(root)?.has_registry().await? {
         return Ok((Vec::new(), Vec::new()));
     }
     let context = home::context(root).await?;
