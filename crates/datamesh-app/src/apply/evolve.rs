@@ -303,7 +303,11 @@ pub(super) async fn evolve<E: Engine>(
     for (step, lease) in steps.zip(leases) {
         let Some(subject) = Subject::load(plan, step, context).await? else { continue };
         for (table, pointer) in subject.tables() {
-            // The rows that were judged must be the ones that the new contract is accepted for.
+            // INVARIANT: the rows that were judged are the ones that the new contract is accepted for. Somebody who published
+            // while they were judged moved the pointer away from where the plan saw it.
+            if step.tables.get(&pointer.table) != Some(&pointer.metadata_location) {
+                return Err(super::stale(&format!("somebody published table `{name}`", name = pointer.table)));
+            }
             done.judged.push((step.key(), pointer.table.clone(), pointer.metadata_location.clone()));
             let Some(evolved) = engine.evolved(&subject.job(table, pointer))? else { continue };
             let name = format!("{}.{}", step.key(), pointer.table);
