@@ -3,6 +3,7 @@
 //! Everything here is data and functions over data. This crate must not know tokio, Arrow, SQL, a clock,
 //! the environment or any IO: time, randomness and configuration are passed in.
 
+pub mod access;
 pub mod context_map;
 pub mod contract;
 pub mod datatype;
@@ -18,6 +19,7 @@ pub mod ids;
 pub mod infer;
 pub mod lifecycle;
 pub mod lineage;
+pub mod mask;
 pub mod ownership;
 pub mod period;
 pub mod plan;

@@ -1,0 +1,1 @@
+//! Self-serve infrastructure from contracts.
