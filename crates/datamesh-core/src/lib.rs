@@ -17,6 +17,7 @@ pub mod history;
 pub mod identity;
 pub mod ids;
 pub mod infer;
+pub mod inheritance;
 pub mod lifecycle;
 pub mod lineage;
 pub mod mask;
