@@ -580,6 +580,9 @@ pub trait Registry: Send + Sync {
     /// The lineage of every table, as of the publication that last wrote it; with `publication`, of those up to it.
     async fn lineage(&self, publication: Option<u64>) -> Result<Vec<Edge>>;
 
+    /// Every edge that any publication of these products ever recorded, in one read.
+    async fn lineage_of(&self, products: &[ProductKey]) -> Result<Vec<Edge>>;
+
     /// What was published when, of products named `(domain, product)`, every major version, in one read.
     async fn history(&self, products: &[(String, String)]) -> Result<History>;
 

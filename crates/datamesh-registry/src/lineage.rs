@@ -75,3 +75,23 @@ pub(crate) async fn edges(session: &mut Session, publication: Option<u64>) -> Re
     .await?;
     rows.iter().map(read).collect()
 }
+
+/// Every edge that any publication of these products recorded, each once: rows that older ones published may be there still.
+pub(crate) async fn edges_of(session: &mut Session, products: &[ProductKey]) -> Result<Vec<Edge>> {
+    let mut edges = Vec::new();
+    for product in products {
+        let rows = sql("SELECT DISTINCT p.domain, p.product, p.major, e.table_name, e.field, e.input_namespace,
+                            e.input_name, e.input_field, e.subtype, e.masking
+                        FROM publications p JOIN lineage_edges e ON e.publication = p.number
+                        WHERE p.domain = $1 AND p.product = $2 AND p.major = $3")
+        .bind(&product.domain)
+        .bind(&product.product)
+        .bind(product.major)
+        .fetch_all(session)
+        .await?;
+        for row in &rows {
+            edges.push(read(row)?);
+        }
+    }
+    Ok(edges)
+}

@@ -226,6 +226,10 @@ impl Registry for SqlRegistry {
         lineage::edges(&mut self.store.single().await?, publication).await
     }
 
+    async fn lineage_of(&self, products: &[ProductKey]) -> Result<Vec<Edge>> {
+        lineage::edges_of(&mut self.store.read().await?, products).await
+    }
+
     async fn history(&self, products: &[(String, String)]) -> Result<History> {
         let mut session = self.store.read().await?;
         let mut history = History::default();

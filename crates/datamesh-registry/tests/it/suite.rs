@@ -544,6 +544,18 @@ async fn transforms_and_lineage_are_kept(mesh: Mesh) {
     publish(registry, &sales(), "m2").await;
     assert_eq!(registry.lineage(None).await.unwrap(), edges);
     assert_eq!(registry.last_transforms(&sales()).await.unwrap(), [(1, run)]);
+    // What rows that were published before came from is known for good, each edge once.
+    let mut again = request(registry, &sales(), vec![table("orders", Some("m2"), "m3")]).await.unwrap();
+    again.lineage = vec![lineage_of(3)];
+    assert_eq!(commit(registry, &again).await, Some(3));
+    let mut every = registry.lineage(None).await.unwrap();
+    assert_ne!(every, edges);
+    every.extend(edges.iter().filter(|edge| !every.contains(edge)).cloned().collect::<Vec<_>>());
+    every.sort_by_key(by_text);
+    let mut found = registry.lineage_of(&[sales(), key("web", "clicks")]).await.unwrap();
+    found.sort_by_key(by_text);
+    assert_eq!(found, every);
+    assert!(registry.lineage_of(&[key("web", "clicks")]).await.unwrap().is_empty());
 }
 
 async fn maintenance_moves_a_pointer(mesh: Mesh) {
