@@ -108,6 +108,7 @@ mod tests {
             format: PLAN_FORMAT,
             mesh: identity(1, 0).id.to_string(),
             generation: 7,
+            governance: None,
             options: PlanOptions::default(),
             domains: Vec::new(),
             moves: Vec::new(),

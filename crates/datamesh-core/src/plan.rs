@@ -6,6 +6,7 @@
 mod changes;
 mod compare;
 mod consumers;
+mod governance;
 mod refusal;
 mod step;
 #[cfg(test)]
@@ -18,16 +19,18 @@ use serde::{Deserialize, Serialize};
 pub use changes::{Bump, FieldChange};
 pub use compare::plan;
 pub use consumers::Consumer;
+pub use governance::GovernanceStep;
 pub use refusal::{Refusal, RefusalKind};
 pub use step::{DomainAction, DomainStep, Move, ProductAction, ProductStep};
 
+use crate::access::Governance;
 use crate::contract::DataProduct;
 use crate::domain::Domain;
 use crate::ids::ProductKey;
 use crate::lineage::Edge;
 
 /// Version of the serialised form of [`MeshPlan`].
-pub const PLAN_FORMAT: u32 = 1;
+pub const PLAN_FORMAT: u32 = 2;
 
 /// Which part of the mesh the manifests tell all of: what is not among them there is to be retired.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +62,8 @@ pub struct Desired {
     pub domains: Vec<Domain>,
     /// The products, each major version.
     pub products: Vec<DataProduct>,
+    /// What the mesh agrees on; `None` leaves what holds.
+    pub governance: Option<Governance>,
     /// What of the mesh this is all of.
     pub scope: Scope,
 }
@@ -85,6 +90,8 @@ pub struct Applied {
     pub generation: u64,
     /// The applied domains.
     pub domains: Vec<Domain>,
+    /// What the mesh agreed on, with the number of its revision.
+    pub governance: Option<(u64, Governance)>,
     /// The applied products.
     pub products: Vec<AppliedProduct>,
     /// The lineage of what is published. It only says who is affected; without it consumers are those that declare it.
@@ -113,6 +120,9 @@ pub struct MeshPlan {
     pub generation: u64,
     /// What was allowed.
     pub options: PlanOptions,
+    /// What changes of principals and policies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub governance: Option<GovernanceStep>,
     /// Domains that are made, changed or removed.
     pub domains: Vec<DomainStep>,
     /// Products that move, before anything else is done to them.
@@ -124,7 +134,7 @@ pub struct MeshPlan {
 impl MeshPlan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.domains.is_empty() && self.moves.is_empty() && self.products.is_empty()
+        self.governance.is_none() && self.domains.is_empty() && self.moves.is_empty() && self.products.is_empty()
     }
 }
 

@@ -48,6 +48,11 @@ pub fn plan(desired: &Desired, applied: &Applied, options: PlanOptions) -> Plann
             mesh: applied.mesh.clone(),
             generation: applied.generation,
             options,
+            governance: super::governance::step(
+                applied.governance.as_ref(),
+                desired.governance.as_ref(),
+                &desired.scope,
+            ),
             domains,
             moves,
             products: steps,

@@ -36,6 +36,10 @@ pub enum RefusalKind {
     TableCannotChange,
     /// A protection was added in one major version, and is missing in another.
     ProtectionMissing,
+    /// A policy forbids it.
+    PolicyForbids,
+    /// A policy, a principal or a row filter that cannot be used.
+    InvalidPolicy,
 }
 
 impl RefusalKind {
@@ -56,6 +60,8 @@ impl RefusalKind {
             Self::DataDoesNotHold => "data-does-not-hold",
             Self::TableCannotChange => "table-cannot-change",
             Self::ProtectionMissing => "protection-missing",
+            Self::PolicyForbids => "policy-forbids",
+            Self::InvalidPolicy => "invalid-policy",
         }
     }
 }

@@ -35,7 +35,7 @@ fn applied(products: Vec<DataProduct>) -> Applied {
 }
 
 fn desired(products: Vec<DataProduct>) -> Desired {
-    Desired { domains: Vec::new(), products, scope: Scope::Mesh }
+    Desired { domains: Vec::new(), products, governance: None, scope: Scope::Mesh }
 }
 
 /// Each step as `action id version`, then each refusal as `id subject`.
@@ -155,7 +155,9 @@ fn retiring_what_others_read_has_to_be_allowed() {
 #[test]
 fn a_domain_retires_its_own_products_only() {
     let before = applied(vec![product("a/p", "1.0.0", json!({})), product("b/q", "1.0.0", json!({}))]);
-    let of = |scope| plan(&Desired { domains: vec![], products: vec![], scope }, &before, NONE).plan.products;
+    let of = |scope| {
+        plan(&Desired { domains: vec![], products: vec![], governance: None, scope }, &before, NONE).plan.products
+    };
     let ids = |steps: Vec<ProductStep>| steps.iter().map(|step| step.product.to_string()).collect::<Vec<_>>();
     assert_eq!(ids(of(Scope::Domain("a".into()))), ["a/p"]);
     assert_eq!(ids(of(Scope::Products)), [""; 0]);
@@ -227,7 +229,7 @@ fn domains_are_made_changed_and_removed() {
         serde_json::from_value(json!({"name": name, "owner": owner, "responsibilities": []})).expect("a domain")
     };
     let before = Applied { domains: vec![domain("a", "x"), domain("b", "x")], ..applied(vec![]) };
-    let desired = |domains| Desired { domains, products: vec![], scope: Scope::Mesh };
+    let desired = |domains| Desired { domains, products: vec![], governance: None, scope: Scope::Mesh };
     let planned = plan(&desired(vec![domain("a", "y"), domain("c", "x")]), &before, NONE);
     let steps: Vec<_> = planned.plan.domains.iter().map(|step| (step.action, step.name.to_string())).collect();
     let expected = [
