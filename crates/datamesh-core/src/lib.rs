@@ -29,6 +29,7 @@ pub mod profile;
 pub mod quality;
 pub mod reference;
 pub mod rehearsal;
+pub mod row_condition;
 pub mod scalar;
 pub mod secret;
 pub mod transform;
