@@ -9,7 +9,8 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{DataProduct, Table};
+use crate::contract::{Column, DataProduct, Table};
+use crate::datatype::DataType;
 use crate::domain::Team;
 use crate::ids::ProductKey;
 use crate::mask::Mask;
@@ -180,6 +181,9 @@ pub struct PolicyFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Waiver {
+    /// The normalised name of the domain whose file it stands in, and whose resources alone it is about; `None`: the mesh's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
     /// The policy's id.
     pub policy: String,
     /// What it is waived for: `domain`, `domain/product`, `domain/product.table` or `domain/product.table.column`.
@@ -421,6 +425,36 @@ impl fmt::Display for TableAccess {
     }
 }
 
+/// The column that a name of an offer means in a table, with its path: `column`, `column.field`, or either after `table.`.
+pub fn find_column<'t>(table: &'t Table, name: &str) -> Option<(Vec<String>, &'t Column)> {
+    fn at<'c>(columns: &'c [Column], path: &[&str]) -> Option<&'c Column> {
+        let (first, rest) = path.split_first()?;
+        let column = columns.iter().find(|column| column.name == *first)?;
+        if rest.is_empty() { Some(column) } else { at(fields(&column.data_type), rest) }
+    }
+    fn fields(data_type: &DataType) -> &[Column] {
+        match data_type {
+            DataType::Struct(fields) => fields,
+            DataType::Array(item) => fields(&item.data_type),
+            DataType::Map(_, value) => fields(&value.data_type),
+            _ => &[],
+        }
+    }
+    let path: Vec<&str> = name.trim().split('.').collect();
+    let find = |path: &[&str]| {
+        at(&table.columns, path).map(|column| (path.iter().map(|name| (*name).to_owned()).collect(), column))
+    };
+    find(&path).or_else(|| {
+        let (first, rest) = path.split_first()?;
+        if normalised(first) == table.name.sql() { find(rest) } else { None }
+    })
+}
+
+/// A name as [`crate::Name::sql`] spells it.
+fn normalised(name: &str) -> String {
+    name.trim().to_ascii_lowercase().replace('-', "_")
+}
+
 /// What a contract offers to roles, in its order.
 ///
 /// # Errors
@@ -437,17 +471,23 @@ pub fn offers(contract: &DataProduct) -> Result<Vec<AccessOffer>, String> {
 }
 
 fn offer(entry: &serde_json::Value) -> Result<AccessOffer, String> {
-    let text = |key: &str| entry.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
-    let texts = |key: &str| -> Option<Vec<String>> {
-        match entry.get(key)? {
-            serde_json::Value::String(one) => Some(vec![one.clone()]),
-            serde_json::Value::Array(all) => {
-                Some(all.iter().filter_map(|text| text.as_str().map(str::to_owned)).collect())
-            }
-            _ => None,
-        }
+    use serde_json::Value;
+    // In YAML a purpose such as 2026 is a number.
+    let single = |value: &Value| match value {
+        Value::String(text) => Some(text.trim().to_owned()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
     };
-    let role = text("role").ok_or("it names no role")?;
+    let text = |key: &str| entry.get(key).and_then(single);
+    let texts = |key: &str| -> Result<Option<Vec<String>>, String> {
+        let wrong = || format!("`{key}` is a list of texts");
+        Ok(match entry.get(key) {
+            None | Some(Value::Null) => None,
+            Some(Value::Array(all)) => Some(all.iter().map(single).collect::<Option<_>>().ok_or_else(wrong)?),
+            Some(one) => Some(vec![single(one).ok_or_else(wrong)?]),
+        })
+    };
+    let role = text("role").filter(|role| !role.is_empty()).ok_or("it names no role")?;
     let expires = match text("expires") {
         None => None,
         Some(text) => Some(Period::parse(&text).map_err(|why| format!("`expires`: {why}"))?),
@@ -459,17 +499,16 @@ fn offer(entry: &serde_json::Value) -> Result<AccessOffer, String> {
             _ => return Err("`approvals` is 1 or 2".to_owned()),
         },
     };
-    let sql = |name: String| name.to_ascii_lowercase().replace('-', "_");
     Ok(AccessOffer {
         role,
-        tables: texts("tables").unwrap_or_default().into_iter().map(sql).collect(),
+        tables: texts("tables")?.unwrap_or_default().iter().map(|name| normalised(name)).collect(),
         rows: text("rows"),
-        columns: texts("columns").map(|names| names.into_iter().collect()),
-        unmasked: texts("unmasked").unwrap_or_default().into_iter().collect(),
-        approvers: texts("approvers").unwrap_or_default(),
+        columns: texts("columns")?.map(|names| names.into_iter().collect()),
+        unmasked: texts("unmasked")?.unwrap_or_default().into_iter().collect(),
+        approvers: texts("approvers")?.unwrap_or_default(),
         approvals,
         expires,
-        purposes: texts("purpose").unwrap_or_default().into_iter().collect(),
+        purposes: texts("purpose")?.unwrap_or_default().into_iter().collect(),
     })
 }
 
@@ -490,6 +529,54 @@ mod tests {
         assert!(access.shows_all_rows() && !access.is_plain() && !access.is_clear("email") && access.is_clear("id"));
         access.ways[0].hidden.insert("id".into());
         assert!(!access.is_clear("id") && !access.is_hidden("id"));
+    }
+
+    #[test]
+    fn names_of_offers_are_found_in_a_table() {
+        let field = Column::anonymous("country", DataType::String);
+        let address = Column::anonymous("address", DataType::Struct(vec![field]));
+        let item = Column::anonymous("item", DataType::Struct(vec![address.clone()]));
+        let mut table: Table =
+            serde_json::from_value(serde_json::json!({"name": "Cust-1", "columns": []})).expect("a table");
+        table.columns = vec![address, Column::anonymous("past", DataType::Array(Box::new(item)))];
+        let path = |name: &str| find_column(&table, name).map(|(path, _)| path.join("."));
+        assert_eq!(path("address"), Some("address".into()));
+        assert_eq!(path("address.country"), Some("address.country".into()));
+        assert_eq!(path("cust_1.address.country"), Some("address.country".into()));
+        assert_eq!(path("past.address.country"), Some("past.address.country".into()));
+        for name in ["country", "address.city", "cust-1", "other.address", "address.", ""] {
+            assert_eq!(path(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn offers_are_what_the_contract_declares() {
+        let contract = |access: serde_json::Value| -> DataProduct {
+            serde_json::from_value(serde_json::json!({
+                "format": 1, "id": {"domain": "a", "product": "b"}, "version": "1.0.0", "owner": "o", "tables": [],
+                "declared": {"access": access},
+            }))
+            .expect("a contract")
+        };
+        let found = offers(&contract(serde_json::json!([
+            {"role": " analyst ", "tables": ["Daily-Orders"], "columns": ["id"], "purpose": 2026, "approvals": 2, "expires": "90d"},
+            {"role": "support", "unmasked": ["email"], "approvers": ["stewards"]},
+        ])))
+        .expect("offers");
+        assert_eq!((found[0].role.as_str(), found[0].approvals), ("analyst", 2));
+        assert_eq!(found[0].tables, BTreeSet::from(["daily_orders".to_owned()]));
+        assert_eq!(found[0].columns, Some(BTreeSet::from(["id".to_owned()])));
+        assert_eq!(found[0].purposes, BTreeSet::from(["2026".to_owned()]));
+        assert_eq!(found[0].expires, Period::parse("90d").ok());
+        assert!(found[1].columns.is_none() && found[1].purposes.is_empty() && found[1].approvals == 1);
+        for (access, why) in [
+            (serde_json::json!([{}]), "access 1: it names no role"),
+            (serde_json::json!([{"role": "a", "purpose": {"a": 1}}]), "access 1: `purpose` is a list of texts"),
+            (serde_json::json!([{"role": "a", "columns": [["b"]]}]), "access 1: `columns` is a list of texts"),
+            (serde_json::json!([{"role": "a"}, {"role": "b", "approvals": 3}]), "access 2: `approvals` is 1 or 2"),
+        ] {
+            assert_eq!(offers(&contract(access)), Err(why.to_owned()));
+        }
     }
 
     #[test]

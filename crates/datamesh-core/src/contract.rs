@@ -260,6 +260,11 @@ impl Column {
         }
     }
 
+    /// Why it carries none of the protection of the columns that it is derived from.
+    pub fn declassify(&self) -> Option<&str> {
+        self.declared.get("declassify")?.as_str().map(str::trim).filter(|reason| !reason.is_empty())
+    }
+
     /// Whether the column, or a field in it, is personal data or masked.
     pub fn is_protected(&self) -> bool {
         self.pii

@@ -11,7 +11,9 @@ pub const DECISION_FORMAT: u32 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Action {
-    /// See that something exists, with its contract and reports.
+    /// Find that something exists.
+    Discover,
+    /// See what something is, with its contract and reports.
     Describe,
     /// Read rows.
     Read,
@@ -21,21 +23,46 @@ pub enum Action {
     Publish,
     /// Change what the mesh's products promise: apply a plan.
     Apply,
+    /// Announce the end of a product, or retire it.
+    Deprecate,
+    /// Approve a request for access, deny it, or revoke a grant.
+    Approve,
     /// Look after the mesh: reclaim what expired leases left.
     Administer,
 }
 
 impl Action {
+    /// Every action.
+    pub const ALL: [Self; 9] = [
+        Self::Discover,
+        Self::Describe,
+        Self::Read,
+        Self::ReadUnmasked,
+        Self::Publish,
+        Self::Apply,
+        Self::Deprecate,
+        Self::Approve,
+        Self::Administer,
+    ];
+
     /// The action's word.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Discover => "discover",
             Self::Describe => "describe",
             Self::Read => "read",
             Self::ReadUnmasked => "readUnmasked",
             Self::Publish => "publish",
             Self::Apply => "apply",
+            Self::Deprecate => "deprecate",
+            Self::Approve => "approve",
             Self::Administer => "administer",
         }
+    }
+
+    /// The action that a word means.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == text)
     }
 }
 

@@ -7,9 +7,11 @@
 pub mod domain;
 pub mod draft;
 mod from;
+mod governance;
 pub mod inputs;
 pub mod mesh;
 mod place;
+mod policies;
 pub mod read;
 pub mod schema;
 pub mod shape;
@@ -19,6 +21,7 @@ pub mod transform_tests;
 mod write;
 pub mod yaml;
 
+pub use governance::Principals;
 pub use mesh::{LoadedProduct, Mesh, load_domain, load_mesh, load_product, load_settings};
 pub use place::{load_product_in, locate_changes};
 pub use read::MeshSettings;

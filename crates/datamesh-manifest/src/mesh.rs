@@ -1,12 +1,14 @@
-//! A mesh directory: `mesh.yaml`, `domains/<domain>/domain.yaml`, `domains/<domain>/products/<product>/product.yaml`.
+//! A mesh directory: `mesh.yaml`, `policies/`, `domains/<domain>/{domain.yaml, policies/}`, `domains/<domain>/products/<product>/product.yaml`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use datamesh_core::access::{GOVERNANCE_FORMAT, Governance, PolicyFile, Waiver};
 use datamesh_core::contract::DataProduct;
 use datamesh_core::domain::Domain;
 use datamesh_core::ids::split_major;
 use datamesh_core::ownership::Ownership;
+use datamesh_core::policy_test::PolicyCase;
 use datamesh_core::{Diagnostic, Error, ErrorCode, Level, Location, Name, ProductId, ProductKey, Result};
 
 use crate::read::{self, MeshSettings};
@@ -32,6 +34,12 @@ pub struct Mesh {
     pub domains: Vec<(PathBuf, Domain)>,
     /// The products, by path.
     pub products: Vec<LoadedProduct>,
+    /// The files of policies, by path: those of the mesh, then those of its domains.
+    pub policies: Vec<PolicyFile>,
+    /// The waivers of policies, in the same order.
+    pub waivers: Vec<Waiver>,
+    /// The tests of policies, in the same order.
+    pub policy_cases: Vec<PolicyCase>,
     /// Every problem found, by file.
     pub diagnostics: Vec<Diagnostic>,
     /// Texts of the files with problems, for display.
@@ -40,6 +48,10 @@ pub struct Mesh {
     pub documents: usize,
     /// Where in `products` each major version is.
     by_key: HashMap<ProductKey, usize>,
+    /// The files of the waivers, with how many each has.
+    pub(crate) waiver_files: Vec<(PathBuf, usize)>,
+    /// The files of the tests of policies, with how many each has.
+    pub(crate) case_files: Vec<(PathBuf, usize)>,
 }
 
 impl Mesh {
@@ -60,6 +72,23 @@ impl Mesh {
         let owner = settings.and_then(|settings| settings.owner.as_deref());
         let teams = settings.map(|settings| settings.teams.as_slice()).unwrap_or_default();
         Ownership::new(owner, teams, self.domains.iter().map(|(_, domain)| domain))
+    }
+
+    /// What the mesh agreed on: principals, policies and waivers.
+    pub fn governance(&self) -> Governance {
+        let settings = self.settings.as_ref().map(|(_, settings)| settings.clone());
+        let principals = settings.as_ref().map(|settings| settings.principals.clone()).unwrap_or_default();
+        Governance {
+            format: GOVERNANCE_FORMAT,
+            owner: settings.as_ref().and_then(|settings| settings.owner.clone()),
+            teams: settings.map(|settings| settings.teams).unwrap_or_default(),
+            attributes: principals.attributes,
+            roles: principals.roles,
+            principals: principals.principals,
+            policies: self.policies.clone(),
+            waivers: self.waivers.clone(),
+            disabled: principals.disabled,
+        }
     }
 
     pub(crate) fn read<T>(
@@ -122,7 +151,7 @@ impl Mesh {
     }
 
     /// Reads a domain's folder: its `domain.yaml`, where there is one, and its products.
-    fn read_domain(&mut self, folder: &Path) -> Result<()> {
+    fn read_domain(&mut self, root: &Path, folder: &Path) -> Result<()> {
         let file = folder.join("domain.yaml");
         let declared = file.is_file();
         let domain = if declared { self.read(&file, crate::domain::read)? } else { None };
@@ -141,6 +170,9 @@ impl Mesh {
                 });
             }
             self.domains.push((folder.to_owned(), domain));
+        }
+        if known && let Some(name) = &name {
+            crate::policies::read(self, root, folder, Some(name))?;
         }
         for product in subfolders(&folder.join("products"))? {
             let before = self.products.len();
@@ -291,11 +323,14 @@ pub fn load_mesh(root: &Path) -> Result<Mesh> {
     }
     mesh.settings = mesh.read(&file, read::mesh)?.map(|settings| (file, settings));
     mesh.name = mesh.settings.as_ref().map(|(_, settings)| settings.name.clone());
+    crate::policies::read(&mut mesh, root, root, None)?;
     for folder in subfolders(&root.join("domains"))? {
-        mesh.read_domain(&folder)?;
+        mesh.read_domain(root, &folder)?;
     }
     check_references(&mut mesh)?;
     crate::from::check(&mut mesh)?;
+    crate::governance::check(&mut mesh)?;
+    crate::policies::check(&mut mesh)?;
     Ok(mesh)
 }
 
@@ -310,7 +345,7 @@ pub fn load_domain(folder: &Path) -> Result<Mesh> {
             .with_help("name a mesh directory, a domain's folder or a product's folder"));
     }
     let mut mesh = Mesh::default();
-    mesh.read_domain(folder)?;
+    mesh.read_domain(folder, folder)?;
     // What other domains have is not known here.
     check_references(&mut mesh)?;
     Ok(mesh)

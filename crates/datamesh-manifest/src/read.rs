@@ -1,6 +1,8 @@
 //! A checked tree to the types of `datamesh-core`.
 
+mod access;
 mod lifecycle;
+mod protection;
 mod quality;
 mod references;
 
@@ -18,6 +20,7 @@ use datamesh_core::domain::Team;
 use datamesh_core::{Column, DataType, Name, ProductId, scalar};
 use semver::Version;
 
+use crate::governance::Principals;
 use crate::inputs;
 use crate::shape::{self, closest, percent};
 use crate::source;
@@ -72,6 +75,8 @@ pub fn product(document: &mut Document<'_>, root: &Node, domain: Option<&Name>) 
         references::make_own(&mut tables, &ProductId { domain: domain.clone(), product: product.clone() });
     }
     references::check_own(document, &tables, node);
+    protection::check_classification(document, node);
+    access::check(document, node, &tables);
     let status = version.as_ref().map(|version| lifecycle::read_status(document, node, version));
     let id = domain.zip(name).map(|(domain, product)| ProductId { domain, product });
     let moved_from = lifecycle::read_moved_from(document, node, id.as_ref());
@@ -105,6 +110,8 @@ pub struct MeshSettings {
     pub warehouse: Option<String>,
     /// Where the registry is: a URL of PostgreSQL, or a path from the mesh's folder. It may have references to secrets.
     pub registry: Option<String>,
+    /// Who there is, and which policies hold.
+    pub principals: Principals,
 }
 
 /// Reads a `mesh.yaml`.
@@ -124,10 +131,11 @@ pub fn mesh(document: &mut Document<'_>, root: &Node) -> Option<MeshSettings> {
     let registry = read_registry(document, root);
     let owner = read_owner(document, root);
     let teams = crate::domain::read_teams(document, root);
+    let principals = crate::governance::read(document, root);
     if document.has_errors() {
         return None;
     }
-    text(root, "name").map(|name| MeshSettings { name, owner, teams, warehouse, registry })
+    text(root, "name").map(|name| MeshSettings { name, owner, teams, warehouse, registry, principals })
 }
 
 fn read_registry(document: &mut Document<'_>, root: &Node) -> Option<String> {
@@ -184,7 +192,7 @@ fn name_span(node: &Node) -> crate::yaml::Span {
 }
 
 fn declared(node: &Node, object: &shape::Object) -> BTreeMap<String, serde_json::Value> {
-    let keys = object.keys.iter().filter(|key| !key.enforced || key.name == "custom");
+    let keys = object.keys.iter().filter(|key| key.kept);
     keys.filter_map(|key| Some((key.name.to_owned(), node.get(key.name)?.to_json()))).collect()
 }
 
@@ -455,6 +463,7 @@ fn complete_column(document: &mut Document<'_>, node: &Node, name: &str, data_ty
     let data_type = complete_type(document, node, data_type);
     let flag = |key: &str| node.get(key).and_then(Node::boolean).unwrap_or(false);
     let constraints = read_constraints(document, node, &data_type);
+    protection::check(document, node);
     Column {
         name: name.to_owned(),
         description: text(node, "description"),
@@ -464,7 +473,7 @@ fn complete_column(document: &mut Document<'_>, node: &Node, name: &str, data_ty
         unique: flag("unique"),
         constraints,
         pii: flag("pii"),
-        mask: text(node, "mask"),
+        mask: protection::read_mask(document, node, &data_type),
         from: crate::from::read(document, node),
         renamed_from: text(node, "renamedFrom"),
         default: lifecycle::read_default(document, node, &data_type),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::shape::{DOMAIN, MANIFEST, MESH, Object, Shape, TESTS};
+use crate::shape::{DOMAIN, MANIFEST, MESH, Object, POLICY_TESTS, Shape, TESTS, WAIVERS};
 
 /// The JSON Schema (2020-12) of a `product.yaml`.
 pub fn manifest_schema() -> Value {
@@ -22,6 +22,16 @@ pub fn domain_schema() -> Value {
 /// The JSON Schema (2020-12) of a `mesh.yaml`.
 pub fn mesh_schema() -> Value {
     document_schema(&MESH, "urn:datamesh:mesh:1", "datamesh mesh")
+}
+
+/// The JSON Schema (2020-12) of a `waivers.yaml`.
+pub fn waivers_schema() -> Value {
+    document_schema(&WAIVERS, "urn:datamesh:waivers:1", "datamesh waivers of policies")
+}
+
+/// The JSON Schema (2020-12) of a `policies/*.tests.yaml`.
+pub fn policy_tests_schema() -> Value {
+    document_schema(&POLICY_TESTS, "urn:datamesh:policy-tests:1", "datamesh tests of policies")
 }
 
 fn document_schema(document: &'static Object, id: &str, title: &str) -> Value {
@@ -67,6 +77,7 @@ fn reference(object: &'static Object, definitions: &mut Map<String, Value>) -> V
 fn shape(shape_: &'static Shape, definitions: &mut Map<String, Value>) -> Value {
     match shape_ {
         Shape::Text => json!({ "type": ["string", "number", "boolean"] }),
+        Shape::TextOrNull => json!({ "type": ["string", "number", "boolean", "null"] }),
         Shape::Word(words) => json!({ "enum": words }),
         Shape::Number => json!({ "type": "number" }),
         Shape::Count => json!({ "type": "integer", "minimum": 0 }),
@@ -81,6 +92,7 @@ fn shape(shape_: &'static Shape, definitions: &mut Map<String, Value>) -> Value 
         Shape::Object(object) => reference(object, definitions),
         Shape::Short(short, object) => json!({ "anyOf": [shape(short, definitions), reference(object, definitions)] }),
         Shape::Either(first, second) => json!({ "anyOf": [shape(first, definitions), shape(second, definitions)] }),
+        Shape::Map(value) => json!({ "type": "object", "additionalProperties": shape(value, definitions) }),
         Shape::Any => json!({}),
     }
 }

@@ -9,6 +9,8 @@ use crate::yaml::{Document, Kind, Node};
 pub enum Shape {
     /// Any single value, read as text.
     Text,
+    /// Any single value, `null` included, read as text.
+    TextOrNull,
     /// One of these words.
     Word(&'static [&'static str]),
     /// A number.
@@ -27,6 +29,8 @@ pub enum Shape {
     Short(&'static Shape, &'static Object),
     /// Either of two shapes, told apart by single value, list or object.
     Either(&'static Shape, &'static Shape),
+    /// An object with keys of the author's own, each with such a value.
+    Map(&'static Shape),
     /// Anything.
     Any,
 }
@@ -53,22 +57,29 @@ pub struct Key {
     pub required: bool,
     /// Whether this version does something with it.
     pub enforced: bool,
+    /// Whether the contract keeps it as written.
+    pub kept: bool,
 }
 
 const fn key(name: &'static str, shape: Shape, about: &'static str) -> Key {
-    Key { name, about, shape, required: false, enforced: true }
+    Key { name, about, shape, required: false, enforced: true, kept: false }
 }
 
 const fn must(name: &'static str, shape: Shape, about: &'static str) -> Key {
-    Key { name, about, shape, required: true, enforced: true }
+    Key { name, about, shape, required: true, enforced: true, kept: false }
 }
 
 const fn declared(name: &'static str, shape: Shape, about: &'static str) -> Key {
-    Key { name, about, shape, required: false, enforced: false }
+    Key { name, about, shape, required: false, enforced: false, kept: true }
+}
+
+const fn kept(name: &'static str, shape: Shape, about: &'static str) -> Key {
+    Key { name, about, shape, required: false, enforced: true, kept: true }
 }
 
 const TEXTS: Shape = Shape::List(&Shape::Text);
-const CUSTOM: Key = key("custom", Shape::Any, "Free keys of your own");
+const TEXT_OR_TEXTS: Shape = Shape::Either(&Shape::Text, &TEXTS);
+const CUSTOM: Key = kept("custom", Shape::Any, "Free keys of your own");
 const TAGS: Key = declared("tags", TEXTS, "Free words to find it by");
 
 /// The document of a `product.yaml`.
@@ -100,7 +111,11 @@ pub static DATA_PRODUCT: Object = Object {
         ),
         key("description", Shape::Text, "What the product is for"),
         TAGS,
-        declared("classification", Shape::Text, "Default classification of every column"),
+        kept(
+            "classification",
+            Shape::Text,
+            "Default classification of every column: public, internal, confidential, restricted",
+        ),
         key(
             "inputs",
             TEXTS,
@@ -113,7 +128,7 @@ pub static DATA_PRODUCT: Object = Object {
             Shape::List(&Shape::Object(&PORT)),
             "How data goes out; default: one iceberg port with all tables",
         ),
-        declared("access", Shape::List(&Shape::Object(&ACCESS)), "Who may be granted what"),
+        kept("access", Shape::List(&Shape::Object(&ACCESS)), "Who may be granted what"),
         declared("sla", Shape::Object(&SLA), "Service levels"),
         declared("contact", Shape::Any, "Where to reach the owner"),
         declared("price", Shape::Text, "`free`, or such as `9.95 EUR/GB`"),
@@ -215,6 +230,9 @@ static SOURCE: Object = Object {
     ],
 };
 
+/// What a mask may be.
+const MASKS: &str = "How it is masked for those who may not see it: null (default with `pii`), none, redact, hash, partial(FIRST, LAST), year, quarter, month, day, hour, bucket(WIDTH)";
+
 /// One column, nested field or array item.
 pub static COLUMN: Object = Object {
     name: "Column",
@@ -253,7 +271,7 @@ pub static COLUMN: Object = Object {
         ),
         key("relationships", Shape::List(&Shape::Object(&RELATIONSHIP)), "ODCS: the same as `references`"),
         key("pii", Shape::Boolean, "Personal data: masked in quarantine and samples"),
-        key("mask", Shape::Text, "How it is masked for those who may not see it"),
+        key("mask", Shape::TextOrNull, MASKS),
         key(
             "columns",
             Shape::List(&Shape::Object(&COLUMN)),
@@ -262,7 +280,7 @@ pub static COLUMN: Object = Object {
         key("items", Shape::Object(&ITEM), "Constraints on an array's items"),
         key("quality", Shape::List(&Shape::Short(&Shape::Text, &QUALITY)), "Metric rules of this column"),
         TAGS,
-        declared("classification", Shape::Text, "public, internal, confidential, restricted"),
+        kept("classification", Shape::Text, "public, internal, confidential, restricted"),
         key(
             "from",
             Shape::Either(&Shape::Text, &TEXTS),
@@ -270,7 +288,7 @@ pub static COLUMN: Object = Object {
         ),
         key("renamedFrom", Shape::Text, "The column's former name: its values are kept"),
         key("default", Shape::Text, "Value of the column in rows that were published before it was added"),
-        declared("declassify", Shape::Text, "Why this column carries none of the protection of its inputs"),
+        kept("declassify", Shape::Text, "Why this column carries none of the protection of its inputs"),
         CUSTOM,
     ],
 };
@@ -298,7 +316,7 @@ pub static ITEM: Object = Object {
             "email, uuid, uri, ipv4, ipv6, hostname, date, date-time, time, or how dates are written: `yyyy-MM-dd`, `%Y-%m-%d`",
         ),
         key("pii", Shape::Boolean, "Personal data"),
-        key("mask", Shape::Text, "How it is masked"),
+        key("mask", Shape::TextOrNull, MASKS),
         key("columns", Shape::List(&Shape::Object(&COLUMN)), "The fields of items that are structs"),
         key("items", Shape::Object(&ITEM), "Constraints on the items of items"),
         CUSTOM,
@@ -504,13 +522,23 @@ static ACCESS: Object = Object {
     name: "Access",
     about: "What a role may be granted",
     keys: &[
-        must("role", Shape::Text, "The role"),
+        must("role", Shape::Text, "The role; once for each table"),
         key("tables", TEXTS, "Default: all"),
-        key("rows", Shape::Text, "An SQL condition on the rows"),
-        key("unmasked", TEXTS, "Columns shown in clear"),
-        key("approvers", TEXTS, "Who approves"),
-        key("expires", Shape::Text, "How long a grant lasts"),
-        key("purpose", Shape::Any, "What for"),
+        key(
+            "rows",
+            Shape::Text,
+            "An SQL condition on the rows that are seen; `principal.<attribute>` is the reader's. Default: all",
+        ),
+        key("columns", TEXTS, "Columns that are seen at all, `column` or `table.column`; default: all"),
+        key(
+            "unmasked",
+            TEXTS,
+            "Protected columns shown in clear, `column` or `table.column`; of a struct's field `column.field`",
+        ),
+        key("approvers", TEXTS, "Who approves: teams, or `user:<name>`; default: the product's owner"),
+        key("approvals", Shape::Count, "How many different people must approve: 1 (default) or 2"),
+        key("expires", Shape::Text, "How long a grant lasts at most, such as 90d; default: until it is revoked"),
+        key("purpose", TEXT_OR_TEXTS, "What for; default: any purpose"),
         CUSTOM,
     ],
 };
@@ -545,6 +573,18 @@ pub static MESH: Object = Object {
         key("description", Shape::Text, "What it is"),
         key("owner", Shape::Text, "Who runs the platform; answers for what nobody else does"),
         key("teams", Shape::List(&Shape::Object(&TEAM)), "Teams that an `owner` may name"),
+        key(
+            "attributes",
+            Shape::Map(&Shape::Word(ATTRIBUTE_TYPES)),
+            "What is known of principals: each attribute with its type (string, long, boolean, strings)",
+        ),
+        key(
+            "roles",
+            Shape::List(&Shape::Short(&Shape::Text, &ROLE)),
+            "Roles that principals have and contracts offer access to; a single text is a name",
+        ),
+        key("principals", Shape::List(&Shape::Object(&PRINCIPAL)), "Users and services, with roles and attributes"),
+        key("policies", Shape::Object(&POLICY_SETTINGS), "Which policies hold"),
         key("warehouse", Shape::Text, "Where tables are kept: a folder, or s3://bucket/prefix (default: warehouse)"),
         key(
             "registry",
@@ -552,6 +592,157 @@ pub static MESH: Object = Object {
             "A SQLite file, or postgres://user:${env:NAME}@host/db (default: .datamesh/registry.db)",
         ),
         CUSTOM,
+    ],
+};
+
+/// The types of principals' attributes.
+pub const ATTRIBUTE_TYPES: &[&str] = &["string", "long", "boolean", "strings"];
+
+static ROLE: Object = Object {
+    name: "Role",
+    about: "What principals have and contracts offer access to",
+    keys: &[
+        must("name", Shape::Text, "Its name, once in the mesh"),
+        key("description", Shape::Text, "What it is"),
+        key("includes", TEXT_OR_TEXTS, "Roles that who has this one has too"),
+        CUSTOM,
+    ],
+};
+
+static PRINCIPAL: Object = Object {
+    name: "Principal",
+    about: "Somebody who may be granted something: a user or a service",
+    keys: &[
+        key("user", Shape::Text, "The name of a person"),
+        key("service", Shape::Text, "The name of a program"),
+        key("description", Shape::Text, "Who that is"),
+        key("roles", TEXT_OR_TEXTS, "The roles they have"),
+        key("attributes", Shape::Map(&TEXT_OR_TEXTS), "Values of the attributes that the mesh declares"),
+        CUSTOM,
+    ],
+};
+
+static POLICY_SETTINGS: Object = Object {
+    name: "PolicySettings",
+    about: "Which policies hold",
+    keys: &[key("disable", TEXT_OR_TEXTS, "Ids of policies of the default pack that do not hold here"), CUSTOM],
+};
+
+/// The document of a `waivers.yaml`.
+pub static WAIVERS: Object = Object {
+    name: "Waivers",
+    about: "Policies that somebody need not keep for a while",
+    keys: &[must("waivers", Shape::List(&Shape::Object(&WAIVER)), "The waivers"), CUSTOM],
+};
+
+static WAIVER: Object = Object {
+    name: "Waiver",
+    about: "A policy that somebody need not keep for a while",
+    keys: &[
+        must("policy", Shape::Text, "The policy's id"),
+        must(
+            "resource",
+            Shape::Text,
+            "What it is waived for: `domain`, `domain/product`, `domain/product.table` or `domain/product.table.column`",
+        ),
+        must("owner", Shape::Text, "The team that answers for it"),
+        must("reason", Shape::Text, "Why"),
+        must(
+            "expires",
+            Shape::Text,
+            "From when on it no longer counts: a day such as 2026-12-31, which begins in UTC, or a time such as 2026-12-31T18:00:00+01:00",
+        ),
+        CUSTOM,
+    ],
+};
+
+/// The document of a `policies/*.tests.yaml`.
+pub static POLICY_TESTS: Object = Object {
+    name: "PolicyTests",
+    about: "Tests of policies",
+    keys: &[must("tests", Shape::List(&Shape::Object(&POLICY_TEST)), "The tests"), CUSTOM],
+};
+
+/// Every action.
+pub const ACTIONS: &[&str] =
+    &["discover", "describe", "read", "readUnmasked", "publish", "apply", "deprecate", "approve", "administer"];
+
+static POLICY_TEST: Object = Object {
+    name: "PolicyTest",
+    about: "Who asks to do what, and what must be decided",
+    keys: &[
+        must("name", Shape::Text, "What it shows, once in its file"),
+        key("description", Shape::Text, "Why it is there"),
+        must("principal", Shape::Text, "Who asks: `user:alice`, `service:etl`, `team:fleet-team`, `role:analyst`"),
+        must("action", Shape::Word(ACTIONS), "To do what"),
+        must(
+            "resource",
+            Shape::Text,
+            "To what: `mesh`, `domain`, `domain/product`, `domain/product.table` or `domain/product.table.column`",
+        ),
+        key("context", Shape::Object(&CASE_CONTEXT), "What else is known"),
+        key(
+            "grants",
+            Shape::List(&Shape::Short(&Shape::Text, &CASE_GRANT)),
+            "What the principal was granted of the product; a single text is a role",
+        ),
+        must("expect", Shape::Short(&Shape::Word(OUTCOMES), &EXPECTATION), "What must be decided"),
+        CUSTOM,
+    ],
+};
+
+/// What is decided.
+pub const OUTCOMES: &[&str] = &["allow", "deny"];
+
+static CASE_CONTEXT: Object = Object {
+    name: "PolicyTestContext",
+    about: "What is known beside principal, action and resource",
+    keys: &[
+        key("purpose", Shape::Text, "What for"),
+        key("door", Shape::Text, "The way in, such as cli"),
+        key("time", Shape::Text, "When, such as 2026-01-31T12:00:00Z"),
+        key(
+            "change",
+            Shape::Word(&["patch", "minor", "review", "major"]),
+            "What is applied: the step of the version that it needs",
+        ),
+        key("grant", Shape::Object(&REQUESTED_GRANT), "What is asked for, where a request is approved"),
+        CUSTOM,
+    ],
+};
+
+static REQUESTED_GRANT: Object = Object {
+    name: "RequestedGrant",
+    about: "A grant that somebody asks for",
+    keys: &[
+        key("principal", Shape::Text, "Who asks for it: `user:alice`"),
+        key("role", Shape::Text, "The role"),
+        key("tables", TEXT_OR_TEXTS, "Default: all that the role is offered"),
+        key("unmasked", TEXT_OR_TEXTS, "The protected columns that it would show in clear"),
+        key("purpose", Shape::Text, "What for"),
+        key("expires", Shape::Text, "For how long, such as 90d; default: until it is revoked"),
+    ],
+};
+
+static CASE_GRANT: Object = Object {
+    name: "PolicyTestGrant",
+    about: "A grant that the principal has",
+    keys: &[
+        must("role", Shape::Text, "The role"),
+        key("tables", TEXT_OR_TEXTS, "Default: all that the role is offered"),
+        key("purpose", Shape::Text, "What for"),
+    ],
+};
+
+static EXPECTATION: Object = Object {
+    name: "Expectation",
+    about: "What must be decided; what is not said may be anything",
+    keys: &[
+        must("outcome", Shape::Word(OUTCOMES), "Whether it is allowed"),
+        key("policies", TEXT_OR_TEXTS, "Ids of the policies that determine it: these, and no other"),
+        key("masked", TEXT_OR_TEXTS, "The columns that are masked in some row: these, and no other"),
+        key("hidden", TEXT_OR_TEXTS, "The columns that are not seen at all: these, and no other"),
+        key("rows", Shape::Boolean, "Whether only some of the rows are seen"),
     ],
 };
 
@@ -727,7 +918,8 @@ fn check_shape(document: &mut Document<'_>, node: &Node, shape: &'static Shape, 
     let expected = match shape {
         Shape::Any => return,
         Shape::Text if node.text().is_some() && !node.is_null() => return,
-        Shape::Text => "a text".to_owned(),
+        Shape::TextOrNull if node.text().is_some() => return,
+        Shape::Text | Shape::TextOrNull => "a text".to_owned(),
         Shape::Word(words) => {
             if let Some(text) = node.text() {
                 if !words.contains(&text) {
@@ -762,6 +954,15 @@ fn check_shape(document: &mut Document<'_>, node: &Node, shape: &'static Shape, 
         Shape::Short(short, object) => match &node.kind {
             Kind::Scalar { .. } => return check_shape(document, node, short, path),
             _ => return check(document, node, object, path),
+        },
+        Shape::Map(value) => match &node.kind {
+            Kind::Mapping(entries) => {
+                for (name, entry) in entries {
+                    check_shape(document, entry, value, name.text().unwrap_or_default());
+                }
+                return;
+            }
+            _ => "an object".to_owned(),
         },
         Shape::Either(first, second) => match (&node.kind, second) {
             (Kind::Sequence(_), Shape::List(_)) => return check_shape(document, node, second, path),

@@ -215,6 +215,11 @@ impl<'a> Document<'a> {
         self.report(Level::Error, id, span, message, help);
     }
 
+    /// The text, without a byte order mark.
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
     /// Line and column of a span.
     pub fn location(&self, span: Span) -> Location {
         let line = self.line_starts.partition_point(|start| *start <= span.start).max(1);

@@ -186,6 +186,11 @@ pub(super) fn compare_roles(changes: &mut Changes, path: &ContractPath, before: 
                 "tables" => {
                     compare_scope(changes, path, [&rules::ROLE_LOOSENED, &rules::ROLE_TIGHTENED], was, is, true);
                 }
+                "columns" => {
+                    let kinds = [&rules::VISIBLE_COLUMNS_NARROWED, &rules::VISIBLE_COLUMNS_WIDENED];
+                    compare_scope(changes, path, kinds, was, is, true);
+                }
+                "approvals" => changed(changes, approvals_rule(was, is), path, was, is),
                 "expires" => changed(changes, expiry_rule(was, is), path, was, is),
                 "approvers" | "purpose" => changed(changes, &rules::ROLE_TERMS_CHANGED, path, was, is),
                 "custom" => compare_custom(changes, &path, was, is),
@@ -193,6 +198,12 @@ pub(super) fn compare_roles(changes: &mut Changes, path: &ContractPath, before: 
             }
         }
     });
+}
+
+/// One approval is enough where nothing is said.
+fn approvals_rule(before: Option<&Value>, after: Option<&Value>) -> &'static Rule {
+    let count = |value: Option<&Value>| value.map_or(Some(1), Value::as_u64);
+    if count(before) == count(after) { &rules::METADATA_CHANGED } else { &rules::ROLE_TERMS_CHANGED }
 }
 
 /// Grants that do not expire last longest.

@@ -223,7 +223,7 @@ rules! {
     ROLE_REMOVED "role-removed" Loosens Major: "a role can no longer be granted";
     ROLE_LOOSENED "role-narrowed" Loosens Major: "a role may see fewer tables, or for a shorter time";
     ROLE_TIGHTENED "role-widened" Tightens Minor: "a role may see more tables, or for a longer time";
-    ROLE_TERMS_CHANGED "role-terms-changed" Neutral Minor: "a role is approved by others, or for another purpose";
+    ROLE_TERMS_CHANGED "role-terms-changed" Neutral Minor: "a role is approved by others, by more or fewer of them, or for another purpose";
     CLASSIFICATION_RAISED "classification-raised" Loosens Minor protects: "a higher classification: fewer may see it";
     CLASSIFICATION_LOWERED "classification-lowered" Tightens Minor: "a lower classification: more may see it";
     CLASSIFICATION_CHANGED "classification-changed" Undetermined Minor protects: "another classification, of which only its users know whether it is higher";
@@ -237,5 +237,7 @@ rules! {
     ROW_FILTER_CHANGED "row-filter-changed" Undetermined Minor protects: "a role sees other rows";
     UNMASKED_NARROWED "unmasked-narrowed" Loosens Minor protects: "a role sees fewer columns in clear";
     UNMASKED_WIDENED "unmasked-widened" Tightens Minor: "a role sees more columns in clear";
+    VISIBLE_COLUMNS_NARROWED "visible-columns-narrowed" Loosens Minor protects: "a role does not see some columns at all any more";
+    VISIBLE_COLUMNS_WIDENED "visible-columns-widened" Tightens Minor: "a role sees columns that it did not see at all";
     DECLASSIFY_CHANGED "declassify-changed" Undetermined Minor protects: "whether the column carries the protection of its inputs was changed";
 }

@@ -31,7 +31,7 @@ fn base() -> Value {
             ],
             "access": [
                 {"role": "analyst", "rows": "country = 'DE'", "unmasked": ["email"], "expires": "90d", "approvers": ["stewards"]},
-                {"role": "support", "tables": ["orders", "lines"]}
+                {"role": "support", "tables": ["orders", "lines"], "columns": ["id", "email"]}
             ],
             "sla": {"availability": "99.9%", "freshness": {"within": "4h", "column": "orders.at"}, "retention": "3y", "endOfSupport": "2030-01-01"},
             "custom": {"costCenter": "A", "odcs": {"servers": [{"server": "prod", "location": "s3://b/c"}], "slaProperties": [{"property": "latency", "value": 5}]}}
@@ -525,6 +525,14 @@ fn ports_and_access() {
         ("access/0/expires", json!("30d"), "role-narrowed access.analyst.expires"),
         ("access/0/expires", json!("1y"), "role-widened access.analyst.expires"),
         ("access/0/approvers", json!(["x"]), "role-terms-changed access.analyst.approvers"),
+        ("access/0/approvals", json!(2), "role-terms-changed access.analyst.approvals"),
+        ("access/0/approvals", json!(1), "metadata-changed access.analyst.approvals"),
+        ("access/0/columns", json!(["id"]), "visible-columns-narrowed access.analyst.columns"),
+        ("access/1/columns", json!(["id"]), "visible-columns-narrowed access.support.columns"),
+        ("access/1/columns", Value::Null, "visible-columns-widened access.support.columns"),
+        ("access/1/columns", json!(["id", "email", "x"]), "visible-columns-widened access.support.columns"),
+        ("access/1/columns", json!(["id", "x"]), "visible-columns-narrowed access.support.columns"),
+        ("access/1/columns", json!(["email", "id"]), "metadata-changed access.support.columns"),
         ("custom/odcs/servers/0/location", json!("s3://d"), "server-changed custom.odcs.servers.prod.location"),
         ("custom/odcs/servers/0/server", json!("dev"), "server-removed custom.odcs.servers.prod"),
     ];
