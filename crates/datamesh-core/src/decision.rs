@@ -8,10 +8,12 @@ use serde_json::Value;
 pub const DECISION_FORMAT: u32 = 1;
 
 /// What a principal wants to do. The words are those of the policy schema.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Action {
-    /// See that something exists, with its contract and reports.
+    /// Find that something exists, by its name.
+    Discover,
+    /// See what something is, with its contract and reports.
     Describe,
     /// Read rows.
     Read,
@@ -21,19 +23,44 @@ pub enum Action {
     Publish,
     /// Change what the mesh's products promise: apply a plan.
     Apply,
+    /// Announce that a product ends, or end it.
+    Deprecate,
+    /// Grant what somebody asked for, or refuse it.
+    Approve,
     /// Look after the mesh: reclaim what expired leases left.
     Administer,
 }
 
 impl Action {
+    /// Every action.
+    pub const ALL: [Self; 9] = [
+        Self::Discover,
+        Self::Describe,
+        Self::Read,
+        Self::ReadUnmasked,
+        Self::Publish,
+        Self::Apply,
+        Self::Deprecate,
+        Self::Approve,
+        Self::Administer,
+    ];
+
+    /// The action that a word means.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == text)
+    }
+
     /// The action's word.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Discover => "discover",
             Self::Describe => "describe",
             Self::Read => "read",
             Self::ReadUnmasked => "readUnmasked",
             Self::Publish => "publish",
             Self::Apply => "apply",
+            Self::Deprecate => "deprecate",
+            Self::Approve => "approve",
             Self::Administer => "administer",
         }
     }
