@@ -8,7 +8,7 @@ use serde_json::Value;
 pub const DECISION_FORMAT: u32 = 1;
 
 /// What a principal wants to do. The words are those of the policy schema.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Action {
     /// Find that something exists.

@@ -4,6 +4,7 @@
 //! the environment or any IO: time, randomness and configuration are passed in.
 
 pub mod access;
+pub mod classification;
 pub mod context_map;
 pub mod contract;
 pub mod datatype;
@@ -27,6 +28,7 @@ pub mod plan;
 pub mod policy_test;
 pub mod ports;
 pub mod profile;
+pub mod protection;
 pub mod quality;
 pub mod reference;
 pub mod rehearsal;
