@@ -237,5 +237,6 @@ fn request(
         pinned: done.judged.clone(),
         plan: serde_json::to_value(plan)
             .map_err(|error| Error::new(ErrorCode::Internal, "the plan cannot be written").with_source(error))?,
+        governance: None,
     })
 }

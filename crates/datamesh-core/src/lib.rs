@@ -4,6 +4,9 @@
 //! the environment or any IO: time, randomness and configuration are passed in.
 
 pub mod access;
+pub mod access_request;
+pub mod audit;
+pub mod canonical;
 pub mod classification;
 pub mod context_map;
 pub mod contract;
@@ -30,6 +33,7 @@ pub mod ports;
 pub mod profile;
 pub mod protection;
 pub mod quality;
+pub mod receipt;
 pub mod reference;
 pub mod rehearsal;
 pub mod row_condition;

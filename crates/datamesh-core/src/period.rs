@@ -106,6 +106,17 @@ impl Period {
     }
 }
 
+impl Period {
+    /// The instant that lies this long after `now`; the latest there is where the calendar does not reach so far.
+    pub fn after(self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let seconds = i64::try_from(self.seconds).ok().and_then(Duration::try_seconds);
+        now.checked_add_months(Months::new(self.months))
+            .and_then(|time| time.checked_add_days(Days::new(self.days)))
+            .and_then(|time| time.checked_add_signed(seconds?))
+            .unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+}
+
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [

@@ -8,6 +8,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::access::{Governance, Grant};
+use crate::access_request::{AccessCommand, AccessOutcome, AccessRequest, GrantFilter, Membership, RequestFilter};
+use crate::audit::{AuditEntry, AuditQuery, AuditVerification, Checkpoint, ReadRecord, Verifier};
 use crate::contract::{DataProduct, WriteMode};
 use crate::decision::DecisionRecord;
 use crate::domain::Domain;
@@ -477,6 +480,8 @@ pub struct ApplyRequest {
     pub pinned: Vec<(ProductKey, String, String)>,
     /// The plan, as JSON.
     pub plan: Value,
+    /// What the whole mesh agreed on, where it changes.
+    pub governance: Option<Governance>,
 }
 
 /// What became of an apply.
@@ -497,6 +502,19 @@ pub struct AppliedState {
     pub domains: Vec<Domain>,
     /// The products with their tables. The metadata documents themselves are left out.
     pub products: Vec<CatalogProduct>,
+    /// What the whole mesh agreed on, with its revision; `None`: nothing was applied.
+    pub governance: Option<(u64, Governance)>,
+}
+
+/// What decisions depend on: where none of these has moved, an earlier decision still holds, time aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Revisions {
+    /// How often what is applied has changed.
+    pub generation: u64,
+    /// The revision of what the whole mesh agreed on; 0: nothing was applied.
+    pub governance: u64,
+    /// How often a grant was written or ended.
+    pub grants: u64,
 }
 
 /// The product of a catalog that a bare name means: of those that are not retired one that serves something, then an
@@ -532,8 +550,44 @@ pub trait Registry: Send + Sync {
     /// Applies all of a plan, or nothing of it. `observer` hears of `TransactionWritten`.
     async fn apply(&self, request: &ApplyRequest, observer: &dyn StepObserver) -> Result<ApplyOutcome>;
 
-    /// Records a decision and returns its number. Durable before it returns.
+    /// What the whole mesh agreed on, with its revision: 0 and nothing before the first.
+    async fn governance(&self) -> Result<(u64, Option<Governance>)>;
+
+    /// What decisions depend on, in one read of one row.
+    async fn revisions(&self) -> Result<Revisions>;
+
+    /// Records a decision, in the audit log too, and returns its number. Durable before it returns.
     async fn record_decision(&self, decision: &DecisionRecord) -> Result<u64>;
+
+    /// Adds the end of a governed read to the audit log; the entry's number. Durable before it returns.
+    async fn record_read(&self, read: &ReadRecord) -> Result<u64>;
+
+    /// Entries of the audit log, newest first.
+    async fn audit_entries(&self, query: &AuditQuery) -> Result<Vec<AuditEntry>>;
+
+    /// Reads all of the audit log and tells what is not as it was written. `anchor` is a checkpoint that was kept elsewhere:
+    /// only such a one shows that the end is missing.
+    async fn verify_audit(&self, verifier: &dyn Verifier, anchor: Option<&Checkpoint>) -> Result<AuditVerification>;
+
+    /// Signs how far the audit log has come. An error with code `invalid-argument` where nobody can sign.
+    async fn checkpoint(&self, at: DateTime<Utc>) -> Result<Checkpoint>;
+
+    /// The newest checkpoint.
+    async fn latest_checkpoint(&self) -> Result<Option<Checkpoint>>;
+
+    /// A publication's receipt. `None`: there is none, since nobody could sign.
+    async fn receipt(&self, publication: u64) -> Result<Option<String>>;
+
+    /// Does something about access, all of it or nothing: the contract is read, the rules of
+    /// [`access_request`](crate::access_request) are applied, and state, grant, and audit entry are written in one
+    /// transaction. A command whose id was done before answers what it led to.
+    async fn access(&self, command: &AccessCommand, members: &dyn Membership) -> Result<AccessOutcome>;
+
+    /// Requests for access, newest first.
+    async fn access_requests(&self, filter: &RequestFilter) -> Result<Vec<AccessRequest>>;
+
+    /// Grants, by number.
+    async fn grants(&self, filter: &GrantFilter) -> Result<Vec<Grant>>;
 
     /// Registers a staging prefix before anything is written there.
     async fn open_lease(&self, lease: &Lease) -> Result<()>;

@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 
 use datamesh_core::Result;
+use datamesh_core::access::Governance;
+use datamesh_core::audit::{AuditEntry, AuditKind, Signer};
+use datamesh_core::canonical;
 use datamesh_core::domain::Domain;
 use datamesh_core::ids::ProductKey;
 use datamesh_core::ports::{AppliedState, ApplyRequest, NewRevision, ProductMove, TableEvolution};
+use serde_json::json;
 
 use crate::store::{Session, Value, insert_all, sql};
 use crate::text::{from_json, read_key, time, to_json};
-use crate::{identity, leases, state};
+use crate::{audit, identity, leases, state};
 
 /// The applied state. The metadata documents of tables are left out: there are many, and a plan only compares places.
 pub(crate) async fn read(session: &mut Session) -> Result<AppliedState> {
@@ -18,7 +22,11 @@ pub(crate) async fn read(session: &mut Session) -> Result<AppliedState> {
     let domains =
         rows.iter().map(|row| from_json::<Domain>("a domain", &row.text("document")?)).collect::<Result<_>>()?;
     let products = state::catalog_without_metadata(session).await?;
-    Ok(AppliedState { generation, domains, products })
+    let governance = match governance(session).await? {
+        (revision, Some(governance)) => Some((revision, governance)),
+        (_, None) => None,
+    };
+    Ok(AppliedState { generation, domains, products, governance })
 }
 
 pub(crate) async fn majors(session: &mut Session, product: &ProductKey) -> Result<Vec<u64>> {
@@ -37,7 +45,11 @@ pub(crate) async fn next_generation(session: &mut Session) -> Result<u64> {
 }
 
 /// Writes all of a plan; the generation now. `None`: something is not as the plan saw it, and nothing may be committed.
-pub(crate) async fn write(session: &mut Session, request: &ApplyRequest) -> Result<Option<u64>> {
+pub(crate) async fn write(
+    session: &mut Session,
+    request: &ApplyRequest,
+    signer: Option<&dyn Signer>,
+) -> Result<Option<u64>> {
     for attempt in &request.attempts {
         leases::check(session, attempt).await?;
     }
@@ -46,6 +58,9 @@ pub(crate) async fn write(session: &mut Session, request: &ApplyRequest) -> Resu
     }
     for moved in &request.moves {
         rename(session, moved).await?;
+    }
+    if !request.moves.is_empty() {
+        identity::next_grant_revision(session).await?;
     }
     for (product, table, location) in &request.pinned {
         if !points_to(session, product, table, location).await? {
@@ -83,7 +98,60 @@ pub(crate) async fn write(session: &mut Session, request: &ApplyRequest) -> Resu
         .bind(to_json(&request.plan)?)
         .execute(session)
         .await?;
+    let governance = match &request.governance {
+        Some(governance) => Some(insert_governance(session, request, governance, generation).await?),
+        None => None,
+    };
+    log(session, request, generation, governance, signer).await?;
     Ok(Some(generation))
+}
+
+/// What the whole mesh agreed on, with its revision.
+pub(crate) async fn governance(session: &mut Session) -> Result<(u64, Option<Governance>)> {
+    let newest = sql("SELECT revision, document FROM governance ORDER BY revision DESC LIMIT 1");
+    match newest.fetch_optional(session).await? {
+        None => Ok((0, None)),
+        Some(row) => Ok((row.number("revision")?, Some(from_json("what the mesh agreed on", &row.text("document")?)?))),
+    }
+}
+
+/// Its revision.
+async fn insert_governance(
+    session: &mut Session,
+    request: &ApplyRequest,
+    governance: &Governance,
+    generation: u64,
+) -> Result<u64> {
+    let next = sql("UPDATE mesh SET governance_revision = governance_revision + 1 RETURNING governance_revision");
+    let row = next.fetch_optional(session).await?;
+    let revision = row.ok_or_else(identity::missing)?.number("governance_revision")?;
+    sql("INSERT INTO governance (revision, document, applied_at, applied_by, generation) VALUES ($1, $2, $3, $4, $5)")
+        .bind(revision)
+        .bind(to_json(governance)?)
+        .bind(time(request.at))
+        .bind(&request.principal)
+        .bind(generation)
+        .execute(session)
+        .await?;
+    Ok(revision)
+}
+
+async fn log(
+    session: &mut Session,
+    request: &ApplyRequest,
+    generation: u64,
+    governance: Option<u64>,
+    signer: Option<&dyn Signer>,
+) -> Result<()> {
+    let mut head = audit::begin(session, request.at).await?;
+    let mut details = json!({"generation": generation, "plan": canonical::digest(&request.plan)?});
+    if let (Some(revision), Some(governance)) = (governance, &request.governance) {
+        details["governance"] = json!({"revision": revision, "hash": canonical::digest(governance)?});
+    }
+    let entry = AuditEntry::new(request.at, AuditKind::Apply, &request.principal, "apply", "mesh", "applied");
+    let entry = AuditEntry { decision: Some(request.decision), details, ..entry };
+    audit::push(session, &mut head, entry).await?;
+    audit::end(session, head, request.at, signer, true).await
 }
 
 /// The generation that the plan of a decision led to; `None`: it was not applied.
@@ -95,7 +163,7 @@ pub(crate) async fn find_decision(session: &mut Session, decision: u64) -> Resul
 /// Gives a product another domain or name wherever it is named, so that its history goes with it.
 async fn rename(session: &mut Session, moved: &ProductMove) -> Result<()> {
     let majors = majors(session, &moved.from).await?;
-    for table in ["revisions", "publications", "tables", "unreferenced_files"] {
+    for table in ["revisions", "publications", "tables", "unreferenced_files", "access_requests", "grants"] {
         let text = format!("UPDATE {table} SET domain = $1, product = $2 WHERE domain = $3 AND product = $4");
         sql(&text)
             .bind(&moved.to.domain)

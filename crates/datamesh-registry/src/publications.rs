@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use datamesh_core::audit::Signer;
 use datamesh_core::history::{Attempt, History, WrittenTable};
 use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::ports::{
@@ -12,10 +13,14 @@ use datamesh_core::{Error, ErrorCode, Result};
 
 use crate::store::{Row, Session, Value, insert_all, sql};
 use crate::text::{from_json, read_time, time, to_json};
-use crate::{history, leases, lineage, state};
+use crate::{history, leases, lineage, receipts, state};
 
 /// Writes everything of a publication; its number. `None`: somebody else was first, and nothing may be committed.
-pub(crate) async fn write(session: &mut Session, request: &CommitRequest) -> Result<Option<u64>> {
+pub(crate) async fn write(
+    session: &mut Session,
+    request: &CommitRequest,
+    signer: Option<&dyn Signer>,
+) -> Result<Option<u64>> {
     leases::check(session, &request.attempt).await?;
     let Some(revision) = state::register(session, request).await? else { return Ok(None) };
     if let Some(key) = &request.idempotency_key
@@ -31,13 +36,23 @@ pub(crate) async fn write(session: &mut Session, request: &CommitRequest) -> Res
         }
     }
     lineage::insert(session, &request.product, publication, &request.lineage).await?;
-    Ok(history::write(session, request, publication).await?.then_some(publication))
+    if !history::write(session, request, publication).await? {
+        return Ok(None);
+    }
+    receipts::write(session, request, publication, PublicationStatus::Published, signer).await?;
+    Ok(Some(publication))
 }
 
 /// Writes what is kept of a rejected attempt; its number.
-pub(crate) async fn write_rejection(session: &mut Session, request: &CommitRequest) -> Result<u64> {
+pub(crate) async fn write_rejection(
+    session: &mut Session,
+    request: &CommitRequest,
+    signer: Option<&dyn Signer>,
+) -> Result<u64> {
     leases::check(session, &request.attempt).await?;
-    insert(session, request, request.expected_revision, PublicationStatus::Rejected).await
+    let publication = insert(session, request, request.expected_revision, PublicationStatus::Rejected).await?;
+    receipts::write(session, request, publication, PublicationStatus::Rejected, signer).await?;
+    Ok(publication)
 }
 
 async fn insert(

@@ -1,9 +1,15 @@
 //! The port, on either database.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use datamesh_core::access::{Governance, Grant};
+use datamesh_core::access_request::{
+    AccessCommand, AccessOutcome, AccessRequest, GrantFilter, Membership, RequestFilter,
+};
+use datamesh_core::audit::{AuditEntry, AuditQuery, AuditVerification, Checkpoint, ReadRecord, Signer, Verifier};
 use datamesh_core::decision::DecisionRecord;
 use datamesh_core::history::History;
 use datamesh_core::identity::MeshIdentity;
@@ -11,21 +17,24 @@ use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::lineage::Edge;
 use datamesh_core::ports::{
     AppliedState, ApplyOutcome, ApplyRequest, CatalogProduct, CommitOutcome, CommitRequest, Lease, MaintenanceCommit,
-    ProductState, Publication, PublishStep, QuarantineFile, QuarantineResolution, Registry, Rollback, ServedTable,
-    StepObserver, UnreferencedFile,
+    ProductState, Publication, PublishStep, QuarantineFile, QuarantineResolution, Registry, Revisions, Rollback,
+    ServedTable, StepObserver, UnreferencedFile,
 };
 use datamesh_core::transform::TransformRun;
 use datamesh_core::{Error, ErrorCode, Result};
 
 use crate::location::{Location, PostgresUrl};
-use crate::store::{Store, Uncommitted, sql};
-use crate::text::{time, to_json};
-use crate::{apply, history, identity, leases, lineage, maintenance, postgres, publications, sqlite, state};
+use crate::store::{Store, Uncommitted};
+use crate::{
+    access, apply, audit, history, identity, leases, lineage, maintenance, postgres, publications, receipts, sqlite,
+    state,
+};
 
 /// A mesh's registry in SQLite or PostgreSQL.
 #[derive(Clone, Debug)]
 pub struct SqlRegistry {
     store: Store,
+    signer: Option<Arc<dyn Signer>>,
 }
 
 impl SqlRegistry {
@@ -45,7 +54,7 @@ impl SqlRegistry {
     /// # Errors
     /// Those of [`Self::open`].
     pub async fn open_sqlite(path: &Path) -> Result<Self> {
-        Ok(Self { store: sqlite::open(path).await? })
+        Ok(Self { store: sqlite::open(path).await?, signer: None })
     }
 
     /// Opens the registry in a schema of a PostgreSQL database.
@@ -53,7 +62,19 @@ impl SqlRegistry {
     /// # Errors
     /// Those of [`Self::open`].
     pub async fn open_postgres(url: &PostgresUrl) -> Result<Self> {
-        Ok(Self { store: postgres::open(url).await? })
+        Ok(Self { store: postgres::open(url).await?, signer: None })
+    }
+
+    /// The registry with somebody who signs. Without, the audit log is a chain that nobody has signed, publications get no
+    /// receipts, and [`Registry::checkpoint`] is refused.
+    #[must_use]
+    pub fn with_signer(mut self, signer: Arc<dyn Signer>) -> Self {
+        self.signer = Some(signer);
+        self
+    }
+
+    fn signer(&self) -> Option<&dyn Signer> {
+        self.signer.as_deref()
     }
 
     /// What became of an attempt whose COMMIT was not answered. `None`: it was taken back.
@@ -108,7 +129,7 @@ impl Registry for SqlRegistry {
 
     async fn apply(&self, request: &ApplyRequest, observer: &dyn StepObserver) -> Result<ApplyOutcome> {
         let mut session = self.store.write().await?;
-        let Some(generation) = apply::write(&mut session, request).await? else {
+        let Some(generation) = apply::write(&mut session, request, self.signer()).await? else {
             session.rollback().await?;
             return Ok(ApplyOutcome::Moved);
         };
@@ -125,19 +146,78 @@ impl Registry for SqlRegistry {
         found.map(ApplyOutcome::Applied).ok_or_else(|| taken_back(&lost))
     }
 
+    async fn governance(&self) -> Result<(u64, Option<Governance>)> {
+        apply::governance(&mut self.store.single().await?).await
+    }
+
+    async fn revisions(&self) -> Result<Revisions> {
+        identity::revisions(&mut self.store.single().await?).await
+    }
+
     async fn record_decision(&self, decision: &DecisionRecord) -> Result<u64> {
-        let row = sql("INSERT INTO decisions (format, at, principal, action, resource, outcome, document)
-                       VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING number")
-        .bind(i64::from(decision.format))
-        .bind(time(decision.at))
-        .bind(&decision.principal.id)
-        .bind(decision.action.as_str())
-        .bind(&decision.resource)
-        .bind(decision.outcome.as_str())
-        .bind(to_json(decision)?)
-        .fetch_one(&mut self.store.single().await?)
-        .await?;
-        row.number("number")
+        let mut session = self.store.log().await?;
+        let number = audit::record_decision(&mut session, decision, self.signer()).await?;
+        // Where the answer is lost the decision may be recorded: that nothing followed from it does no harm.
+        session.commit().await?;
+        Ok(number)
+    }
+
+    async fn record_read(&self, read: &ReadRecord) -> Result<u64> {
+        let mut session = self.store.log().await?;
+        let sequence = audit::record_read(&mut session, read, self.signer()).await?;
+        session.commit().await?;
+        Ok(sequence)
+    }
+
+    async fn audit_entries(&self, query: &AuditQuery) -> Result<Vec<AuditEntry>> {
+        audit::entries(&mut self.store.single().await?, query).await
+    }
+
+    async fn verify_audit(&self, verifier: &dyn Verifier, anchor: Option<&Checkpoint>) -> Result<AuditVerification> {
+        audit::verify(&mut self.store.read().await?, verifier, anchor).await
+    }
+
+    async fn checkpoint(&self, at: DateTime<Utc>) -> Result<Checkpoint> {
+        let signer = self.signer().ok_or_else(audit::unsigned)?;
+        let mut session = self.store.log().await?;
+        let checkpoint = audit::checkpoint(&mut session, at, signer).await?;
+        session.commit().await?;
+        Ok(checkpoint)
+    }
+
+    async fn latest_checkpoint(&self) -> Result<Option<Checkpoint>> {
+        audit::latest_checkpoint(&mut self.store.read().await?).await
+    }
+
+    async fn receipt(&self, publication: u64) -> Result<Option<String>> {
+        receipts::read(&mut self.store.single().await?, publication).await
+    }
+
+    async fn access(&self, command: &AccessCommand, members: &dyn Membership) -> Result<AccessOutcome> {
+        let mut session = self.store.write().await?;
+        if let Some(done) = access::find(&mut session, command).await? {
+            session.rollback().await?;
+            return Ok(done);
+        }
+        let outcome = access::write(&mut session, command, members, self.signer()).await?;
+        match session.commit().await {
+            Ok(()) => Ok(outcome),
+            Err(Uncommitted::Failed(error)) => Err(error),
+            Err(Uncommitted::Unknown(lost)) => {
+                let mut session = self.store.write().await?;
+                let done = access::find(&mut session, command).await?;
+                session.rollback().await?;
+                done.ok_or_else(|| taken_back(&lost))
+            }
+        }
+    }
+
+    async fn access_requests(&self, filter: &RequestFilter) -> Result<Vec<AccessRequest>> {
+        access::requests(&mut self.store.single().await?, filter).await
+    }
+
+    async fn grants(&self, filter: &GrantFilter) -> Result<Vec<Grant>> {
+        access::grants(&mut self.store.single().await?, filter).await
     }
 
     async fn open_lease(&self, lease: &Lease) -> Result<()> {
@@ -167,7 +247,7 @@ impl Registry for SqlRegistry {
 
     async fn commit(&self, request: &CommitRequest, observer: &dyn StepObserver) -> Result<CommitOutcome> {
         let mut session = self.store.write().await?;
-        let Some(publication) = publications::write(&mut session, request).await? else {
+        let Some(publication) = publications::write(&mut session, request, self.signer()).await? else {
             session.rollback().await?;
             return Ok(CommitOutcome::Conflict);
         };
@@ -184,7 +264,7 @@ impl Registry for SqlRegistry {
 
     async fn record_rejection(&self, request: &CommitRequest) -> Result<u64> {
         let mut session = self.store.write().await?;
-        let publication = publications::write_rejection(&mut session, request).await?;
+        let publication = publications::write_rejection(&mut session, request, self.signer()).await?;
         match session.commit().await {
             Ok(()) => Ok(publication),
             Err(Uncommitted::Failed(error)) => Err(error),

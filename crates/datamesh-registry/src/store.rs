@@ -61,6 +61,21 @@ impl Store {
 
     /// A transaction that writes: there is one at a time, and it sees what those before it have committed.
     pub(crate) async fn write(&self) -> Result<Session> {
+        let mut session = self.log().await?;
+        if let Pool::Postgres(_) = &self.pool {
+            // INVARIANT: whoever changes more than a lease or the audit log holds the mesh's row until the end. So numbers
+            // of publications rise in the order of commits, and claiming a lease waits for a commit. The row of the log's
+            // head is taken after it, never before.
+            let locked = sql("SELECT singleton FROM mesh FOR NO KEY UPDATE").fetch_optional(&mut session).await?;
+            if locked.is_none() {
+                return Err(crate::identity::missing());
+            }
+        }
+        Ok(session)
+    }
+
+    /// A transaction that adds to the audit log and does nothing else: on PostgreSQL it does not wait for one that publishes.
+    pub(crate) async fn log(&self) -> Result<Session> {
         let connection = match &self.pool {
             Pool::Sqlite(pool) => {
                 Handle::SqliteTransaction(pool.begin_with("BEGIN IMMEDIATE").await.map_err(self.failed())?)
@@ -70,16 +85,7 @@ impl Store {
                 Handle::PostgresTransaction(begun.map_err(self.failed())?)
             }
         };
-        let mut session = Session { handle: connection, failures: self.failures.clone() };
-        if let Pool::Postgres(_) = &self.pool {
-            // INVARIANT: whoever changes more than a lease or the log of decisions holds the mesh's row until the end. So
-            // numbers of publications rise in the order of commits, and claiming a lease waits for a commit.
-            let locked = sql("SELECT singleton FROM mesh FOR NO KEY UPDATE").fetch_optional(&mut session).await?;
-            if locked.is_none() {
-                return Err(crate::identity::missing());
-            }
-        }
-        Ok(session)
+        Ok(Session { handle: connection, failures: self.failures.clone() })
     }
 
     fn failed(&self) -> impl Fn(sqlx::Error) -> Error {
@@ -129,6 +135,11 @@ impl Session {
             Handle::Postgres(connection) => Connection::Postgres(connection),
             Handle::PostgresTransaction(transaction) => Connection::Postgres(transaction),
         }
+    }
+
+    /// Whether rows must be taken that are read to be changed: SQLite has one writer, and no word for it.
+    pub(crate) fn has_row_locks(&self) -> bool {
+        matches!(self.handle, Handle::Postgres(_) | Handle::PostgresTransaction(_))
     }
 
     /// Makes what was written durable.
@@ -200,6 +211,12 @@ impl From<i64> for Value<'_> {
 impl From<Option<i64>> for Value<'_> {
     fn from(number: Option<i64>) -> Self {
         Self::Integer(number)
+    }
+}
+
+impl From<Option<u64>> for Value<'_> {
+    fn from(number: Option<u64>) -> Self {
+        number.map_or(Self::Integer(None), Self::from)
     }
 }
 
@@ -276,6 +293,12 @@ impl<'q> Statement<'q> {
             Value::Integer(number) => query.bind(*number),
             Value::Unfit(_) => query.bind(None::<i64>),
         })
+    }
+
+    /// A statement that is put together anew each time: its plan is not worth keeping.
+    pub(crate) fn once(mut self) -> Self {
+        self.keep = false;
+        self
     }
 
     /// Every row.
@@ -391,6 +414,10 @@ impl Row {
 
     pub(crate) fn optional_integer(&self, column: &str) -> Result<Option<i64>> {
         self.get(column)
+    }
+
+    pub(crate) fn optional_number(&self, column: &str) -> Result<Option<u64>> {
+        self.optional_integer(column)?.map(|_| self.number(column)).transpose()
     }
 
     pub(crate) fn flag(&self, column: &str) -> Result<bool> {

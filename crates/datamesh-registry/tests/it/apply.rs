@@ -30,6 +30,7 @@ async fn empty(registry: &dyn Registry) -> ApplyRequest {
         tables: Vec::new(),
         pinned: Vec::new(),
         plan: json!({}),
+        governance: None,
     }
 }
 
