@@ -5,35 +5,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::classification::{Classification, effective, of_table};
 use crate::contract::{Column, DataProduct, Table};
 use crate::datatype::DataType;
 use crate::ids::ProductKey;
 use crate::lineage::{Dataset, Edge, FieldPath, Kind, Node, Subtype, Transformation};
 use crate::mask::Mask;
+use crate::protection::Inherited;
 
 /// What a column takes over from the columns that it is derived from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inherited {
+struct Taken {
     /// Whether one of them is personal data.
-    pub pii: bool,
+    pii: bool,
     /// The highest of their classifications.
-    pub classification: Option<String>,
+    classification: Option<Classification>,
     /// Their mask, where they agree on one; else `null`. It may not fit the derived column's type.
-    pub mask: Option<Mask>,
+    mask: Option<Mask>,
     /// The protected columns it comes from, as `domain.product_v1.table.column`.
-    pub from: BTreeSet<String>,
+    from: BTreeSet<String>,
 }
 
-impl Inherited {
+impl Taken {
     /// Whether anything must not be shown.
-    pub fn is_protected(&self) -> bool {
+    fn is_protected(&self) -> bool {
         self.pii || self.mask.is_some()
-    }
-
-    /// Classifications from the least to the most protected; others count as more than any.
-    fn rank(word: &str) -> usize {
-        let known = ["public", "internal", "confidential", "restricted"];
-        known.iter().position(|known| known.eq_ignore_ascii_case(word.trim())).unwrap_or(known.len())
     }
 
     fn add(&mut self, other: &Self) {
@@ -47,14 +43,7 @@ impl Inherited {
             self.from.extend(other.from.iter().cloned());
         }
         self.pii |= other.pii;
-        let higher = match (&self.classification, &other.classification) {
-            (Some(own), Some(other)) => Self::rank(other) > Self::rank(own),
-            (None, Some(_)) => true,
-            (_, None) => false,
-        };
-        if higher {
-            self.classification.clone_from(&other.classification);
-        }
+        self.classification = self.classification.max(other.classification);
     }
 }
 
@@ -69,7 +58,7 @@ type Field = (Dataset, FieldPath);
 /// What columns inherit, worked out over lineage that was recorded with publications.
 pub struct Inheritance<'c> {
     contracts: BTreeMap<ProductKey, &'c DataProduct>,
-    inherited: BTreeMap<Field, Inherited>,
+    inherited: BTreeMap<Field, Taken>,
 }
 
 impl<'c> Inheritance<'c> {
@@ -85,14 +74,14 @@ impl<'c> Inheritance<'c> {
             let known = inputs.entry((output.clone(), column.clone())).or_default();
             known.insert((dataset.clone(), input.clone()));
         }
-        let inherited = inputs.keys().map(|output| (output.clone(), Inherited::default())).collect();
+        let inherited = inputs.keys().map(|output| (output.clone(), Taken::default())).collect();
         let mut all = Self { contracts: contracts.into_iter().collect(), inherited };
         inputs.retain(|(dataset, path), _| !all.breaks(dataset, path));
         // Protection only grows, so this ends, after as many rounds as the longest chain has steps.
         loop {
             let mut changed = false;
             for (output, fields) in &inputs {
-                let mut sum = Inherited::default();
+                let mut sum = Taken::default();
                 for (dataset, path) in fields {
                     sum.add(&all.own(dataset, path));
                     if !all.breaks(dataset, path) {
@@ -121,18 +110,26 @@ impl<'c> Inheritance<'c> {
         products.collect()
     }
 
-    /// What the columns of a table inherit, by path. Columns that inherit nothing are not in it.
-    pub fn of(&self, product: &ProductKey, table: &str) -> BTreeMap<Vec<String>, Inherited> {
+    /// What the top-level columns of a table inherit. Columns that inherit nothing are not in it.
+    pub fn of(&self, product: &ProductKey, table: &str) -> BTreeMap<String, Inherited> {
         let dataset = Dataset::Table { product: product.clone(), table: table.to_owned() };
-        let own = self.inherited.iter().filter(|((output, _), _)| *output == dataset);
-        own.filter(|(_, inherited)| inherited.is_protected() || inherited.classification.is_some())
-            .map(|((_, path), inherited)| (path.parts().to_vec(), inherited.clone()))
-            .collect()
+        let mut columns: BTreeMap<String, Taken> = BTreeMap::new();
+        for ((output, path), taken) in &self.inherited {
+            if let Some(name) = path.parts().first().filter(|_| *output == dataset) {
+                columns.entry(name.clone()).or_default().add(taken);
+            }
+        }
+        let told = columns.into_iter().filter(|(_, taken)| taken.is_protected() || taken.classification.is_some());
+        told.map(|(name, taken)| {
+            let Taken { pii, classification, mask, from } = taken;
+            (name, Inherited { mask, pii, classification, from: from.into_iter().collect() })
+        })
+        .collect()
     }
 
     /// What is inherited by a column, by the columns that it lies in, and by its fields: what is known of the whole holds
     /// for its parts, and the whole carries what its parts do.
-    fn near<'s>(&'s self, dataset: &'s Dataset, path: &'s FieldPath) -> impl Iterator<Item = &'s Inherited> {
+    fn near<'s>(&'s self, dataset: &'s Dataset, path: &'s FieldPath) -> impl Iterator<Item = &'s Taken> {
         let column = FieldPath::column(path.parts().first().map_or("", String::as_str));
         let from = (dataset.clone(), column.clone());
         let own = self
@@ -156,33 +153,30 @@ impl<'c> Inheritance<'c> {
     }
 
     /// What a column's own contract protects it by.
-    fn own(&self, dataset: &Dataset, path: &FieldPath) -> Inherited {
+    fn own(&self, dataset: &Dataset, path: &FieldPath) -> Taken {
         if !matches!(dataset, Dataset::Table { .. }) {
-            return Inherited::default();
+            return Taken::default();
         }
-        let mut own = Inherited::default();
-        let known = self.table(dataset).and_then(|(contract, table)| Some((contract, columns(table, path)?)));
+        let mut own = Taken::default();
+        let known = self.table(dataset).and_then(|(contract, table)| Some((contract, table, columns(table, path)?)));
         match &known {
             // Nobody can say any more whether it was protected, so it is.
             None => own.mask = Some(Mask::Null),
-            Some((contract, columns)) => {
+            Some((contract, table, columns)) => {
+                let mut around = of_table(contract, table);
                 for column in columns {
                     own.pii |= column.pii;
                     if column.pii || column.mask.as_deref().is_some_and(|mask| mask != "none") {
                         let mask = column.mask.as_deref().and_then(|mask| Mask::parse(mask).ok());
                         own.mask = Some(mask.unwrap_or(Mask::Null));
                     }
-                    let classification = column.declared.get("classification").and_then(serde_json::Value::as_str);
-                    own.add(&Inherited { classification: classification.map(str::to_owned), ..Inherited::default() });
+                    around = effective(column, around);
                 }
                 // A column that has protected fields is protected as a whole.
                 if own.mask.is_none() && columns.last().is_some_and(|column| column.is_protected()) {
                     own.mask = Some(Mask::Null);
                 }
-                if own.classification.is_none() {
-                    let default = contract.declared.get("classification").and_then(serde_json::Value::as_str);
-                    own.classification = default.map(str::to_owned);
-                }
+                own.classification = Some(around).filter(|said| *said != Classification::Unclassified);
             }
         }
         if own.is_protected() {
@@ -250,7 +244,7 @@ mod tests {
         Edge { output: node(output), input: node(input), how: Some(how.into()) }
     }
 
-    fn of(contracts: &[DataProduct], edges: &[Edge], product: &str) -> BTreeMap<Vec<String>, Inherited> {
+    fn of(contracts: &[DataProduct], edges: &[Edge], product: &str) -> BTreeMap<String, Inherited> {
         let Dataset::Table { product, table } = dataset(product) else { unreachable!() };
         Inheritance::new(contracts.iter().map(|contract| (contract.key(), contract)), edges).of(&product, &table)
     }
@@ -273,7 +267,7 @@ mod tests {
             (Subtype::GroupBy, false),
         ] {
             let found = of(&contracts, &[edge(("derived", "a"), ("raw", "email"), how)], "derived");
-            assert_eq!(found.get(&vec!["a".to_owned()]).is_some_and(Inherited::is_protected), inherits, "{how:?}");
+            assert_eq!(found.get("a").is_some_and(|found| !found.from.is_empty()), inherits, "{how:?}");
         }
         let found = of(&contracts, &[edge(("derived", "b"), ("raw", "id"), Subtype::Identity)], "derived");
         assert!(found.is_empty(), "{found:?}");
@@ -294,12 +288,12 @@ mod tests {
             edge(("last", "domain"), ("middle", "domain"), Subtype::Identity),
         ];
         let found = of(&[raw.clone(), middle(json!({})), last.clone()], &edges, "last");
-        let column = &found[&vec!["domain".to_owned()]];
+        let column = &found["domain"];
         assert_eq!(
-            (column.pii, &column.mask, column.classification.as_deref()),
-            (true, &Some(Mask::Hash), Some("restricted"))
+            (column.pii, &column.mask, column.classification),
+            (true, &Some(Mask::Hash), Some(Classification::Restricted))
         );
-        assert_eq!(column.from, BTreeSet::from(["d.raw_v1.t.email".to_owned()]));
+        assert_eq!(column.from, ["d.raw_v1.t.email".to_owned()]);
         let broken = middle(json!({"declassify": "the domain names nobody"}));
         assert!(of(&[raw, broken, last], &edges, "last").is_empty());
     }
@@ -313,15 +307,15 @@ mod tests {
         let derived = contract("derived", json!([{"name": "a", "type": "string"}]));
         let contracts = [raw, derived];
         let gone = of(&contracts, &[edge(("derived", "a"), ("raw", "gone"), Subtype::Identity)], "derived");
-        assert_eq!(gone[&vec!["a".to_owned()]].mask, Some(Mask::Null));
+        assert_eq!(gone["a"].mask, Some(Mask::Null));
         let missing = of(&contracts, &[edge(("derived", "a"), ("missing", "x"), Subtype::Identity)], "derived");
-        assert!(missing[&vec!["a".to_owned()]].is_protected());
+        assert!(!missing["a"].from.is_empty());
         let both = [
             edge(("derived", "a"), ("raw", "kept"), Subtype::Transformation),
             edge(("derived", "a"), ("raw", "other"), Subtype::Transformation),
             edge(("derived", "a"), ("derived", "a"), Subtype::Identity),
         ];
-        assert_eq!(of(&contracts, &both, "derived")[&vec!["a".to_owned()]].mask, Some(Mask::Null));
+        assert_eq!(of(&contracts, &both, "derived")["a"].mask, Some(Mask::Null));
     }
 
     #[test]
@@ -334,7 +328,7 @@ mod tests {
             edge(("last", "all"), ("derived", "who"), Subtype::Identity),
         ];
         let contracts = [raw, derived, last];
-        assert!(of(&contracts, &edges, "derived")[&vec!["who".to_owned(), "mail".to_owned()]].is_protected());
-        assert!(of(&contracts, &edges, "last")[&vec!["all".to_owned()]].is_protected());
+        assert!(!of(&contracts, &edges, "derived")["who"].from.is_empty());
+        assert!(!of(&contracts, &edges, "last")["all"].from.is_empty());
     }
 }

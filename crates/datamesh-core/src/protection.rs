@@ -37,7 +37,7 @@ pub struct Inherited {
     pub pii: bool,
     /// The strictest classification among them.
     pub classification: Option<Classification>,
-    /// The inputs, `domain/product.table.column`.
+    /// The protected ones among them, `domain.product_v1.table.column`; empty: only their classification is handed on.
     pub from: Vec<String>,
 }
 
@@ -51,8 +51,8 @@ pub fn protections(contract: &DataProduct, table: &Table, inherited: &BTreeMap<S
     let mut found = Vec::new();
     for column in &table.columns {
         match inherited.get(&column.name) {
-            Some(from) => found.push(derived(column, around, from)),
-            None => {
+            Some(from) if !from.from.is_empty() => found.push(derived(column, around, from)),
+            _ => {
                 let mut own = Vec::new();
                 walk(column, around, &[], &mut own);
                 // What hides the whole column needs no word on its fields.
@@ -61,6 +61,21 @@ pub fn protections(contract: &DataProduct, table: &Table, inherited: &BTreeMap<S
                 match whole {
                     Some(at) => found.push(own.swap_remove(at)),
                     None => found.append(&mut own),
+                }
+                let said = strictest(column, around);
+                let raised = inherited.get(&column.name).and_then(|from| from.classification);
+                if let Some(raised) = raised.filter(|raised| *raised > said) {
+                    let mut open = true;
+                    for own in found.iter_mut().filter(|own| own.path.first() == Some(&column.name)) {
+                        own.classification = own.classification.max(raised);
+                        open &= own.path.len() > 1;
+                    }
+                    // Nothing is masked; policies are told how it is classified.
+                    if open {
+                        let path = vec![column.name.clone()];
+                        let (mask, from) = (Mask::None, Vec::new());
+                        found.push(Protection { path, mask, pii: false, classification: raised, from });
+                    }
                 }
             }
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cedar_policy::{Authorizer, Entities, Entity, EntityUid, PolicySet, Request, Response, Schema};
 use datamesh_core::access::{Governance, PrincipalKind, Waiver};
+use datamesh_core::contract::DataProduct;
 use datamesh_core::decision::Action;
 use datamesh_core::domain::Domain;
 use datamesh_core::ids::Name;
@@ -175,6 +176,17 @@ impl Policies {
     /// What is wrong with the id.
     pub fn principal_of(&self, id: &str, owns_mesh: bool) -> Result<ResolvedPrincipal, String> {
         self.directory.resolve(id, owns_mesh)
+    }
+
+    /// Who a product's transforms read their inputs as: the team that owns it, which is one of its domain whether that
+    /// declares it or not.
+    ///
+    /// # Errors
+    /// An owner whose name is none.
+    pub fn domain_reader(&self, contract: &DataProduct) -> Result<ResolvedPrincipal, String> {
+        let owner = self.ownership.owner_of(OwnedPath::Product(contract)).map(|owner| owner.team);
+        let owner = owner.ok_or("it has no owner")?;
+        self.directory.resolve(&format!("team:{owner}"), false)?.within(&contract.id.domain.sql())
     }
 
     /// The form of a principal's id in which two of them are compared: that of [`ResolvedPrincipal::id`].

@@ -58,6 +58,13 @@ impl ResolvedPrincipal {
         Ok(self)
     }
 
+    /// The same as one who belongs to a domain, by its normalised name.
+    pub(crate) fn within(mut self, domain: &str) -> Result<Self, String> {
+        self.domains.insert(domain.to_owned());
+        self.entity = self.to_entity()?;
+        Ok(self)
+    }
+
     fn to_entity(&self) -> Result<Entity, String> {
         let mut parents: HashSet<EntityUid> = self.roles.iter().map(|role| uid(Kind::Role, role)).collect();
         parents.extend(self.teams.iter().map(|team| uid(Kind::Team, team)));

@@ -79,7 +79,8 @@ fn fields_have_paths_of_their_own_but_not_within_lists() {
 
 #[test]
 fn what_is_inherited_protects_unless_the_contract_masks_it_itself() {
-    let hashed = || Inherited { mask: Some(Mask::Hash), pii: true, ..Inherited::default() };
+    let hashed =
+        || Inherited { mask: Some(Mask::Hash), pii: true, from: vec!["d.p_v1.t.c".into()], ..Inherited::default() };
     check(
         vec![
             column("a", DataType::String, false, None),
@@ -93,10 +94,21 @@ fn what_is_inherited_protects_unless_the_contract_masks_it_itself() {
             ("b", hashed()),
             ("c", hashed()),
             ("d", hashed()),
-            ("e", Inherited { mask: Some(Mask::None), ..Inherited::default() }),
+            ("e", Inherited { mask: Some(Mask::None), from: vec!["d.p_v1.t.c".into()], ..Inherited::default() }),
         ],
         &["a=hash", "b=null", "c=redact", "d=hash", "e=null"],
     );
+    let restricted = Inherited { classification: Some(Classification::Restricted), ..Inherited::default() };
+    let contract = contract(vec![
+        column("plain", DataType::Long, false, None),
+        column("email", DataType::String, true, Some("hash")),
+    ]);
+    let inherited = ["plain", "email"].map(|name| (name.to_owned(), restricted.clone())).into_iter().collect();
+    let found = protections(&contract, &contract.tables[0], &inherited);
+    let found: Vec<_> = found.iter().map(|found| (found.path[0].as_str(), &found.mask, found.classification)).collect();
+    let expected =
+        [("plain", &Mask::None, Classification::Restricted), ("email", &Mask::Hash, Classification::Restricted)];
+    assert_eq!(found, expected);
 }
 
 #[test]
