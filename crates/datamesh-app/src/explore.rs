@@ -7,7 +7,7 @@ use datamesh_core::profile::{TableProfile, ValueProfile};
 use datamesh_core::{Column, DataType, Error, ErrorCode, Result};
 use serde_json::json;
 
-use crate::ports::{Context, Engine};
+use crate::ports::{Context, Engine, Visibility};
 
 /// A published table with its facts.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub async fn profile_table<E: Engine>(engine: &E, context: &Context, name: &str)
     // The names are quoted, so that nothing in them can be SQL.
     let quoted = |part: &String| format!("\"{}\"", part.replace('"', "\"\""));
     let sql = format!("SELECT * FROM {}.{}.{}", quoted(domain), quoted(product), quoted(table));
-    let query = engine.plan_query(&sql, &catalog).await.map_err(|error| {
+    let query = engine.plan_query(&sql, &catalog, &Visibility::plain(&catalog)).await.map_err(|error| {
         let help = error.help().unwrap_or("`datamesh show` lists what is published").to_owned();
         Error::new(ErrorCode::NotFound, format!("there is no published table `{name}`"))
             .with_help(help)

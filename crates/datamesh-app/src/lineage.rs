@@ -13,7 +13,7 @@ use datamesh_core::ports::{CatalogProduct, PublicationStatus, TableCommit, prefe
 use datamesh_core::{Column, DataType, Error, ErrorCode, Result};
 use serde_json::json;
 
-use crate::ports::{BoundDatabase, Context, Engine, StageInput};
+use crate::ports::{BoundDatabase, Context, Engine, StageInput, Visibility};
 use crate::read::find_product;
 
 /// The lineage of a table that is read from outside the mesh: each column is the source's column of its name, and comes
@@ -285,7 +285,7 @@ pub async fn of_query<E: Engine>(
     scope: LineageScope,
 ) -> Result<LineageReport> {
     let catalog = context.registry.catalog().await?;
-    let query = engine.plan_query(sql, &catalog).await?;
+    let query = engine.plan_query(sql, &catalog, &Visibility::plain(&catalog)).await?;
     let lineage = E::query_lineage(&query)?;
     let mut edges = context.registry.lineage(None).await?;
     edges.extend(lineage.edges(&Dataset::Query));

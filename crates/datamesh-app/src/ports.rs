@@ -1,6 +1,6 @@
 //! Ports that carry data.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use datamesh_core::access::{AttributeType, TableAccess};
 use datamesh_core::contract::{DataProduct, DatabaseSource, FileSource, IcebergSource, Table};
 use datamesh_core::decision::{Action, Principal, decide};
 use datamesh_core::history::{AsOf, History};
@@ -118,6 +119,8 @@ pub struct PinnedTable {
     pub pin: InputPin,
     /// Its pointer.
     pub pointer: TablePointer,
+    /// What whoever runs the transform sees of it.
+    pub sight: Sight,
 }
 
 /// A query over pinned tables of other products.
@@ -349,6 +352,71 @@ pub struct QueryRequest {
     pub tables: Vec<GivenTable>,
 }
 
+/// A table of a product: the product and the table's normalised name.
+pub type TableKey = (ProductKey, String);
+
+/// What its reader sees of a published table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sight {
+    /// What was decided.
+    pub access: TableAccess,
+    /// The table's contract, of which the decision's names and types are; `None` only where everything is seen.
+    pub contract: Option<Table>,
+}
+
+impl Sight {
+    /// What was decided of a table with this contract.
+    pub fn new(access: TableAccess, contract: Table) -> Self {
+        Self { access, contract: Some(contract) }
+    }
+
+    /// Everything in clear.
+    pub fn plain() -> Self {
+        Self { access: TableAccess::plain(), contract: None }
+    }
+}
+
+/// What a query names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedTables {
+    /// The tables of products.
+    pub tables: BTreeSet<TableKey>,
+    /// Whether it asks which tables and columns there are, so that it is planned over all that may be seen.
+    pub lists: bool,
+}
+
+/// What whoever asks sees of the mesh. Decided before anything is planned.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Visibility {
+    /// What is seen of each table. For a query there are no others.
+    pub tables: BTreeMap<TableKey, TableAccess>,
+    /// The tables that errors may name.
+    pub known: BTreeSet<TableKey>,
+}
+
+impl Visibility {
+    /// Everything in clear.
+    pub fn plain(catalog: &[CatalogProduct]) -> Self {
+        let tables = catalog.iter().flat_map(|product| {
+            let name = |pointer: &TablePointer| pointer.table.to_ascii_lowercase().replace('-', "_");
+            product.tables.iter().map(move |pointer| (product.key.clone(), name(pointer)))
+        });
+        let known: BTreeSet<TableKey> = tables.collect();
+        Self { tables: known.iter().map(|table| (table.clone(), TableAccess::plain())).collect(), known }
+    }
+}
+
+/// What is wrong with a row filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterProblem {
+    /// What is wrong.
+    pub message: String,
+    /// How to mend it.
+    pub help: Option<String>,
+    /// Line and column within its text, both from 1, where they are known.
+    pub place: Option<(usize, usize)>,
+}
+
 /// A published table that rules of another table read, in the state that one registry read saw.
 #[derive(Clone, Debug)]
 pub struct PinnedInput {
@@ -360,6 +428,8 @@ pub struct PinnedInput {
     pub pointer: TablePointer,
     /// Whether it has columns that must not be shown in clear.
     pub protected: bool,
+    /// What the product that reads it sees of it.
+    pub sight: Sight,
 }
 
 /// Batches with their schema.
@@ -525,20 +595,42 @@ pub trait Engine: Send + Sync {
     /// `invalid-query`.
     fn travels(&self, request: &QueryRequest) -> Result<Vec<(String, String)>>;
 
-    /// Plans a query over the catalog: all its tables are pinned here. `history` is that of the products that
-    /// [`Self::travels`] names.
+    /// The tables of the mesh that a query names, so that they can be decided on before it is planned. What the catalog does
+    /// not have is left out.
+    ///
+    /// # Errors
+    /// `invalid-query`.
+    fn names(&self, request: &QueryRequest, catalog: &[CatalogProduct]) -> Result<NamedTables>;
+
+    /// Plans a query over the catalog: all its tables are pinned here, and show what `visible` says. `history` is that of the
+    /// products that [`Self::travels`] names.
+    ///
+    /// # Errors
+    /// `denied` where a table is read of which nothing is seen.
     async fn plan_request(
         &self,
         request: &QueryRequest,
         catalog: &[CatalogProduct],
         history: &History,
+        visible: &Visibility,
     ) -> Result<Self::Query>;
 
     /// Plans a query of what is published now.
-    async fn plan_query(&self, sql: &str, catalog: &[CatalogProduct]) -> Result<Self::Query> {
+    async fn plan_query(&self, sql: &str, catalog: &[CatalogProduct], visible: &Visibility) -> Result<Self::Query> {
         let request = QueryRequest { sql: sql.to_owned(), ..QueryRequest::default() };
-        self.plan_request(&request, catalog, &History::default()).await
+        self.plan_request(&request, catalog, &History::default(), visible).await
     }
+
+    /// Checks a row filter against a table's contract and the attributes that principals have.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    fn check_row_filter(
+        &self,
+        table: &Table,
+        attributes: &BTreeMap<String, AttributeType>,
+        condition: &str,
+    ) -> Result<(), FilterProblem>;
 
     /// The published tables a query reads, as `domain.product_v1.table`.
     fn tables(query: &Self::Query) -> Vec<String>;

@@ -8,7 +8,7 @@ use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus, prefe
 use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::json;
 
-use crate::ports::{Context, Engine, QueryRequest, Rows};
+use crate::ports::{Context, Engine, QueryRequest, Rows, Visibility};
 
 /// Runs a query. All its tables are pinned in one read of the registry.
 pub async fn query<E: Engine>(engine: &E, context: &Context, request: &QueryRequest) -> Result<Rows> {
@@ -28,7 +28,7 @@ pub async fn query<E: Engine>(engine: &E, context: &Context, request: &QueryRequ
     let travels = engine.travels(request)?;
     let history = if travels.is_empty() { History::default() } else { context.registry.history(&travels).await? };
     let catalog = context.registry.catalog().await?;
-    let query = engine.plan_request(request, &catalog, &history).await?;
+    let query = engine.plan_request(request, &catalog, &history, &Visibility::plain(&catalog)).await?;
     let tables = E::tables(&query);
     context.authorize(Action::Read, &tables.join(", "), details).await?;
     engine.run_query(query).await

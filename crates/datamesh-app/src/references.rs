@@ -10,7 +10,7 @@ use datamesh_core::reference::TableReference;
 use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::json;
 
-use crate::ports::{Context, PinnedInput};
+use crate::ports::{Context, PinnedInput, Sight};
 
 /// Pins every published table that references and comparisons of the tables `fresh` read: one registry read, decided
 /// and recorded. Tables of the product itself that get new data in the same attempt are not among them.
@@ -54,6 +54,7 @@ pub(crate) async fn pin(
                     version: contract.version.to_string(),
                     pointer: pointer.clone(),
                     protected: table.has_protected_columns(),
+                    sight: Sight::plain(),
                 }),
                 _ => return missing(format!("publish table `{}` with it, or before it", reference.table)),
             },
@@ -71,6 +72,7 @@ pub(crate) async fn pin(
                     version: contract.version.to_string(),
                     pointer: pointer.clone(),
                     protected: contract.table(&name).is_none_or(Table::has_protected_columns),
+                    sight: Sight::plain(),
                 });
             }
         }

@@ -14,7 +14,7 @@ use datamesh_core::transform::{InputPin, ProductInput, TableRead, TransformRun, 
 use datamesh_core::{Error, ErrorCode, Name, Result};
 use serde_json::json;
 
-use crate::ports::{Context, Engine, PinnedTable, Progress, StageInput, TransformInput};
+use crate::ports::{Context, Engine, PinnedTable, Progress, Sight, StageInput, TransformInput};
 use crate::publish::{PublishReport, PublishRequest, PublishStatus, REPORT_FORMAT, publish, repeated};
 
 /// How often a run that met somebody else's publication is planned anew.
@@ -151,7 +151,7 @@ fn pin<E: Engine>(
                 pin.since = since(earlier, &pin).map_err(|error| within(table, &error))?;
             }
         }
-        tables.push(PinnedTable { pin, pointer: pointer.clone() });
+        tables.push(PinnedTable { pin, pointer: pointer.clone(), sight: Sight::plain() });
     }
     Ok(TransformInput {
         transform: transform.clone(),

@@ -343,6 +343,10 @@ pub struct AccessWay {
     /// Top-level columns that are not seen at all. One that no way shows is not in the table's schema.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub hidden: BTreeSet<String>,
+    /// Whether columns that the table no longer has are seen too, where an earlier state of it is read. Nothing says any more
+    /// how they were protected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removed: bool,
 }
 
 impl AccessWay {
@@ -363,9 +367,9 @@ pub struct RowFilter {
 }
 
 impl TableAccess {
-    /// Everything in clear.
+    /// Everything in clear, columns that are no longer there included.
     pub fn plain() -> Self {
-        Self { masks: BTreeMap::new(), ways: vec![AccessWay::default()] }
+        Self { masks: BTreeMap::new(), ways: vec![AccessWay { removed: true, ..AccessWay::default() }] }
     }
 
     /// Whether one way shows everything, so that nothing need be governed.

@@ -49,7 +49,11 @@ fn describe(error: DataFusionError) -> String {
 
 /// Parses a condition on one row.
 pub(crate) fn parse(context: &SessionContext, condition: &str, schema: &DFSchema) -> Result<Expr, String> {
-    let expression = context.parse_sql_expr(condition, schema).map_err(describe)?;
+    one_row(context.parse_sql_expr(condition, schema).map_err(describe)?)
+}
+
+/// The expression, where it looks at one row only.
+pub(crate) fn one_row(expression: Expr) -> Result<Expr, String> {
     let forbidden = expression
         .exists(|expression| {
             Ok(matches!(
@@ -74,6 +78,11 @@ pub(crate) fn parse(context: &SessionContext, condition: &str, schema: &DFSchema
 
 /// A predicate over batches of `schema`. Functions such as now() are fixed for the whole pass.
 fn physical(context: &SessionContext, expression: Expr, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>, String> {
+    predicate(context, settled(context, expression, schema)?, schema)
+}
+
+/// An expression over columns of `schema` with its types settled, simplified.
+pub(crate) fn settled(context: &SessionContext, expression: Expr, schema: &Schema) -> Result<Expr, String> {
     let df_schema = DFSchema::try_from(schema.clone()).map_err(describe)?;
     let state = context.state();
     let simplify = SimplifyContext::builder()
@@ -82,11 +91,20 @@ fn physical(context: &SessionContext, expression: Expr, schema: &Schema) -> Resu
         .with_query_execution_start_time(state.execution_props().query_execution_start_time)
         .build();
     let simplifier = ExprSimplifier::new(simplify);
-    let expression = times::keep_microseconds(expression, &df_schema)
+    times::keep_microseconds(expression, &df_schema)
         .and_then(|kept| simplifier.coerce(kept.data, &df_schema))
         .and_then(|expression| simplifier.simplify(expression))
-        .map_err(describe)?;
-    let physical = state.create_physical_expr(expression, &df_schema).map_err(describe)?;
+        .map_err(describe)
+}
+
+/// A settled expression, which must be a boolean, over batches of `schema`.
+pub(crate) fn predicate(
+    context: &SessionContext,
+    expression: Expr,
+    schema: &Schema,
+) -> Result<Arc<dyn PhysicalExpr>, String> {
+    let df_schema = DFSchema::try_from(schema.clone()).map_err(describe)?;
+    let physical = context.state().create_physical_expr(expression, &df_schema).map_err(describe)?;
     match physical.data_type(schema).map_err(describe)? {
         DataType::Boolean => Ok(physical),
         other => Err(format!("it is {other}, not a boolean")),

@@ -1,6 +1,6 @@
 //! The engine port on DataFusion.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -18,10 +19,11 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datamesh_app::ports::{
-    BoundSource, CarriedTable, Engine, EvolutionJob, MaintainJob, MaintenancePlan, PinnedInput, PreparedMaintenance,
-    PreparedTable, ProductFile, Progress, QueryRequest, RestoreJob, Rows, StageInput, StageJob, TransformInput,
-    TransformReads,
+    BoundSource, CarriedTable, Engine, EvolutionJob, FilterProblem, MaintainJob, MaintenancePlan, NamedTables,
+    PinnedInput, PreparedMaintenance, PreparedTable, ProductFile, Progress, QueryRequest, RestoreJob, Rows, Sight,
+    StageInput, StageJob, TransformInput, TransformReads, Visibility,
 };
+use datamesh_core::access::AttributeType;
 use datamesh_core::contract::{DataProduct, TransformSpec, WriteMode};
 use datamesh_core::history::History;
 use datamesh_core::ids::AttemptId;
@@ -46,6 +48,7 @@ use crate::conditions::{Filter, SqlProblem};
 use crate::error::unwrap;
 use crate::examine::{examine_rows, examine_source};
 use crate::files::{FilesTable, ScanFile};
+use crate::govern::{self, Governor, MaskKey};
 use crate::keys::KeyReader;
 use crate::query::{self, PlannedQuery};
 use crate::references::ReferenceCheck;
@@ -82,6 +85,7 @@ pub struct DataEngine {
     runtime: Arc<RuntimeEnv>,
     secrets: Arc<dyn SecretResolver>,
     tables: Arc<TableCache>,
+    mask_key: Option<MaskKey>,
 }
 
 impl std::fmt::Debug for DataEngine {
@@ -101,7 +105,7 @@ impl DataEngine {
             .build_arc()
             .map_err(|error| unwrap(ErrorCode::Internal, "cannot start the engine", error))?;
         let tables = Arc::new(TableCache::new(TABLE_CACHE));
-        Ok(Self { options, runtime, secrets: Arc::new(NoSecrets), tables })
+        Ok(Self { options, runtime, secrets: Arc::new(NoSecrets), tables, mask_key: None })
     }
 
     /// The same engine, which looks the secrets of sources up with `secrets`.
@@ -109,6 +113,37 @@ impl DataEngine {
     pub fn with_secrets(mut self, secrets: Arc<dyn SecretResolver>) -> Self {
         self.secrets = secrets;
         self
+    }
+
+    /// The same engine, which hashes masked values with a secret of the mesh's key.
+    #[must_use]
+    pub fn with_mask_key(mut self, mesh: &[u8; 32]) -> Self {
+        self.mask_key = Some(MaskKey::derive(mesh));
+        self
+    }
+
+    /// A published table as it is now, and as whoever reads it sees it; `name` is what errors call it.
+    pub(crate) async fn open_seen(
+        &self,
+        name: &str,
+        table: &OpenTable,
+        sight: &Sight,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let provider = scan::open_table(&self.tables, table, None).await?;
+        self.seen(name, table, provider, sight)
+    }
+
+    /// Rows of a published table as whoever reads them sees them.
+    pub(crate) fn seen(
+        &self,
+        name: &str,
+        table: &OpenTable,
+        provider: Arc<dyn TableProvider>,
+        sight: &Sight,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let current = scan::current_schema(table)?;
+        let governor = Governor { context: &self.context(), key: self.mask_key.as_ref(), table: name, current };
+        governor.govern(provider, sight)
     }
 
     pub(crate) fn storage(&self) -> &Storage {
@@ -137,11 +172,6 @@ impl DataEngine {
             .with_analyzer_rules(times::analyzer_rules())
             .build();
         SessionContext::new_with_state(state)
-    }
-
-    /// What is kept of tables that were read.
-    pub(crate) fn table_cache(&self) -> &Arc<TableCache> {
-        &self.tables
     }
 
     pub(crate) fn table_location(&self, product: &ProductKey, table: &str) -> String {
@@ -218,7 +248,7 @@ impl DataEngine {
         for (index, reference) in job.table.references.iter().enumerate() {
             let Some(pinned) = job.pinned.iter().find(|pinned| pinned.reference == reference.to) else { continue };
             let Some(open) = self.open(Some(&pinned.pointer))? else { continue };
-            let provider = scan::open_table(&self.tables, &open, None).await?;
+            let provider = self.open_seen(&reference.to.to_string(), &open, &pinned.sight).await?;
             let limit = self.key_memory();
             checks.push(ReferenceCheck::load(&context, index, reference, schema, provider, limit).await?);
         }
@@ -472,7 +502,8 @@ impl Engine for DataEngine {
             }
             for other in pinned.iter().filter(|other| other.reference.product.is_some()) {
                 if let Some(open) = self.open(Some(&other.pointer))? {
-                    others.insert(other.reference.clone(), scan::open_table(&self.tables, &open, None).await?);
+                    let seen = self.open_seen(&other.reference.to_string(), &open, &other.sight).await?;
+                    others.insert(other.reference.clone(), seen);
                 }
             }
         }
@@ -668,9 +699,32 @@ impl Engine for DataEngine {
         request: &QueryRequest,
         catalog: &[CatalogProduct],
         history: &History,
+        visible: &Visibility,
     ) -> Result<PlannedQuery> {
-        let mesh = query::Mesh { storage: &self.options.storage, cache: &self.tables, catalog, history };
+        let compiler = if query::filters(visible) { self.context() } else { SessionContext::new() };
+        let mesh = query::Mesh {
+            storage: &self.options.storage,
+            cache: &self.tables,
+            catalog,
+            history,
+            visible,
+            compiler: &compiler,
+            key: self.mask_key.as_ref(),
+        };
         query::plan(&self.context(), &mesh, request).await
+    }
+
+    fn names(&self, request: &QueryRequest, catalog: &[CatalogProduct]) -> Result<NamedTables> {
+        query::names(&self.context(), request, catalog)
+    }
+
+    fn check_row_filter(
+        &self,
+        table: &Table,
+        attributes: &BTreeMap<String, AttributeType>,
+        condition: &str,
+    ) -> Result<(), FilterProblem> {
+        govern::check_row_filter(&self.context(), table, attributes, condition)
     }
 
     fn tables(query: &PlannedQuery) -> Vec<String> {

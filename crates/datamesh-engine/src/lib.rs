@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod examine;
 mod files;
+mod govern;
 mod keys;
 mod lineage;
 mod merge;

@@ -14,7 +14,8 @@ use datafusion::catalog::{
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
 use datafusion::sql::TableReference;
-use datamesh_app::ports::QueryRequest;
+use datamesh_app::ports::{NamedTables, QueryRequest, Sight, TableKey, Visibility};
+use datamesh_core::access::TableAccess;
 use datamesh_core::history::{AsOf, History};
 use datamesh_core::lineage::{ColumnLineage, Dataset};
 use datamesh_core::ports::{CatalogProduct, TablePointer, preferred};
@@ -23,6 +24,7 @@ use datamesh_iceberg::{OpenTable, Storage, TableCache};
 
 use self::versions::{Version, VersionedTable};
 use crate::error::{unwrap, wrap};
+use crate::govern::{Governor, MaskKey};
 use crate::lineage::column_lineage;
 use crate::scan;
 
@@ -46,6 +48,10 @@ pub(crate) struct Mesh<'a> {
     pub(crate) cache: &'a Arc<TableCache>,
     pub(crate) catalog: &'a [CatalogProduct],
     pub(crate) history: &'a History,
+    pub(crate) visible: &'a Visibility,
+    /// Compiles row filters; it is none of the query's own, which holds what it compiles.
+    pub(crate) compiler: &'a SessionContext,
+    pub(crate) key: Option<&'a MaskKey>,
 }
 
 /// Which snapshots the tables of a schema have.
@@ -59,27 +65,35 @@ enum Moment {
     Version(i64, Arc<History>),
 }
 
-/// The tables of one product version. Manifests are read when a query names the table.
+/// The tables of one product version that may be seen. Manifests are read when a query names the table.
 struct ProductSchema {
     storage: Storage,
     cache: Arc<TableCache>,
     key: ProductKey,
-    tables: BTreeMap<String, TablePointer>,
+    tables: BTreeMap<String, (TablePointer, Sight)>,
     moment: Moment,
     used: Arc<Mutex<BTreeSet<String>>>,
+    compiler: SessionContext,
+    mask_key: Option<MaskKey>,
 }
 
 impl ProductSchema {
     fn new(mesh: &Mesh, product: &CatalogProduct, moment: Moment, used: &Arc<Mutex<BTreeSet<String>>>) -> Self {
-        // A table's SQL name is its normalised one; the registry keeps it as the contract writes it.
-        let name = |table: &str| Name::new(table).map_or_else(|_| table.to_owned(), |name| name.sql());
+        let seen = product.tables.iter().filter_map(|pointer| {
+            let name = sql_name(&pointer.table);
+            let access = mesh.visible.tables.get(&(product.key.clone(), name.clone()))?;
+            let contract = product.revision.contract.table(&name).cloned();
+            Some((name, (pointer.clone(), Sight { access: access.clone(), contract })))
+        });
         Self {
             storage: mesh.storage.clone(),
             cache: mesh.cache.clone(),
             key: product.key.clone(),
-            tables: product.tables.iter().map(|pointer| (name(&pointer.table), pointer.clone())).collect(),
+            tables: seen.collect(),
             moment,
             used: used.clone(),
+            compiler: mesh.compiler.clone(),
+            mask_key: mesh.key.cloned(),
         }
     }
 
@@ -129,11 +143,18 @@ impl SchemaProvider for ProductSchema {
     }
 
     async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        let Some(pointer) = self.tables.get(name) else { return Ok(None) };
+        let Some((pointer, sight)) = self.tables.get(name) else { return Ok(None) };
         let table = OpenTable::parse(&self.storage, &pointer.metadata, &pointer.metadata_location).map_err(wrap)?;
         let snapshot = self.snapshot(pointer, &table).map_err(wrap)?;
         let id = snapshot.as_ref().map(|(id, _)| *id);
         let provider = scan::open_table(&self.cache, &table, id).await.map_err(wrap)?;
+        let governor = Governor {
+            context: &self.compiler,
+            key: self.mask_key.as_ref(),
+            table: &format!("{}.{name}", self.key),
+            current: scan::current_schema(&table).map_err(wrap)?,
+        };
+        let provider = governor.govern(provider, sight).map_err(wrap)?;
         let used = match snapshot {
             None => format!("{}.{name}", self.key),
             Some((_, moment)) => format!("{}.{name} as of {moment}", self.key),
@@ -145,6 +166,11 @@ impl SchemaProvider for ProductSchema {
     fn table_exist(&self, name: &str) -> bool {
         self.tables.contains_key(name)
     }
+}
+
+/// A table's SQL name is its normalised one; the registry keeps it as the contract writes it.
+fn sql_name(table: &str) -> String {
+    Name::new(table).map_or_else(|_| table.to_owned(), |name| name.sql())
 }
 
 /// The products of a catalog by the names that SQL has for them: `product_v1`, and the bare name for the version that it
@@ -191,7 +217,7 @@ fn register(
         let Some(name) = &table.schema else { continue };
         let (Some(product), Some(domain)) = (schemas.get(name), domains.get(name.0.as_str())) else {
             let error = Error::new(ErrorCode::InvalidQuery, format!("there is no product `{}.{}`", name.0, name.1));
-            return Err(match all_tables(mesh.catalog) {
+            return Err(match all_tables(mesh) {
                 Some(help) => error.with_help(help),
                 None => error,
             });
@@ -302,7 +328,7 @@ pub(crate) async fn plan(context: &SessionContext, mesh: &Mesh<'_>, request: &Qu
     };
     let frame = planned.await.map_err(|error| {
         let error = unwrap(ErrorCode::InvalidQuery, "the query cannot be planned", error);
-        match help(&error, mesh.catalog) {
+        match help(&error, mesh) {
             Some(help) => error.with_help(help),
             None => error,
         }
@@ -325,7 +351,7 @@ pub(crate) fn lineage(query: &PlannedQuery) -> Result<ColumnLineage> {
     column_lineage(&plan, &dataset)
 }
 
-fn help(error: &Error, catalog: &[CatalogProduct]) -> Option<String> {
+fn help(error: &Error, mesh: &Mesh<'_>) -> Option<String> {
     let text = error.to_string();
     if text.contains("not supported") {
         return Some("queries only read; data comes in through `datamesh publish`".to_owned());
@@ -336,29 +362,65 @@ fn help(error: &Error, catalog: &[CatalogProduct]) -> Option<String> {
     let is_retired = |product: &&CatalogProduct| {
         let CatalogProduct { key, revision, .. } = product;
         let named = |schema: &str| text.contains(&format!("{}.{schema}.", key.domain));
-        revision.contract.preference().is_none() && (named(&key.product) || named(&key.namespace()))
+        let is_known = mesh.visible.known.iter().any(|(known, _)| known == key);
+        is_known && revision.contract.preference().is_none() && (named(&key.product) || named(&key.namespace()))
     };
-    if let Some(product) = catalog.iter().find(is_retired) {
+    if let Some(product) = mesh.catalog.iter().find(is_retired) {
         let contract = &product.revision.contract;
         return Some(format!("`{}` version {} is retired: it is not read any more", contract.id, contract.version));
     }
-    all_tables(catalog).or_else(|| Some("nothing is published yet; `datamesh publish PRODUCT` publishes".to_owned()))
+    all_tables(mesh).or_else(|| {
+        let nothing = if mesh.catalog.iter().all(|product| product.tables.is_empty()) {
+            "nothing is published yet; `datamesh publish PRODUCT` publishes"
+        } else {
+            "a table is named domain.product.table"
+        };
+        Some(nothing.to_owned())
+    })
 }
 
-/// Which tables there are; `None`: none.
-fn all_tables(catalog: &[CatalogProduct]) -> Option<String> {
-    let mut names: Vec<String> = catalog
-        .iter()
-        .filter(|product| product.revision.contract.preference().is_some())
-        .flat_map(|product| {
-            let sql = |table: &str| table.to_ascii_lowercase().replace('-', "_");
-            product
-                .tables
-                .iter()
-                .map(move |pointer| format!("{}.{}.{}", product.key.domain, product.key.product, sql(&pointer.table)))
-        })
-        .collect();
+/// Which tables there are, of those that may be known; `None`: none.
+fn all_tables(mesh: &Mesh<'_>) -> Option<String> {
+    let read = mesh.catalog.iter().filter(|product| product.revision.contract.preference().is_some());
+    let tables =
+        read.flat_map(|product| product.tables.iter().map(move |pointer| (&product.key, sql_name(&pointer.table))));
+    let known = tables.filter(|(key, table)| mesh.visible.known.contains(&((*key).clone(), table.clone())));
+    let mut names: Vec<String> = known.map(|(key, table)| format!("{}.{}.{table}", key.domain, key.product)).collect();
     names.sort();
     names.dedup();
     (!names.is_empty()).then(|| format!("a table is named domain.product.table; there are: {}", names.join(", ")))
+}
+
+/// The tables of the mesh that a query names.
+pub(crate) fn names(
+    context: &SessionContext,
+    request: &QueryRequest,
+    catalog: &[CatalogProduct],
+) -> Result<NamedTables> {
+    let parsed = versions::parse(context, request)?;
+    let references = context.state().resolve_table_references(&parsed.statement);
+    let references =
+        references.map_err(|error| unwrap(ErrorCode::InvalidQuery, "the query cannot be planned", error))?;
+    let mut schemas = schemas(catalog);
+    for table in &parsed.versioned {
+        let product = table.schema.as_ref().and_then(|name| schemas.get(name)).copied();
+        if let (Some((domain, _)), Some(product)) = (&table.schema, product) {
+            schemas.insert((domain.clone(), table.stand_in.clone()), product);
+        }
+    }
+    let mut named = NamedTables::default();
+    for reference in references {
+        named.lists |= reference.schema() == Some("information_schema");
+        let TableReference::Full { catalog, schema, table } = reference else { continue };
+        let product = schemas.get(&(catalog.to_string(), schema.to_string()));
+        let has = |product: &&&CatalogProduct| product.tables.iter().any(|own| sql_name(&own.table) == *table);
+        let found: Option<TableKey> = product.filter(has).map(|product| (product.key.clone(), table.to_string()));
+        named.tables.extend(found);
+    }
+    Ok(named)
+}
+
+/// Whether a row filter is among what is seen.
+pub(crate) fn filters(visible: &Visibility) -> bool {
+    visible.tables.values().flat_map(|access: &TableAccess| &access.ways).any(|way| way.rows.is_some())
 }

@@ -34,6 +34,7 @@ use datamesh_iceberg::{OpenTable, TableCache, storage};
 use object_store::ObjectMeta;
 
 use self::adapter::FieldIds;
+pub(crate) use self::convert::{Conversion, Lookup, field_id};
 use self::deletes::{DeleteFiles, FileDeletes};
 use self::pruning::{Columns, Facts};
 use self::source::{ScanSummary, TableFileSource};
@@ -56,6 +57,11 @@ pub(crate) async fn open_table(
     })?;
     let field_ids = Arc::new(FieldIds { mapping: view.name_mapping()?, defaults });
     Ok(Arc::new(IcebergTable { view, schema, manifests, field_ids, cache: cache.clone() }))
+}
+
+/// The columns that a table has now, whatever state of it is read.
+pub(crate) fn current_schema(table: &OpenTable) -> Result<SchemaRef> {
+    schema::read_schema(table.view(None)?.schema())
 }
 
 /// A table as of one snapshot.

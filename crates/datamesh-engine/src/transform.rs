@@ -31,7 +31,6 @@ use crate::DataEngine;
 use crate::error::unwrap;
 use crate::files::{FilesTable, ScanFile};
 use crate::lineage::column_lineage;
-use crate::scan;
 use crate::source::{MissingRequired, QueryExec, TableLayout, fits, match_columns};
 
 /// Tables by the name that a transform gives them; those read for their changes have a name of their own.
@@ -141,11 +140,16 @@ async fn open_input(engine: &DataEngine, pinned: &PinnedTable) -> Result<Arc<dyn
     let missing = || Error::new(ErrorCode::Internal, "a pinned table has no metadata");
     let table = engine.open(Some(&pinned.pointer))?.ok_or_else(missing)?;
     let Some(since) = pinned.pin.since.filter(|_| pinned.pin.changes) else {
-        return scan::open_table(engine.table_cache(), &table, None).await;
+        return engine.open_seen(&input_name(pinned), &table, &pinned.sight).await;
     };
     let files = table.added_since(since).await?;
     let file = |file: datamesh_iceberg::DataFile| ScanFile { url: file.url, bytes: file.bytes, rows: file.rows };
-    Ok(Arc::new(FilesTable::new(table.arrow_schema()?, files.into_iter().map(file).collect())))
+    let files = FilesTable::new(table.arrow_schema()?, files.into_iter().map(file).collect());
+    engine.seen(&input_name(pinned), &table, Arc::new(files), &pinned.sight)
+}
+
+fn input_name(pinned: &PinnedTable) -> String {
+    format!("{}.{}", pinned.pin.product, pinned.pin.table)
 }
 
 /// The columns of a plan that the table has; an error where two have the same name.
@@ -221,7 +225,9 @@ pub(crate) async fn lineage(engine: &DataEngine, table: &Table, input: &Transfor
     let mut tables: InputTables = Vec::new();
     for pinned in &input.tables {
         if let Some(open) = engine.open(Some(&pinned.pointer))? {
-            tables.push((named(pinned), Arc::new(EmptyTable::new(open.arrow_schema()?))));
+            let all: Arc<dyn TableProvider> = Arc::new(EmptyTable::new(open.arrow_schema()?));
+            let seen = engine.seen(&input_name(pinned), &open, all, &pinned.sight)?;
+            tables.push((named(pinned), Arc::new(EmptyTable::new(seen.schema()))));
         }
     }
     let state = session(&engine.context(), input.now, tables)?;
@@ -390,11 +396,7 @@ fn column_problems(plan: &LogicalPlan, table: &Table) -> Vec<TransformProblem> {
 
 /// A failure to plan, with its place where DataFusion knows it.
 fn sql_problem(error: &DataFusionError) -> TransformProblem {
-    let spanned = error.iter().find_map(|error| match error {
-        DataFusionError::Diagnostic(diagnostic, _) => Some(diagnostic),
-        _ => None,
-    });
-    let place = spanned.and_then(|diagnostic| diagnostic.span).map(start).or_else(|| parser_place(&error.to_string()));
+    let place = error_place(error);
     let message = match error.find_root() {
         DataFusionError::SQL(inner, _) => inner.to_string(),
         DataFusionError::Plan(text) | DataFusionError::Execution(text) => text.clone(),
@@ -406,6 +408,15 @@ fn sql_problem(error: &DataFusionError) -> TransformProblem {
         None
     };
     problem("invalid-transform", message, help, ProblemPlace::Query(place))
+}
+
+/// The place that an error of planning speaks of, where it is known.
+pub(crate) fn error_place(error: &DataFusionError) -> Option<(usize, usize)> {
+    let spanned = error.iter().find_map(|error| match error {
+        DataFusionError::Diagnostic(diagnostic, _) => Some(diagnostic),
+        _ => None,
+    });
+    spanned.and_then(|diagnostic| diagnostic.span).map(start).or_else(|| parser_place(&error.to_string()))
 }
 
 fn start(span: Span) -> (usize, usize) {

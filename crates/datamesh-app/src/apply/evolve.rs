@@ -15,7 +15,8 @@ use datamesh_core::verdict::{TableReport, failure};
 use datamesh_core::{Column, DataType, Error, ErrorCode, Result};
 
 use crate::ports::{
-    CarriedTable, Context, Engine, EvolutionJob, PinnedTable, Progress, Rehearsal, StageInput, StageJob, TransformInput,
+    CarriedTable, Context, Engine, EvolutionJob, PinnedTable, Progress, Rehearsal, Sight, StageInput, StageJob,
+    TransformInput,
 };
 use crate::references;
 
@@ -208,7 +209,7 @@ async fn job<E: Engine>(
         input: StageInput::Query(Box::new(TransformInput {
             transform: TransformSpec { sql, file: None },
             run,
-            tables: vec![PinnedTable { pin, pointer: rows }],
+            tables: vec![PinnedTable { pin, pointer: rows, sight: Sight::plain() }],
             base: base.as_ref().map(|base| base.metadata_location.clone()),
             full_refresh: true,
             now: context.clock.now(),

@@ -10,7 +10,7 @@ use std::time::Instant;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
-use datamesh_app::ports::Engine;
+use datamesh_app::ports::{Engine, Visibility};
 use datamesh_core::ports::{CatalogProduct, Registry};
 use datamesh_engine::{DataEngine, EngineOptions};
 use datamesh_iceberg::local::to_url;
@@ -34,7 +34,8 @@ impl Contender {
     async fn run(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), Failure> {
         match self {
             Self::Mesh(engine, catalog) => {
-                let rows = engine.run_query(engine.plan_query(sql, catalog).await?).await?;
+                let rows =
+                    engine.run_query(engine.plan_query(sql, catalog, &Visibility::plain(catalog)).await?).await?;
                 Ok((rows.schema, rows.batches.try_collect().await?))
             }
             Self::DataFusion(context) => {
