@@ -160,8 +160,12 @@ fn known_role(document: &mut Document<'_>, at: &Node, name: &str, roles: &[Role]
     known
 }
 
+/// What is wrong with the name of a principal or role.
 fn principal_name(kind: PrincipalKind, name: &str) -> Result<(), String> {
-    parse_principal(&format!("{}:{name}", kind.as_str())).map(|_| ())
+    match parse_principal(&format!("{}:{name}", kind.as_str())) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!("`{}` cannot be the name of a {}", name.escape_default(), kind.as_str())),
+    }
 }
 
 fn read_principals(

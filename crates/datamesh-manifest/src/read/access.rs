@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use datamesh_core::access::{find_column, parse_principal};
+use datamesh_core::access::find_column;
 use datamesh_core::{Level, Name, Period, Table, row_condition};
 
 use super::text;
@@ -69,9 +69,8 @@ fn check_role(
     taken: &mut Vec<(String, BTreeSet<String>)>,
 ) {
     let (Some(at), Some(role)) = (entry.get("role"), text(entry, "role")) else { return };
-    if parse_principal(&format!("role:{role}")).is_err() {
-        let message = format!("`{}` cannot be the name of a role", role.escape_default());
-        document.error("invalid-name", at.span, message, "write a name without spaces");
+    if role.is_empty() {
+        document.error("empty-text", at.span, "`role` is empty", "name the role that is offered something");
         return;
     }
     let own: BTreeSet<String> = covered.iter().map(|table| table.name.sql()).collect();
@@ -231,8 +230,12 @@ fn check_terms(document: &mut Document<'_>, entry: &Node) {
     let mut approvers: BTreeSet<&str> = BTreeSet::new();
     for at in entries(entry, "approvers") {
         let Some(approver) = at.text().map(str::trim) else { continue };
-        let (kind, name) = approver.split_once(':').unwrap_or(("team", approver));
-        if !["team", "user"].contains(&kind) || name.is_empty() || name.contains(char::is_whitespace) {
+        let wrong = match approver.split_once(':') {
+            Some(("team" | "user", name)) => name.is_empty(),
+            Some(("service" | "role", _)) => true,
+            _ => approver.is_empty(),
+        };
+        if wrong {
             let message = format!("`{}` cannot approve", approver.escape_default());
             document.error("invalid-approver", at.span, message, "name a team, or a person as `user:<name>`");
         } else if !approvers.insert(approver) {
