@@ -86,17 +86,8 @@ fn check_role(
 
 /// Reports a name that is no column of a covered table.
 fn unknown_column(document: &mut Document<'_>, at: &Node, name: &str, covered: &[&Table]) {
-    let names: Vec<String> = covered
-        .iter()
-        .flat_map(|table| &table.columns)
-        .map(|column| column.name.clone())
-        .chain(
-            covered
-                .iter()
-                .flat_map(|table| table.columns.iter().map(move |column| format!("{}.{}", table.name, column.name))),
-        )
-        .collect();
-    let help = meant(name, names.iter().map(String::as_str), "write `column`, or `table.column`");
+    let names = covered.iter().flat_map(|table| &table.columns).map(|column| column.name.as_str());
+    let help = meant(name, names, "write `column`, or `table.column`");
     let message = format!("no table that the role is offered has a column `{name}`");
     document.error("unknown-column", at.span, message, help);
 }
@@ -193,10 +184,11 @@ fn check_rows(document: &mut Document<'_>, entry: &Node, covered: &[&Table]) {
         // Names without quotes are compared as SQL does, without case; what they mean exactly the engine tells.
         let known =
             |table: &Table, name: &str| table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
-        let lacks = covered.iter().find(|table| {
+        let has = |table: &Table| {
             let qualified = path.len() > 1 && path[0].eq_ignore_ascii_case(&table.name.sql());
-            !known(table, &path[0]) && !(qualified && known(table, &path[1]))
-        });
+            known(table, &path[0]) || (qualified && known(table, &path[1]))
+        };
+        let lacks = covered.iter().find(|table| !has(table));
         let name = path.join(".");
         if let Some(table) = lacks
             && told.insert(name.clone())

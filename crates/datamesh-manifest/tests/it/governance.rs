@@ -217,3 +217,28 @@ fn words_are_those_of_the_core() {
     let actions: Vec<&str> = datamesh_core::decision::Action::ALL.iter().map(|action| action.as_str()).collect();
     assert_eq!(actions, ACTIONS);
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 200, ..Default::default() })]
+
+    /// A real mesh.yaml with pieces cut out and others put in: clear errors in their places, never a panic.
+    #[test]
+    fn mutated_meshes(
+        edits in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), 0..20_usize, "[ \n:{}\\[\\],&*|>'\"a-z0-9éü-]{0,4}"), 1..8),
+    ) {
+        let mut text: Vec<char> = WHOLE.chars().collect();
+        for (at, length, insert) in edits {
+            let start = at.index(text.len().max(1)).min(text.len());
+            let end = (start + length).min(text.len());
+            text.splice(start..end, insert.chars());
+        }
+        let text: String = text.into_iter().collect();
+        let Ok(mut document) = Document::new("mesh.yaml", text.as_bytes()) else { return Ok(()) };
+        let settings = document.parse().and_then(|root| read::mesh(&mut document, &root));
+        let diagnostics = document.finish();
+        proptest::prop_assert_eq!(settings.is_none(), diagnostics.iter().any(Diagnostic::is_error), "{}", text);
+        for found in &diagnostics {
+            proptest::prop_assert!(found.location.offset + found.location.length <= text.len());
+        }
+    }
+}

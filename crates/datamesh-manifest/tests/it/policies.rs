@@ -281,6 +281,15 @@ fn problems_of_tests_are_told() {
             "2 invalid-period [long] `long` is no length of time; write for example `90d`, `3y`, `12h` or `P3Y`",
         ],
     );
+    global(
+        &[("alice", "user:roott")],
+        &["2 unknown-principal [user:roott] nothing in this mesh declares `user:roott`"],
+    );
+    global(
+        &[("alice", "role:chief")],
+        &["2 unknown-principal [role:chief] nothing in this mesh declares `role:chief`"],
+    );
+    global(&[("alice", "role:analyst")], &[]);
     let twice = format!("{}{}", test(&[]), test(&[("tests:\n", "")]));
     check("policies/x.tests.yaml", &twice, &["3 duplicate-test [n] there is a test `n` already"]);
     check(
