@@ -160,8 +160,12 @@ fn known_role(document: &mut Document<'_>, at: &Node, name: &str, roles: &[Role]
     known
 }
 
+/// What is wrong with the name of a principal or role.
 fn principal_name(kind: PrincipalKind, name: &str) -> Result<(), String> {
-    parse_principal(&format!("{}:{name}", kind.as_str())).map(|_| ())
+    match parse_principal(&format!("{}:{name}", kind.as_str())) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!("`{}` cannot be the name of a {}", name.escape_default(), kind.as_str())),
+    }
 }
 
 fn read_principals(
@@ -171,6 +175,7 @@ fn read_principals(
     roles: &[Role],
 ) -> Vec<PrincipalProfile> {
     let mut principals: Vec<PrincipalProfile> = Vec::new();
+    let mut taken: BTreeSet<(PrincipalKind, String)> = BTreeSet::new();
     for entry in root.get("principals").and_then(Node::items).unwrap_or_default() {
         let (kind, at) = match (entry.get("user"), entry.get("service")) {
             (Some(user), None) => (PrincipalKind::User, user),
@@ -194,7 +199,7 @@ fn read_principals(
             document.error("invalid-name", at.span, why, help);
             continue;
         }
-        if principals.iter().any(|other| other.kind == kind && other.name == name) {
+        if !taken.insert((kind, name.to_owned())) {
             let message = format!("{} `{name}` is declared twice", kind.as_str());
             document.error("duplicate-principal", at.span, message, "put roles and attributes together");
             continue;

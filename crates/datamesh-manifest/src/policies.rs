@@ -136,11 +136,10 @@ fn outside(scope: &Scope<'_>, file: &Path) -> Result<Option<Diagnostic>> {
             Some(whole("not-a-file", Level::Error, file, message, "put a file here, or remove it"))
         }
         Ok(_) => None,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let message = "this link leads nowhere".to_owned();
+        Err(error) => {
+            let message = format!("this link leads nowhere: {error}");
             Some(whole("broken-link", Level::Error, file, message, "put the file itself here, or remove it"))
         }
-        Err(error) => return Err(fail(error)),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use datamesh_core::access::{find_column, parse_principal};
+use datamesh_core::access::find_column;
 use datamesh_core::{Level, Name, Period, Table, row_condition};
 
 use super::text;
@@ -69,9 +69,8 @@ fn check_role(
     taken: &mut Vec<(String, BTreeSet<String>)>,
 ) {
     let (Some(at), Some(role)) = (entry.get("role"), text(entry, "role")) else { return };
-    if parse_principal(&format!("role:{role}")).is_err() {
-        let message = format!("`{}` cannot be the name of a role", role.escape_default());
-        document.error("invalid-name", at.span, message, "write a name without spaces");
+    if role.is_empty() {
+        document.error("empty-text", at.span, "`role` is empty", "name the role that is offered something");
         return;
     }
     let own: BTreeSet<String> = covered.iter().map(|table| table.name.sql()).collect();
@@ -87,17 +86,8 @@ fn check_role(
 
 /// Reports a name that is no column of a covered table.
 fn unknown_column(document: &mut Document<'_>, at: &Node, name: &str, covered: &[&Table]) {
-    let names: Vec<String> = covered
-        .iter()
-        .flat_map(|table| &table.columns)
-        .map(|column| column.name.clone())
-        .chain(
-            covered
-                .iter()
-                .flat_map(|table| table.columns.iter().map(move |column| format!("{}.{}", table.name, column.name))),
-        )
-        .collect();
-    let help = meant(name, names.iter().map(String::as_str), "write `column`, or `table.column`");
+    let names = covered.iter().flat_map(|table| &table.columns).map(|column| column.name.as_str());
+    let help = meant(name, names, "write `column`, or `table.column`");
     let message = format!("no table that the role is offered has a column `{name}`");
     document.error("unknown-column", at.span, message, help);
 }
@@ -194,10 +184,11 @@ fn check_rows(document: &mut Document<'_>, entry: &Node, covered: &[&Table]) {
         // Names without quotes are compared as SQL does, without case; what they mean exactly the engine tells.
         let known =
             |table: &Table, name: &str| table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
-        let lacks = covered.iter().find(|table| {
+        let has = |table: &Table| {
             let qualified = path.len() > 1 && path[0].eq_ignore_ascii_case(&table.name.sql());
-            !known(table, &path[0]) && !(qualified && known(table, &path[1]))
-        });
+            known(table, &path[0]) || (qualified && known(table, &path[1]))
+        };
+        let lacks = covered.iter().find(|table| !has(table));
         let name = path.join(".");
         if let Some(table) = lacks
             && told.insert(name.clone())
@@ -231,8 +222,12 @@ fn check_terms(document: &mut Document<'_>, entry: &Node) {
     let mut approvers: BTreeSet<&str> = BTreeSet::new();
     for at in entries(entry, "approvers") {
         let Some(approver) = at.text().map(str::trim) else { continue };
-        let (kind, name) = approver.split_once(':').unwrap_or(("team", approver));
-        if !["team", "user"].contains(&kind) || name.is_empty() || name.contains(char::is_whitespace) {
+        let wrong = match approver.split_once(':') {
+            Some(("team" | "user", name)) => name.is_empty(),
+            Some(("service" | "role", _)) => true,
+            _ => approver.is_empty(),
+        };
+        if wrong {
             let message = format!("`{}` cannot approve", approver.escape_default());
             document.error("invalid-approver", at.span, message, "name a team, or a person as `user:<name>`");
         } else if !approvers.insert(approver) {

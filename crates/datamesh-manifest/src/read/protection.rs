@@ -12,8 +12,12 @@ const CLASSIFICATIONS: [&str; 4] = ["public", "internal", "confidential", "restr
 /// The text of a mask that fits the column's type.
 pub(super) fn read_mask(document: &mut Document<'_>, node: &Node, data_type: &DataType) -> Option<String> {
     let at = node.get("mask")?;
-    // `mask: null` names the mask, though YAML reads no value.
-    let text = if at.is_null() && at.text() != Some("") { "null" } else { at.text()?.trim() };
+    // `mask: null` names the mask, though YAML reads no value; so it does where nothing is written at all.
+    let text = match at.text()?.trim() {
+        _ if at.is_null() && at.span.start == at.span.end => "",
+        _ if at.is_null() => "null",
+        text => text,
+    };
     let mask = match Mask::parse(text) {
         Ok(mask) => mask,
         Err(why) => {

@@ -55,6 +55,10 @@ fn of_shape(shape: &'static Shape, depth: usize) -> BoxedStrategy<Tree> {
         Shape::Short(short, _) if depth == 0 => of_shape(short, 0),
         Shape::Short(short, object) => prop_oneof![of_shape(short, depth), of_object(object, depth - 1)].boxed(),
         Shape::Either(one, other) => prop_oneof![of_shape(one, depth), of_shape(other, depth)].boxed(),
+        Shape::TextOrNull => prop_oneof![4 => texts(), 1 => Just(Tree::Null)].boxed(),
+        Shape::Map(value) => prop::collection::vec(("[a-z]{1,8}", of_shape(value, depth)), 0..3)
+            .prop_map(|list| Tree::Map(Map::from_iter(list)))
+            .boxed(),
         Shape::Any => anything(),
     }
 }
@@ -110,6 +114,11 @@ fn value(object: &'static Object, key: &str, shape: &'static Shape, depth: usize
         ("DataProduct", "owner") => prop::sample::select(vec!["lab-domain", "lab"]).prop_map(Tree::text).boxed(),
         ("DataProduct", "domain") => Just(Tree::text("lab")).boxed(),
         ("DataProduct", "movedFrom") => Just(Tree::text("old/x")).boxed(),
+        ("Column" | "Item", "mask") => prop::sample::select(vec!["null", "none"]).prop_map(Tree::text).boxed(),
+        ("Column", "declassify") => Just(Tree::text("counts only")).boxed(),
+        ("Access", "approvals") => Just(Tree::Number("1".to_owned())).boxed(),
+        ("Access", "expires") => Just(Tree::text("90d")).boxed(),
+        ("Access", "columns" | "unmasked") => Just(Tree::List(vec![Tree::text("a")])).boxed(),
         ("Sla", "endOfSupport") => Just(Tree::text("2030-12-31")).boxed(),
         ("Table", "partitionBy") => prop::sample::select(vec!["a", "bucket(4, a)"])
             .prop_map(|field| Tree::List(vec![Tree::text(field)]))
