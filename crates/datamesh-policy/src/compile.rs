@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use cedar_policy::{
     ActionConstraint, EntityId, EntityUid, ParseErrors, Policy, PolicyId, PolicySet, ResourceConstraint, Schema,
-    ValidationMode, Validator,
+    ValidationMode, ValidationWarning, Validator,
 };
 use datamesh_core::access::{Governance, PolicyFile};
 use datamesh_core::decision::Action;
@@ -256,10 +256,24 @@ pub(crate) fn validate(rules: &[Rule], schema: &Schema, files: &HashMap<&str, &s
         let _ = set.add(rule.policy.new_id(PolicyId::new(at.to_string())));
     }
     let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
-    let errors = result.validation_errors().map(|error| (error.policy_id(), error as &dyn miette::Diagnostic));
-    let warnings =
-        result.validation_warnings().map(|warning| (warning.policy_id(), warning as &dyn miette::Diagnostic));
+    let errors: Vec<(&PolicyId, &dyn miette::Diagnostic)> =
+        result.validation_errors().map(|error| (error.policy_id(), error as &dyn miette::Diagnostic)).collect();
+    let wrong: BTreeSet<&PolicyId> = errors.iter().map(|(id, _)| *id).collect();
+    // What is wrong explains why a policy never holds, and so does a scope without an action.
+    let inapplicable: BTreeSet<&PolicyId> = result
+        .validation_warnings()
+        .filter(|warning| matches!(warning, ValidationWarning::InvalidActionApplication(_)))
+        .map(ValidationWarning::policy_id)
+        .collect();
+    let warnings = result
+        .validation_warnings()
+        .filter(|warning| !wrong.contains(warning.policy_id()))
+        .filter(|warning| {
+            !matches!(warning, ValidationWarning::ImpossiblePolicy(_)) || !inapplicable.contains(warning.policy_id())
+        })
+        .map(|warning| (warning.policy_id(), warning as &dyn miette::Diagnostic));
     let mut problems: Vec<PolicyProblem> = errors
+        .into_iter()
         .chain(warnings)
         .filter_map(|(id, said)| {
             let rule = rules.get(AsRef::<str>::as_ref(id).parse::<usize>().ok()?)?;

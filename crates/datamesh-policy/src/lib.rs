@@ -5,27 +5,35 @@
 //!
 //! This crate must not know YAML, SQL, Arrow, the registry, a clock or any IO.
 
+mod cases;
 mod check;
 mod compile;
 mod decide;
 mod entity;
+mod explain;
 mod grants;
+mod judge;
 mod policies;
 mod principal;
 mod problem;
 mod read;
 mod resource;
+mod resource_path;
 mod row_filter;
 mod rule;
 mod schema;
 
+pub use cases::TestMesh;
 pub use compile::{PACK, PACK_FILE};
 pub use decide::{Change, ChangeKind, Context, Decision};
+pub use explain::explain_principal;
 pub use grants::Grants;
+pub use judge::{Finding, Judge};
 pub use policies::Policies;
 pub use principal::ResolvedPrincipal;
 pub use problem::{MESH_FILE, PolicyProblem};
 pub use read::{TableDecision, WayReport};
 pub use resource::{RequestFacts, Resource};
+pub use resource_path::{ProductPart, ResourcePath};
 pub use rule::{PolicyEffect, PolicyFailure, PolicyReason, Rule, Severity};
 pub use schema::{MESH_OWNER, schema_text};

@@ -278,7 +278,7 @@ impl<'a> ProductNodes<'a> {
                 ("classification", text(classification.as_str())),
                 ("sensitivity", rank(classification)),
                 ("declaredSensitivity", rank(said)),
-                ("pii", Fact::Flag(column.pii || protection.is_some_and(|protection| protection.pii))),
+                ("pii", Fact::Flag(own_pii(column) || protection.is_some_and(|protection| protection.pii))),
                 ("protected", Fact::Flag(protection.is_some())),
                 ("declassified", Fact::Flag(column.declared.contains_key("declassify"))),
                 ("tags", texts(column.declared.get("tags"))),
@@ -288,7 +288,7 @@ impl<'a> ProductNodes<'a> {
                 ("unique", Fact::Flag(column.unique)),
                 ("primaryKey", Fact::Flag(column.primary_key)),
             ]);
-            facts.extend(column.mask.as_deref().map(|mask| ("mask", text(mask))));
+            facts.extend(own_mask(column).map(|mask| ("mask", text(mask))));
         }
         Node { kind: Kind::Column, id, ancestors, naming, facts }
     }
@@ -378,6 +378,23 @@ impl<'a> ProductNodes<'a> {
             facts,
         })
     }
+}
+
+/// The items of a list or map, which have no name of their own: they count as the column.
+fn item(column: &Column) -> Option<&Column> {
+    match &column.data_type {
+        DataType::Array(item) => Some(item),
+        DataType::Map(_, value) => Some(value),
+        _ => None,
+    }
+}
+
+fn own_pii(column: &Column) -> bool {
+    column.pii || item(column).is_some_and(own_pii)
+}
+
+fn own_mask(column: &Column) -> Option<&str> {
+    column.mask.as_deref().or_else(|| item(column).and_then(own_mask))
 }
 
 /// The named fields below a type.

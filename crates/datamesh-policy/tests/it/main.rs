@@ -1,6 +1,9 @@
 //! The policies of a small mesh, asked from outside.
 
+mod cases;
 mod compile;
 mod decide;
+mod judge;
+mod layers;
 mod mesh;
 mod read;

@@ -116,7 +116,7 @@ fn owners_see_everything_and_their_domain_all_but_what_is_restricted() {
     for owner in ["olga", "user:OTTO", "team:sales-team"] {
         let decision = read(&policies, owner, &contract, &none);
         check(&decision, "allow");
-        assert_eq!(decision.policy_ids(), ["domain-teams", "owners"]);
+        assert_eq!(decision.policy_ids(), ["owners", "domain-teams"]);
     }
     check(&read(&policies, "pia", &contract, &none), "allow");
     check(&read(&policies, "pia@example.com", &contract, &none), "allow");
