@@ -15,5 +15,6 @@ mod references;
 pub mod retry;
 pub mod rollback;
 pub mod run;
+pub mod signing;
 
 pub use ports::{Clock, Context, Engine, Ids, Progress};
