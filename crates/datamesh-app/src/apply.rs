@@ -7,10 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use datamesh_core::access::{AttributeType, offers};
+use datamesh_core::contract::DataProduct;
 use datamesh_core::decision::Action;
 use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::plan::{
-    Applied, AppliedProduct, Desired, DomainStep, MeshPlan, Move, PlanOptions, Planned, ProductStep, plan,
+    Applied, AppliedProduct, Desired, DomainStep, GovernanceStep, MeshPlan, Move, PlanOptions, Planned, PolicyNote,
+    ProductAction, ProductStep, Refusal, RefusalKind, plan,
 };
 use datamesh_core::ports::{
     AppliedState, ApplyOutcome, ApplyRequest, CatalogProduct, Lease, NewRevision, ProductMove, PublishStep,
@@ -19,6 +22,7 @@ use datamesh_core::{Error, ErrorCode, Result};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::govern::{Change, Policies, Resource, Severity};
 use crate::ports::{Context, Engine, Progress};
 use crate::publish::{LEASE, clean, keep_alive};
 
@@ -36,10 +40,11 @@ pub async fn plan_mesh<E: Engine>(
     context: &Context,
     progress: Arc<dyn Progress>,
 ) -> Result<Planned> {
-    context.authorize(Action::Describe, "mesh", json!({ "operation": "plan" })).await?;
+    context.authorize_mesh(Action::Describe, json!({ "operation": "plan" })).await?;
     let state = context.registry.applied_state().await?;
     let mut applied = applied(context, state).await?;
     let mut planned = plan(desired, &applied, options);
+    judge_plan(&mut planned, &applied, engine, context).await?;
     if planned.plan.products.is_empty() && planned.plan.moves.is_empty() {
         return Ok(planned);
     }
@@ -47,12 +52,114 @@ pub async fn plan_mesh<E: Engine>(
     applied.edges = context.registry.lineage(None).await?;
     if !applied.edges.is_empty() {
         planned = plan(desired, &applied, options);
+        judge_plan(&mut planned, &applied, engine, context).await?;
     }
     if planned.refusals.is_empty() {
         let found = evolve::judge_published(&planned.plan, scratch, engine, context, &progress).await?;
         planned.refusals.extend(found);
     }
     Ok(planned)
+}
+
+/// What a plan changes, for whoever must allow it.
+fn touched_resources(plan: &MeshPlan) -> Vec<Resource<'_>> {
+    let mut resources: Vec<Resource<'_>> = Vec::new();
+    let of_domain = |name: &String| plan.domains.iter().find(|step| step.name.sql() == *name);
+    if let Some(step) = &plan.governance {
+        let own = step.domain.as_ref();
+        let named = own.and_then(|name| {
+            of_domain(name)
+                .map(|step| &step.name)
+                .or_else(|| plan.products.iter().map(|step| &step.product.domain).find(|domain| domain.sql() == *name))
+        });
+        resources.push(named.map_or(Resource::Mesh, Resource::Domain));
+    }
+    resources.extend(plan.domains.iter().map(|step| Resource::Domain(&step.name)));
+    resources.extend(plan.products.iter().map(|step| Resource::Product(&step.contract)));
+    if resources.is_empty() || !plan.moves.is_empty() {
+        resources.push(Resource::Mesh);
+    }
+    resources
+}
+
+/// What policies say against a plan: those that hold once it is applied.
+async fn judge_plan<E: Engine>(planned: &mut Planned, applied: &Applied, engine: &E, context: &Context) -> Result<()> {
+    let step = planned.plan.governance.as_ref();
+    let applied_governance = applied.governance.as_ref().map(|(_, governance)| governance.clone()).unwrap_or_default();
+    let governance = step.map_or(&applied_governance, |step| &step.governance);
+    let domains = planned.plan.domains.iter().fold(applied.domains.clone(), |mut domains, step| {
+        domains.retain(|domain| domain.name.sql() != step.name.sql());
+        domains.extend(step.domain.clone());
+        domains
+    });
+    planned.notes.clear();
+    let policies = match if step.is_some() {
+        Policies::compile(governance, &domains)
+    } else {
+        Policies::load(governance, &domains)
+    } {
+        Ok(policies) => policies,
+        Err(problems) => {
+            planned.refusals.extend(problems.iter().map(|problem| {
+                let help = problem.help.clone().unwrap_or_else(|| "mend it, and plan again".to_owned());
+                Refusal::new(RefusalKind::InvalidPolicy, problem.location.clone(), &problem.message, help)
+            }));
+            return Ok(());
+        }
+    };
+    let resolved = policies.principal_of(&context.principal.id, context.owns_mesh);
+    let actor = resolved.map_err(|why| Error::new(ErrorCode::InvalidArgument, why))?;
+    let circumstances = context.circumstances();
+    let mut judge = policies.judging(&actor, &circumstances);
+    for step in planned.plan.products.iter().filter(|step| step.action != ProductAction::Retire) {
+        let key = former_key(&planned.plan, step);
+        let before = applied.products.iter().find(|product| product.key == key).map(|product| &product.contract);
+        let change = Change::between(before, &step.contract, planned.plan.options.acknowledge);
+        for finding in judge.judge(&step.contract, &change) {
+            let help = finding.help.clone().unwrap_or_else(|| "see `datamesh policy check`".to_owned());
+            let text = format!("{} (policy {})", finding.message, finding.policy);
+            if finding.stops() {
+                planned.refusals.push(Refusal::new(RefusalKind::PolicyForbids, &finding.resource, text, help));
+            } else if finding.severity == Severity::Warn && finding.waived_by.is_none() {
+                planned.notes.push(PolicyNote {
+                    policy: finding.policy,
+                    subject: finding.resource,
+                    message: finding.message,
+                    help,
+                });
+            }
+        }
+        planned.refusals.extend(row_filters(&step.contract, &governance.attributes, engine));
+    }
+    Ok(())
+}
+
+/// Row filters that cannot be used.
+fn row_filters<E: Engine>(
+    contract: &DataProduct,
+    attributes: &BTreeMap<String, AttributeType>,
+    engine: &E,
+) -> Vec<Refusal> {
+    let offers = match offers(contract) {
+        Ok(offers) => offers,
+        Err(why) => {
+            let help = "see `access:` in the manifest";
+            return vec![Refusal::new(RefusalKind::InvalidPolicy, &contract.id, why, help)];
+        }
+    };
+    let mut found = Vec::new();
+    for offer in &offers {
+        let Some(condition) = &offer.rows else { continue };
+        for table in contract.tables.iter().filter(|table| offer.covers(table)) {
+            if let Err(problem) = engine.check_row_filter(table, attributes, condition) {
+                let message = format!("the row filter of role `{}`, `{condition}`: {}", offer.role, problem.message);
+                let help = problem.help.unwrap_or_else(|| "mend `rows:` in the manifest".to_owned());
+                let subject = format!("{}.{}", contract.id, table.name);
+                found.push(Refusal::new(RefusalKind::InvalidPolicy, subject, message, help));
+            }
+        }
+    }
+    found
 }
 
 async fn applied(context: &Context, state: AppliedState) -> Result<Applied> {
@@ -66,6 +173,7 @@ async fn applied(context: &Context, state: AppliedState) -> Result<Applied> {
         mesh: context.registry.mesh_identity().await?.id.to_string(),
         generation: state.generation,
         domains: state.domains,
+        governance: state.governance,
         products: state.products.into_iter().map(product).collect(),
         edges: Vec::new(),
     })
@@ -79,6 +187,9 @@ pub struct ApplyReport {
     pub generation: u64,
     /// Whether anything was changed.
     pub changed: bool,
+    /// What changed of principals and policies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub governance: Option<GovernanceStep>,
     /// Domains that were made, changed or removed.
     pub domains: Vec<DomainStep>,
     /// Products that moved.
@@ -111,6 +222,7 @@ pub async fn apply_plan<E: Engine>(
     let report = |plan: MeshPlan, generation: u64, done: &evolve::Evolved| ApplyReport {
         generation,
         changed: !plan.is_empty(),
+        governance: plan.governance,
         domains: plan.domains,
         moves: plan.moves,
         products: plan.products,
@@ -119,7 +231,7 @@ pub async fn apply_plan<E: Engine>(
     };
     let touched: Vec<String> = plan.products.iter().map(|step| step.product.to_string()).collect();
     let details = json!({ "operation": "apply", "generation": plan.generation, "products": touched });
-    let decision = context.authorize(Action::Apply, "mesh", details).await?;
+    let decision = context.authorize_all(Action::Apply, &touched_resources(&plan), details).await?;
     progress.reached(PublishStep::Authorized);
     let state = context.registry.applied_state().await?;
     if plan.is_empty() {
@@ -237,6 +349,6 @@ fn request(
         pinned: done.judged.clone(),
         plan: serde_json::to_value(plan)
             .map_err(|error| Error::new(ErrorCode::Internal, "the plan cannot be written").with_source(error))?,
-        governance: None,
+        governance: plan.governance.as_ref().map(|step| step.governance.clone()),
     })
 }

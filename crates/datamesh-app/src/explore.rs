@@ -1,13 +1,15 @@
 //! Looking at published data: decided and recorded like any other read.
 
 use datamesh_core::contract::Table;
-use datamesh_core::decision::Action;
+use datamesh_core::history::History;
 use datamesh_core::ports::CatalogProduct;
 use datamesh_core::profile::{TableProfile, ValueProfile};
 use datamesh_core::{Column, DataType, Error, ErrorCode, Result};
 use serde_json::json;
 
-use crate::ports::{Context, Engine, Visibility};
+use crate::govern::{Reader, published};
+use crate::ports::{Context, Engine, QueryRequest, Visibility};
+use crate::read;
 
 /// A published table with its facts.
 #[derive(Clone, Debug)]
@@ -34,14 +36,20 @@ pub async fn profile_table<E: Engine>(engine: &E, context: &Context, name: &str)
     // The names are quoted, so that nothing in them can be SQL.
     let quoted = |part: &String| format!("\"{}\"", part.replace('"', "\"\""));
     let sql = format!("SELECT * FROM {}.{}.{}", quoted(domain), quoted(product), quoted(table));
-    let query = engine.plan_query(&sql, &catalog, &Visibility::plain(&catalog)).await.map_err(|error| {
+    let catalog = context.discover(catalog).await?;
+    let request = QueryRequest { sql, ..QueryRequest::default() };
+    let wanted = read::tables(&catalog, &engine.names(&request, &catalog)?.tables);
+    let details = json!({ "operation": "profile", "table": name });
+    let reading = context.read_tables(Reader::Asker, &catalog, &wanted, details).await?;
+    let known = catalog.iter().flat_map(published).map(|read| (read.product.key.clone(), read.table.name.sql()));
+    let visible = Visibility { tables: reading.tables.clone(), known: known.collect() };
+    let query = engine.plan_request(&request, &catalog, &History::default(), &visible).await.map_err(|error| {
         let help = error.help().unwrap_or("`datamesh show` lists what is published").to_owned();
         Error::new(ErrorCode::NotFound, format!("there is no published table `{name}`"))
             .with_help(help)
             .with_source(error)
     })?;
     let tables = E::tables(&query);
-    context.authorize(Action::Read, &tables.join(", "), json!({ "operation": "profile", "table": name })).await?;
     // The query says which major version the bare name means.
     let read = tables.first().cloned().unwrap_or_default();
     let found = catalog.iter().find(|entry| read.starts_with(&format!("{}.", entry.key)));
@@ -50,7 +58,7 @@ pub async fn profile_table<E: Engine>(engine: &E, context: &Context, name: &str)
         return Err(Error::new(ErrorCode::NotFound, format!("there is no published table `{name}`"))
             .with_help("`datamesh show` lists what is published"));
     };
-    let rows = engine.run_query(query).await?;
+    let rows = context.recorded(engine.run_query(query).await?, &reading, "profile");
     let mut profile = engine.examine_rows(rows).await?;
     for value in &mut profile.columns {
         match table.column(&value.name) {

@@ -13,6 +13,7 @@ use datamesh_core::ports::{CatalogProduct, PublicationStatus, TableCommit, prefe
 use datamesh_core::{Column, DataType, Error, ErrorCode, Result};
 use serde_json::json;
 
+use crate::govern::Resource;
 use crate::ports::{BoundDatabase, Context, Engine, StageInput, Visibility};
 use crate::read::find_product;
 
@@ -154,20 +155,18 @@ impl LineageReport {
     }
 }
 
-/// Records that the report's products are described, as `domain/product` where they are registered.
+/// Decides on describing the report's products, where they are registered.
 async fn authorize(
     context: &Context,
     catalog: &[CatalogProduct],
     report: &LineageReport,
     details: serde_json::Value,
 ) -> Result<()> {
-    let name = |key: &ProductKey| {
-        let known = catalog.iter().find(|product| product.key == *key);
-        known.map_or_else(|| key.to_string(), |product| product.revision.contract.id.to_string())
-    };
-    let names: BTreeSet<String> = report.products().iter().map(name).collect();
-    let names: Vec<String> = names.into_iter().collect();
-    context.authorize(Action::Describe, &names.join(", "), details).await.map(|_| ())
+    let products = report.products();
+    let known = catalog.iter().filter(|product| products.contains(&product.key));
+    let resources: Vec<Resource<'_>> = known.map(|product| Resource::Product(&product.revision.contract)).collect();
+    let resources = if resources.is_empty() { vec![Resource::Mesh] } else { resources };
+    context.authorize_all(Action::Describe, &resources, details).await.map(|_| ())
 }
 
 /// The column that `wanted` means: as written, else ignoring case as SQL does. Only columns of the contract are found.
@@ -285,7 +284,9 @@ pub async fn of_query<E: Engine>(
     scope: LineageScope,
 ) -> Result<LineageReport> {
     let catalog = context.registry.catalog().await?;
-    let query = engine.plan_query(sql, &catalog, &Visibility::plain(&catalog)).await?;
+    // Where columns come from tells nothing of what they hold: a table need only be found.
+    let found = context.discover(catalog.clone()).await?;
+    let query = engine.plan_query(sql, &found, &Visibility::plain(&found)).await?;
     let lineage = E::query_lineage(&query)?;
     let mut edges = context.registry.lineage(None).await?;
     edges.extend(lineage.edges(&Dataset::Query));

@@ -107,7 +107,7 @@ pub async fn maintain<E: Engine>(
         "delete": request.delete,
         "dryRun": request.dry_run,
     });
-    context.authorize(Action::Administer, &resource, details).await?;
+    context.authorize_mesh(Action::Administer, details).await?;
     tokio::pin!(stop);
     let mut report = MaintainReport { dry_run: request.dry_run, ..MaintainReport::default() };
     if !request.dry_run {

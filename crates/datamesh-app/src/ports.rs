@@ -8,9 +8,10 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use datamesh_core::Result;
 use datamesh_core::access::{AttributeType, TableAccess};
 use datamesh_core::contract::{DataProduct, DatabaseSource, FileSource, IcebergSource, Table};
-use datamesh_core::decision::{Action, Principal, decide};
+use datamesh_core::decision::Principal;
 use datamesh_core::history::{AsOf, History};
 use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::lineage::ColumnLineage;
@@ -19,10 +20,10 @@ use datamesh_core::profile::TableProfile;
 use datamesh_core::reference::TableReference;
 use datamesh_core::transform::{InputPin, TableRead, TransformRun, TransformSpec};
 use datamesh_core::verdict::TableReport;
-use datamesh_core::{Error, ErrorCode, Result};
 use futures::stream::BoxStream;
-use serde_json::Value;
 use uuid::Uuid;
+
+use crate::govern::RulesCache;
 
 /// Tells the time.
 pub trait Clock: Send + Sync {
@@ -55,30 +56,16 @@ pub struct Context {
     pub ids: Arc<dyn Ids>,
     /// Who acts.
     pub principal: Principal,
+    /// Whether who acts owns the mesh that the program is embedded in: whoever can open its folder does.
+    pub owns_mesh: bool,
+    /// Who acts in the principal's name, where that is somebody else.
+    pub impersonated_by: Option<String>,
+    /// What for.
+    pub purpose: Option<String>,
     /// The door the request came through, such as `command-line`.
     pub door: String,
-}
-
-impl Context {
-    /// Decides, records the decision, and only then goes on.
-    ///
-    /// # Errors
-    /// A denied request, or a registry that cannot record it.
-    pub async fn authorize(&self, action: Action, resource: &str, mut details: Value) -> Result<u64> {
-        if let Some(details) = details.as_object_mut() {
-            details.insert("door".to_owned(), self.door.clone().into());
-        }
-        let decision = decide(self.clock.now(), &self.principal, action, resource, details);
-        let number = self.registry.record_decision(&decision).await?;
-        match decision.outcome {
-            datamesh_core::decision::Outcome::Allow => Ok(number),
-            datamesh_core::decision::Outcome::Deny => Err(Error::new(
-                ErrorCode::Denied,
-                format!("`{}` may not {} `{resource}`", self.principal.id, action.as_str()),
-            )
-            .with_help(format!("decided by {}; see decision {number}", decision.reasons.join(", ")))),
-        }
-    }
+    /// The applied policies, as they were last read.
+    pub rules: Arc<RulesCache>,
 }
 
 /// Files with the folder that their relative path starts from.

@@ -241,7 +241,8 @@ impl Plan {
             "tables": tables,
             "dryRun": self.request.dry_run,
         });
-        let decision = context.authorize(Action::Publish, &self.request.contract.id.to_string(), details).await?;
+        let decision = context.authorize_product(Action::Publish, &self.request.contract, details).await?;
+        context.judge_publish(&self.request.contract).await?;
         Ok(AuthorizedPlan { plan: self, attempt, decision, scratch: None })
     }
 }

@@ -1,16 +1,23 @@
 //! Reading: each read is decided and recorded before it happens.
 
+use std::collections::BTreeSet;
+
+use datamesh_core::access::AccessWay;
 use datamesh_core::contract::DataProduct;
-use datamesh_core::decision::Action;
 use datamesh_core::history::{AsOf, History};
 use datamesh_core::ids::{ProductId, split_major};
-use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus, preferred};
+use datamesh_core::mask::Mask;
+use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus, Revision, preferred};
 use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::json;
 
-use crate::ports::{Context, Engine, QueryRequest, Rows, Visibility};
+use crate::govern::{ReadTable, Reader, Reading};
+use crate::ports::{Context, Engine, QueryRequest, Rows, TableKey, Visibility};
 
-/// Runs a query. All its tables are pinned in one read of the registry.
+/// Runs a query. All its tables are pinned in one read, and show what whoever asks may see.
+///
+/// # Errors
+/// `denied` where a table may not be read at all; a query that cannot be planned.
 pub async fn query<E: Engine>(engine: &E, context: &Context, request: &QueryRequest) -> Result<Rows> {
     let mut details = json!({ "statement": request.sql });
     if let (Some(as_of), Some(details)) = (request.as_of, details.as_object_mut()) {
@@ -22,16 +29,54 @@ pub async fn query<E: Engine>(engine: &E, context: &Context, request: &QueryRequ
     }
     // The metadata of a table outside the mesh is read to plan the query, so it is decided on before.
     for table in &request.tables {
-        context.authorize(Action::Read, &table.location, details.clone()).await?;
+        context.read_location(&table.location, details.clone()).await?;
     }
     // Versions never change. Read before the catalog, the history knows no snapshot that the catalog's tables lack.
     let travels = engine.travels(request)?;
     let history = if travels.is_empty() { History::default() } else { context.registry.history(&travels).await? };
     let catalog = context.registry.catalog().await?;
-    let query = engine.plan_request(request, &catalog, &history, &Visibility::plain(&catalog)).await?;
-    let tables = E::tables(&query);
-    context.authorize(Action::Read, &tables.join(", "), details).await?;
-    engine.run_query(query).await
+    let (reading, visible) = see(engine, context, request, &catalog, details).await?;
+    let query = match engine.plan_request(request, &catalog, &history, &visible).await {
+        Ok(query) => query,
+        // What is not there is told with what there is to find.
+        Err(error) if visible.known.is_empty() => {
+            let known = context.visibility(&catalog).await?.known;
+            let visible = Visibility { known, ..visible };
+            return Err(engine.plan_request(request, &catalog, &history, &visible).await.err().unwrap_or(error));
+        }
+        Err(error) => return Err(error),
+    };
+    let rows = engine.run_query(query).await?;
+    Ok(context.recorded(rows, &reading, "query"))
+}
+
+/// Decides on every table that a query names, and says what is seen.
+async fn see<E: Engine>(
+    engine: &E,
+    context: &Context,
+    request: &QueryRequest,
+    catalog: &[CatalogProduct],
+    details: serde_json::Value,
+) -> Result<(Reading, Visibility)> {
+    let named = engine.names(request, catalog)?;
+    let mut tables = tables(catalog, &named.tables);
+    let rules = context.rules().await?;
+    let actor = context.actor(&rules)?;
+    // What may not even be found is not there.
+    tables.retain(|read| context.discovers(&rules, &actor, &read.product.revision.contract));
+    let reading = context.read_tables(Reader::Asker, catalog, &tables, details).await?;
+    let mut visible = if named.lists { context.visibility(catalog).await? } else { Visibility::default() };
+    visible.tables.extend(reading.tables.clone());
+    Ok((reading, visible))
+}
+
+/// Tables of a catalog by their keys. One that the contract no longer has is left out.
+pub(crate) fn tables<'c>(catalog: &'c [CatalogProduct], keys: &BTreeSet<TableKey>) -> Vec<ReadTable<'c>> {
+    let found = keys.iter().filter_map(|(key, name)| {
+        let product = catalog.iter().find(|product| product.key == *key)?;
+        Some(ReadTable { product, table: product.revision.contract.table(name)? })
+    });
+    found.collect()
 }
 
 /// The registered product that `wanted` means: `domain/product` or a bare name, with `@1` that major version; without,
@@ -39,7 +84,7 @@ pub async fn query<E: Engine>(engine: &E, context: &Context, request: &QueryRequ
 pub async fn find_product(context: &Context, wanted: &str, major: Option<u64>) -> Result<CatalogProduct> {
     let (wanted, told) = split_major(wanted)?;
     let major = told.or(major);
-    let catalog = context.registry.catalog().await?;
+    let catalog = context.discover(context.registry.catalog().await?).await?;
     let normal = |text: &str| text.to_ascii_lowercase().replace('-', "_");
     let (domain, product) = match wanted.split_once('/') {
         Some((domain, product)) => (Some(normal(domain)), normal(product)),
@@ -110,9 +155,7 @@ pub async fn quarantine<E: Engine>(
     {
         return Err(Error::new(ErrorCode::NotFound, format!("`{}` has no table `{table}`", contract.id)));
     }
-    let action = if request.reveal { Action::ReadUnmasked } else { Action::Read };
     let details = json!({ "operation": "quarantine", "publication": publication.number, "table": request.table, "reveal": request.reveal });
-    context.authorize(action, &contract.id.to_string(), details).await?;
     // The rows are laid out by the contract they were judged by; what either contract protects is masked.
     let mut judged = publication.contract.clone().unwrap_or_else(|| contract.clone());
     for table in &mut judged.tables {
@@ -121,6 +164,7 @@ pub async fn quarantine<E: Engine>(
             column.pii |= current.column(&column.name).is_some_and(datamesh_core::Column::is_protected);
         }
     }
+    decide_quarantine(context, contract, &mut judged, request, details).await?;
     let contract = &judged;
     let files = context.registry.quarantine_files(publication.number).await?;
     let mut tables = Vec::new();
@@ -136,6 +180,66 @@ pub async fn quarantine<E: Engine>(
         }
     }
     Ok((publication, tables))
+}
+
+/// Decides on reading quarantined rows. They are what was not understood, so that no row filter applies to them: only who
+/// sees all rows and columns of a table sees them, and only who sees everything in clear may have them revealed.
+async fn decide_quarantine(
+    context: &Context,
+    contract: &DataProduct,
+    judged: &mut DataProduct,
+    request: &QuarantineRequest,
+    details: serde_json::Value,
+) -> Result<()> {
+    let catalog = context.registry.catalog().await?;
+    // What was never published is decided on by its contract alone.
+    let unpublished = || CatalogProduct {
+        key: contract.key(),
+        revision: Revision {
+            number: 0,
+            contract: contract.clone(),
+            created_at: context.clock.now(),
+            created_by: context.principal.id.clone(),
+        },
+        tables: Vec::new(),
+    };
+    let known = catalog.iter().find(|product| product.key == contract.key()).cloned();
+    let product = known.unwrap_or_else(unpublished);
+    let wanted = request.table.as_deref();
+    let tables: Vec<ReadTable<'_>> = product
+        .revision
+        .contract
+        .tables
+        .iter()
+        .filter(|table| wanted.is_none_or(|wanted| contract.table(wanted).is_some_and(|own| own.name == table.name)))
+        .map(|table| ReadTable { product: &product, table })
+        .collect();
+    let reading = context.read_tables(Reader::Asker, &catalog, &tables, details).await?;
+    let protected = context.protections(&catalog, &tables).await?;
+    for (read, protections) in tables.iter().zip(protected) {
+        let access = reading.access(&read.product.key, &read.table.name.sql());
+        let whole = |way: &AccessWay| way.rows.is_none() && way.hidden.is_empty();
+        let clear = access.ways.iter().any(|way| whole(way) && way.masked.is_empty());
+        if !(if request.reveal { clear } else { access.ways.iter().any(whole) }) {
+            let what = if request.reveal { "in clear" } else { "whole" };
+            let message = format!(
+                "`{}` may not read the quarantine of `{}.{}`: the table is not seen {what}",
+                context.principal.id, contract.id, read.table.name
+            );
+            return Err(Error::new(ErrorCode::Denied, message).with_help(format!(
+                "rows that broke a rule cannot be filtered or masked cell by cell; ask `{}`",
+                contract.owner
+            )));
+        }
+        let Some(table) = judged.tables.iter_mut().find(|table| table.name == read.table.name) else { continue };
+        for protection in protections.iter().filter(|protection| protection.mask != Mask::None) {
+            let own = table.columns.iter_mut().find(|column| protection.path.first() == Some(&column.name));
+            if let Some(column) = own {
+                column.pii = true;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The newest publication that serves.

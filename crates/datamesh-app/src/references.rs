@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use datamesh_core::contract::{DataProduct, Table};
-use datamesh_core::decision::Action;
 use datamesh_core::ids::ProductId;
 use datamesh_core::ports::{CatalogProduct, ProductState, preferred};
 use datamesh_core::reference::TableReference;
 use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::json;
 
+use crate::govern::{ReadTable, Reader};
 use crate::ports::{Context, PinnedInput, Sight};
 
 /// Pins every published table that references and comparisons of the tables `fresh` read: one registry read, decided
@@ -80,8 +80,23 @@ pub(crate) async fn pin(
     if !pinned.is_empty() {
         let read: Vec<String> = pinned.iter().map(|pinned| pinned.reference.to_string()).collect();
         let snapshots: Vec<&str> = pinned.iter().map(|pinned| pinned.pointer.metadata_location.as_str()).collect();
-        let details = json!({ "operation": "audit", "for": contract.id.to_string(), "snapshots": snapshots });
-        context.authorize(Action::Read, &read.join(", "), details).await?;
+        let details =
+            json!({ "operation": "audit", "for": contract.id.to_string(), "reads": read, "snapshots": snapshots });
+        let outside: Vec<(usize, ReadTable<'_>)> = pinned
+            .iter()
+            .enumerate()
+            .filter_map(|(at, pinned)| {
+                let product = newest(&catalog, pinned.reference.product.as_ref()?)?;
+                let table = product.revision.contract.table(&pinned.reference.table.sql())?;
+                Some((at, ReadTable { product, table }))
+            })
+            .collect();
+        let tables: Vec<ReadTable<'_>> = outside.iter().map(|(_, read)| *read).collect();
+        let reading = context.read_tables(Reader::Product(contract), &catalog, &tables, details).await?;
+        for (at, read) in outside {
+            let access = reading.access(&read.product.key, &read.table.name.sql());
+            pinned[at].sight = Sight::new(access, read.table.clone());
+        }
     }
     Ok(pinned)
 }

@@ -225,7 +225,7 @@ pub async fn rollback<E: Engine>(
         "attempt": attempt.as_str(),
         "dryRun": request.dry_run,
     });
-    let decision = context.authorize(Action::Publish, &plan.contract().id.to_string(), details).await?;
+    let decision = context.authorize_product(Action::Publish, plan.contract(), details).await?;
     progress.reached(PublishStep::Authorized);
     if plan.repeat {
         return Ok(plan.report(&attempt, PublishStatus::Repeat, Some(plan.newest)));

@@ -1,7 +1,7 @@
 //! Run: makes a product's tables of other products. Every input is pinned in one read of the registry; what is made goes
 //! through the same audit and commit as published data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -14,8 +14,10 @@ use datamesh_core::transform::{InputPin, ProductInput, TableRead, TransformRun, 
 use datamesh_core::{Error, ErrorCode, Name, Result};
 use serde_json::json;
 
-use crate::ports::{Context, Engine, PinnedTable, Progress, Sight, StageInput, TransformInput};
+use crate::govern::Reader;
+use crate::ports::{Context, Engine, PinnedTable, Progress, Sight, StageInput, TableKey, TransformInput};
 use crate::publish::{PublishReport, PublishRequest, PublishStatus, REPORT_FORMAT, publish, repeated};
+use crate::read::tables;
 
 /// How often a run that met somebody else's publication is planned anew.
 const MAX_RETRIES: usize = 5;
@@ -54,11 +56,11 @@ pub async fn run<E: Engine>(
     loop {
         let last_try = tries == MAX_RETRIES;
         tries += 1;
-        let planned = plan(&request, engine, context, now).await?;
+        let mut planned = plan(&request, engine, context, now).await?;
         if planned.inputs.is_empty() && !planned.repeats.is_empty() {
             return repeat(&request, context, &planned).await;
         }
-        authorize(&request, context, &planned).await?;
+        authorize(&request, context, &mut planned).await?;
         let publishing = PublishRequest {
             contract: request.contract.clone(),
             inputs: planned.inputs,
@@ -83,6 +85,8 @@ struct Planned {
     inputs: BTreeMap<String, StageInput>,
     /// Tables whose query would read the same rows as the publication that made them.
     repeats: Vec<(Table, TablePointer, TransformRun)>,
+    /// The catalog that they were pinned in.
+    catalog: Vec<CatalogProduct>,
 }
 
 async fn plan<E: Engine>(request: &RunRequest, engine: &E, context: &Context, now: DateTime<Utc>) -> Result<Planned> {
@@ -92,7 +96,7 @@ async fn plan<E: Engine>(request: &RunRequest, engine: &E, context: &Context, no
     let catalog = context.registry.catalog().await?;
     let last = context.registry.last_transforms(&contract.key()).await?;
     let own = catalog.iter().find(|product| product.key == contract.key());
-    let mut planned = Planned { inputs: request.sources.clone(), repeats: Vec::new() };
+    let mut planned = Planned { inputs: request.sources.clone(), repeats: Vec::new(), catalog: Vec::new() };
     for table in &contract.tables {
         let Some(transform) = &table.transform else { continue };
         let base = own.and_then(|own| own.tables.iter().find(|pointer| pointer.table == table.name.sql()));
@@ -112,6 +116,7 @@ async fn plan<E: Engine>(request: &RunRequest, engine: &E, context: &Context, no
             }
         }
     }
+    planned.catalog = catalog;
     Ok(planned)
 }
 
@@ -293,20 +298,33 @@ fn since(earlier: Option<&TransformRun>, pin: &InputPin) -> Result<Option<i64>> 
     Ok(Some(last.snapshot_id))
 }
 
-async fn authorize(request: &RunRequest, context: &Context, planned: &Planned) -> Result<()> {
-    let mut tables: Vec<String> = Vec::new();
-    for input in planned.inputs.values() {
+/// Decides what the product's domain sees of what its transforms read, and binds it to them.
+async fn authorize(request: &RunRequest, context: &Context, planned: &mut Planned) -> Result<()> {
+    let Planned { inputs, catalog, .. } = planned;
+    let mut keys: BTreeSet<TableKey> = BTreeSet::new();
+    for input in inputs.values() {
         if let StageInput::Query(input) = input {
-            tables.extend(input.run.inputs.iter().map(|pin| format!("{}.{}", pin.product, pin.table)));
+            keys.extend(input.tables.iter().map(|table| (table.pin.product.clone(), table.pin.table.clone())));
         }
     }
-    tables.sort();
-    tables.dedup();
-    if tables.is_empty() {
+    if keys.is_empty() {
         return Ok(());
     }
+    let read = tables(catalog, &keys);
     let details = json!({ "operation": "run", "product": request.contract.id.to_string(), "dryRun": request.dry_run });
-    context.authorize(Action::Read, &tables.join(", "), details).await.map(|_| ())
+    let reading = context.read_tables(Reader::Product(&request.contract), catalog, &read, details).await?;
+    for input in inputs.values_mut() {
+        let StageInput::Query(input) = input else { continue };
+        for table in &mut input.tables {
+            let own = read
+                .iter()
+                .find(|read| read.product.key == table.pin.product && read.table.name.sql() == table.pin.table);
+            let missing = || Error::new(ErrorCode::NotFound, format!("`{}` has no contract", table.pin.table));
+            let contract = own.ok_or_else(missing)?.table.clone();
+            table.sight = Sight::new(reading.access(&table.pin.product, &table.pin.table), contract);
+        }
+    }
+    Ok(())
 }
 
 async fn repeat(request: &RunRequest, context: &Context, planned: &Planned) -> Result<PublishReport> {
@@ -314,7 +332,7 @@ async fn repeat(request: &RunRequest, context: &Context, planned: &Planned) -> R
     let attempt = AttemptId::new(context.ids.attempt());
     let publication = planned.repeats.iter().map(|(_, pointer, _)| pointer.publication).max();
     let details = json!({ "attempt": attempt.as_str(), "operation": "run", "repeatOf": publication });
-    context.authorize(Action::Publish, &contract.id.to_string(), details).await?;
+    context.authorize_product(Action::Publish, contract, details).await?;
     let tables = planned
         .repeats
         .iter()

@@ -114,25 +114,3 @@ pub struct DecisionRecord {
     /// What else was known: door, statement, attempt.
     pub context: Value,
 }
-
-/// Decides for an embedded mesh, which has no policies yet: who can open the mesh's folder owns it.
-///
-/// Every caller goes through here and records the answer, so that policies have one place to come to.
-pub fn decide(
-    at: DateTime<Utc>,
-    principal: &Principal,
-    action: Action,
-    resource: &str,
-    context: Value,
-) -> DecisionRecord {
-    DecisionRecord {
-        format: DECISION_FORMAT,
-        at,
-        principal: principal.clone(),
-        action,
-        resource: resource.to_owned(),
-        outcome: Outcome::Allow,
-        reasons: vec!["embedded-mesh-owner".to_owned()],
-        context,
-    }
-}

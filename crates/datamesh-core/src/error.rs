@@ -44,6 +44,8 @@ pub enum ErrorCode {
     PlanStale,
     /// The principal may not do this.
     Denied,
+    /// The applied policies cannot be used.
+    InvalidPolicy,
     /// The user stopped it.
     Interrupted,
     /// A defect of datamesh itself.
@@ -52,7 +54,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for the generated documentation.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::InvalidArgument,
         Self::InvalidManifest,
         Self::NotFound,
@@ -71,6 +73,7 @@ impl ErrorCode {
         Self::PlanTooNew,
         Self::PlanStale,
         Self::Denied,
+        Self::InvalidPolicy,
         Self::Interrupted,
         Self::Internal,
     ];
@@ -105,6 +108,7 @@ impl ErrorCode {
             Self::IncompatibleChange => ("incompatible-change", 13, false),
             Self::Interrupted => ("interrupted", 130, true),
             Self::Denied => ("denied", 14, false),
+            Self::InvalidPolicy => ("invalid-policy", 22, false),
             Self::NotApplied => ("not-applied", 15, false),
             Self::PlanRefused => ("plan-refused", 16, false),
             Self::PlanEdited => ("plan-edited", 17, false),

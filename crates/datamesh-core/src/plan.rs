@@ -138,6 +138,20 @@ impl MeshPlan {
     }
 }
 
+/// Something that a policy warns of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyNote {
+    /// The policy.
+    pub policy: String,
+    /// What it is about, as `domain/product.table.column`.
+    pub subject: String,
+    /// What is wrong.
+    pub message: String,
+    /// How to mend it.
+    pub help: String,
+}
+
 /// A plan with what stands against it. Only a plan without refusals may be applied.
 #[derive(Clone, Debug)]
 pub struct Planned {
@@ -145,6 +159,8 @@ pub struct Planned {
     pub plan: MeshPlan,
     /// Why it cannot be applied, by product.
     pub refusals: Vec<Refusal>,
+    /// What policies only warn of.
+    pub notes: Vec<PolicyNote>,
     /// How many major versions stay as they are.
     pub unchanged: usize,
 }

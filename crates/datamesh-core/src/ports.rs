@@ -556,6 +556,9 @@ pub trait Registry: Send + Sync {
     /// What decisions depend on, in one read of one row.
     async fn revisions(&self) -> Result<Revisions>;
 
+    /// The applied domains, by name.
+    async fn domains(&self) -> Result<Vec<Domain>>;
+
     /// Records a decision, in the audit log too, and returns its number. Durable before it returns.
     async fn record_decision(&self, decision: &DecisionRecord) -> Result<u64>;
 

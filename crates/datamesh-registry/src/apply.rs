@@ -15,12 +15,16 @@ use crate::store::{Session, Value, insert_all, sql};
 use crate::text::{from_json, read_key, time, to_json};
 use crate::{audit, identity, leases, state};
 
+/// The applied domains, by name.
+pub(crate) async fn domains(session: &mut Session) -> Result<Vec<Domain>> {
+    let rows = sql("SELECT document FROM domains ORDER BY name").fetch_all(session).await?;
+    rows.iter().map(|row| from_json::<Domain>("a domain", &row.text("document")?)).collect()
+}
+
 /// The applied state. The metadata documents of tables are left out: there are many, and a plan only compares places.
 pub(crate) async fn read(session: &mut Session) -> Result<AppliedState> {
     let generation = identity::generation(session).await?;
-    let rows = sql("SELECT document FROM domains ORDER BY name").fetch_all(session).await?;
-    let domains =
-        rows.iter().map(|row| from_json::<Domain>("a domain", &row.text("document")?)).collect::<Result<_>>()?;
+    let domains = domains(session).await?;
     let products = state::catalog_without_metadata(session).await?;
     let governance = match governance(session).await? {
         (revision, Some(governance)) => Some((revision, governance)),

@@ -11,6 +11,7 @@ use datamesh_core::access_request::{
 };
 use datamesh_core::audit::{AuditEntry, AuditQuery, AuditVerification, Checkpoint, ReadRecord, Signer, Verifier};
 use datamesh_core::decision::DecisionRecord;
+use datamesh_core::domain::Domain;
 use datamesh_core::history::History;
 use datamesh_core::identity::MeshIdentity;
 use datamesh_core::ids::{AttemptId, ProductKey};
@@ -300,6 +301,10 @@ impl Registry for SqlRegistry {
 
     async fn publications(&self, product: &ProductKey, limit: u64) -> Result<Vec<Publication>> {
         publications::newest(&mut self.store.single().await?, product, limit).await
+    }
+
+    async fn domains(&self) -> Result<Vec<Domain>> {
+        apply::domains(&mut self.store.single().await?).await
     }
 
     async fn lineage(&self, publication: Option<u64>) -> Result<Vec<Edge>> {

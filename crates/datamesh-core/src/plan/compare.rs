@@ -58,6 +58,7 @@ pub fn plan(desired: &Desired, applied: &Applied, options: PlanOptions) -> Plann
             products: steps,
         },
         refusals: planning.refusals,
+        notes: Vec::new(),
         unchanged: planning.unchanged,
     }
 }

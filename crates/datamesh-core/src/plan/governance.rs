@@ -13,6 +13,9 @@ use crate::access::{Governance, PolicyFile, Waiver};
 pub struct GovernanceStep {
     /// Number of the revision that the plan was made from; 0: there was none.
     pub revision: u64,
+    /// The domain that alone is spoken of, by its normalised name; `None`: the mesh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
     /// What changes, a line each: `+`, `~` or `-`, and what it is.
     pub changes: Vec<String>,
     /// What holds once it is applied.
@@ -34,7 +37,13 @@ pub(super) fn step(
         Scope::Products => return None,
     };
     let changes = changes(before, &after);
-    (!changes.is_empty()).then_some(GovernanceStep { revision, changes, governance: after })
+    (!changes.is_empty()).then(|| {
+        let domain = match scope {
+            Scope::Domain(domain) => Some(domain.clone()),
+            _ => None,
+        };
+        GovernanceStep { revision, domain, changes, governance: after }
+    })
 }
 
 /// `before` with the policies and waivers of one domain as `desired` has them.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use datamesh_core::access::parse_principal;
 use datamesh_core::decision::{Action, Outcome};
 use datamesh_core::evolution::Bump;
-use datamesh_core::policy_test::{CaseContext, CaseGrant, Expectation, PolicyCase, RequestedGrant, ResourceName};
+use datamesh_core::policy_case::{CaseContext, CaseGrant, Expectation, PolicyCase, RequestedGrant, ResourceName};
 use datamesh_core::{Location, Name, Period};
 
 use super::waivers::moment;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use datamesh_core::access::{PrincipalKind, PrincipalProfile, parse_principal};
 use datamesh_core::domain::Team;
-use datamesh_core::policy_test::ResourceName;
+use datamesh_core::policy_case::ResourceName;
 use datamesh_core::{DataProduct, Diagnostic, Level, ProductId, ProductKey, Result, Table, access};
 
 use crate::governance::meant;

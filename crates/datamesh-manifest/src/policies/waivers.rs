@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use datamesh_core::Name;
 use datamesh_core::access::Waiver;
-use datamesh_core::policy_test::ResourceName;
+use datamesh_core::policy_case::ResourceName;
 
 use crate::read::text;
 use crate::shape;
