@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use datamesh_core::access::{AccessOffer, Grant, parse_principal};
 use datamesh_core::access_request::{
-    AccessAction, AccessCommand, AccessOutcome, AccessRequest, Membership, RequestFilter, RequestState,
+    AccessAction, AccessCommand, AccessOutcome, AccessRequest, GrantFilter, Membership, RequestFilter, RequestState,
 };
 use datamesh_core::contract::DataProduct;
 use datamesh_core::decision::Action;
 use datamesh_core::ids::ProductKey;
-use datamesh_core::ports::{CatalogProduct, GrantFilter};
+use datamesh_core::ports::CatalogProduct;
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_policy::RequestFacts;
 use serde_json::json;
@@ -84,13 +84,12 @@ pub async fn act(context: &Context, action: AccessAction) -> Result<AccessOutcom
     let mut action = action;
     let decision = match &mut action {
         AccessAction::Request(draft) => {
-            let (kind, name) =
-                parse_principal(&draft.principal).map_err(|why| Error::new(ErrorCode::InvalidArgument, why))?;
+            let given = draft.principal.clone();
+            let (kind, name) = parse_principal(&given).map_err(|why| Error::new(ErrorCode::InvalidArgument, why))?;
             let grantee = rules
                 .policies
                 .principal_of(&draft.principal, false)
                 .map_err(|why| Error::new(ErrorCode::InvalidArgument, why))?;
-            draft.principal = grantee.id.clone();
             let product = product(context, &draft.product).await?;
             let contract = &product.revision.contract;
             let is_personal = matches!(kind.as_str(), "user" | "service");
@@ -104,6 +103,7 @@ pub async fn act(context: &Context, action: AccessAction) -> Result<AccessOutcom
                     draft.role
                 )));
             }
+            draft.principal = grantee.id;
             let details = json!({ "operation": "access request", "role": draft.role, "for": draft.principal });
             context.authorize_product(Action::Describe, contract, details).await?
         }

@@ -22,7 +22,7 @@ use datamesh_core::{Error, ErrorCode, Result};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::govern::{Change, Policies, Resource, Severity};
+use crate::govern::{Change, Policies, PolicyProblem, Resource, Severity};
 use crate::ports::{Context, Engine, Progress};
 use crate::publish::{LEASE, clean, keep_alive};
 
@@ -102,7 +102,7 @@ async fn judge_plan<E: Engine>(planned: &mut Planned, applied: &Applied, engine:
         Err(problems) => {
             planned.refusals.extend(problems.iter().map(|problem| {
                 let help = problem.help.clone().unwrap_or_else(|| "mend it, and plan again".to_owned());
-                Refusal::new(RefusalKind::InvalidPolicy, problem.location.clone(), &problem.message, help)
+                Refusal::new(RefusalKind::InvalidPolicy, place(problem), &problem.message, help)
             }));
             return Ok(());
         }
@@ -132,6 +132,16 @@ async fn judge_plan<E: Engine>(planned: &mut Planned, applied: &Applied, engine:
         planned.refusals.extend(row_filters(&step.contract, &governance.attributes, engine));
     }
     Ok(())
+}
+
+/// Where a problem is: a file and its line.
+fn place(problem: &PolicyProblem) -> String {
+    let location = &problem.location;
+    match location.line {
+        0 if problem.path.is_empty() => location.file.clone(),
+        0 => format!("{} {}", location.file, problem.path.join(".")),
+        line => format!("{}:{line}", location.file),
+    }
 }
 
 /// Row filters that cannot be used.

@@ -11,7 +11,8 @@ use datamesh_core::decision::{Action, DECISION_FORMAT, DecisionRecord, Outcome};
 use datamesh_core::domain::Domain;
 use datamesh_core::ids::ProductKey;
 use datamesh_core::inheritance::Inheritance;
-use datamesh_core::ports::{CatalogProduct, GrantFilter, Revisions};
+use datamesh_core::access_request::GrantFilter;
+use datamesh_core::ports::{CatalogProduct, Revisions};
 use datamesh_core::protection::{Inherited, Protection, protections};
 use datamesh_core::{Error, ErrorCode, Result};
 pub use datamesh_policy::{

@@ -99,9 +99,9 @@ pub async fn maintain<E: Engine>(
     progress: Arc<dyn Progress>,
     stop: impl Future<Output = ()>,
 ) -> Result<MaintainReport> {
-    let resource = request.product.as_ref().map_or_else(|| "mesh".to_owned(), ToString::to_string);
     let details = json!({
         "operation": "maintain",
+        "product": request.product.as_ref().map(ToString::to_string),
         "compact": request.compact,
         "expire": request.expire,
         "delete": request.delete,

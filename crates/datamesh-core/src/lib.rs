@@ -28,7 +28,6 @@ pub mod mask;
 pub mod ownership;
 pub mod period;
 pub mod plan;
-pub mod policy_case;
 pub mod policy_test;
 pub mod ports;
 pub mod profile;

@@ -1,13 +1,110 @@
 //! Tests of policies: what somebody asks, and what they should be told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::access::AttributeValue;
 use crate::decision::{Action, Outcome};
+use crate::diagnostic::Location;
 use crate::evolution::Bump;
+use crate::ids::{DomainName, Name, ProductId, TableName};
+
+/// What an action is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ResourceName {
+    /// All of it: `mesh`.
+    Mesh,
+    /// A domain: `customer`.
+    Domain(DomainName),
+    /// A product: `customer/customer-360`.
+    Product(ProductId),
+    /// A table: `customer/customer-360.profile`.
+    Table(ProductId, TableName),
+    /// A column: `customer/customer-360.profile.email`; with fields of structs `….address.city`.
+    Column(ProductId, TableName, Vec<String>),
+}
+
+impl ResourceName {
+    /// Reads `mesh`, `domain`, `domain/product`, `domain/product.table` or `domain/product.table.column`. The major version of
+    /// `product@2` is left out, and a port of `domain/product#port` stands for its product.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text == "mesh" {
+            return Ok(Self::Mesh);
+        }
+        let Some((domain, rest)) = text.split_once('/') else { return Ok(Self::Domain(Name::new(text)?)) };
+        let (rest, port) = rest.split_once('#').map_or((rest, None), |(rest, port)| (rest, Some(port)));
+        let mut parts = rest.split('.');
+        let product = parts.next().unwrap_or_default();
+        let (product, major) =
+            product.split_once('@').map_or((product, None), |(product, major)| (product, Some(major)));
+        if major.is_some_and(|major| major.parse::<u64>().is_err()) {
+            return Err(format!("`{text}` names no major version"));
+        }
+        let product = ProductId { domain: Name::new(domain)?, product: Name::new(product)? };
+        if let Some(port) = port {
+            let alone = !port.trim().is_empty() && parts.next().is_none();
+            return if alone {
+                Ok(Self::Product(product))
+            } else {
+                Err(format!("`{text}` names no port of a product"))
+            };
+        }
+        let Some(table) = parts.next() else { return Ok(Self::Product(product)) };
+        let table = Name::new(table)?;
+        let column: Vec<String> = parts.map(str::to_owned).collect();
+        if column.iter().any(|name| name.trim().is_empty()) {
+            return Err(format!("`{text}` names no column"));
+        }
+        Ok(if column.is_empty() { Self::Table(product, table) } else { Self::Column(product, table, column) })
+    }
+
+    /// The domain that it belongs to; `None` for the mesh.
+    pub fn domain(&self) -> Option<&DomainName> {
+        match self {
+            Self::Mesh => None,
+            Self::Domain(domain) => Some(domain),
+            Self::Product(product) | Self::Table(product, _) | Self::Column(product, ..) => Some(&product.domain),
+        }
+    }
+
+    /// The product that it is or lies in.
+    pub fn product(&self) -> Option<&ProductId> {
+        match self {
+            Self::Mesh | Self::Domain(_) => None,
+            Self::Product(product) | Self::Table(product, _) | Self::Column(product, ..) => Some(product),
+        }
+    }
+}
+
+impl fmt::Display for ResourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mesh => f.write_str("mesh"),
+            Self::Domain(domain) => domain.fmt(f),
+            Self::Product(product) => product.fmt(f),
+            Self::Table(product, table) => write!(f, "{product}.{table}"),
+            Self::Column(product, table, column) => write!(f, "{product}.{table}.{}", column.join(".")),
+        }
+    }
+}
+
+/// A case with the place where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyCase {
+    /// The case.
+    pub test: PolicyTest,
+    /// Where it stands; the file's path is that within the mesh's folder.
+    pub location: Location,
+    /// The normalised name of the domain whose case it is; `None`: the mesh's.
+    pub domain: Option<String>,
+}
 
 /// One case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,5 +209,34 @@ impl PolicyTestResult {
     /// Whether all is as expected.
     pub fn passed(&self) -> bool {
         self.failures.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resources_are_read_and_written() {
+        for text in ["mesh", "sales", "sales/crm", "sales/crm.leads", "sales/crm.leads.email", "a/b.c.address.city"] {
+            assert_eq!(ResourceName::parse(text).map(|name| name.to_string()), Ok(text.to_owned()));
+        }
+        for text in ["sales/crm@2", "sales/crm#rest", "sales/crm@2#rest"] {
+            assert_eq!(ResourceName::parse(text).map(|name| name.to_string()), Ok("sales/crm".to_owned()));
+        }
+        for text in [
+            "",
+            "sales/",
+            "/crm",
+            "sales/crm.",
+            "sales/crm.leads.",
+            "a b",
+            "sales/crm.leads..x",
+            "a/b@x",
+            "a/b#",
+            "a/b.c#d",
+        ] {
+            assert!(ResourceName::parse(text).is_err(), "{text:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use datamesh_core::contract::DataProduct;
 use datamesh_core::domain::Domain;
 use datamesh_core::ids::split_major;
 use datamesh_core::ownership::Ownership;
-use datamesh_core::policy_case::PolicyCase;
+use datamesh_core::policy_test::PolicyCase;
 use datamesh_core::{Diagnostic, Error, ErrorCode, Level, Location, Name, ProductId, ProductKey, Result};
 
 use crate::read::{self, MeshSettings};

@@ -699,30 +699,18 @@ static CASE_CONTEXT: Object = Object {
     about: "What is known beside principal, action and resource",
     keys: &[
         key("purpose", Shape::Text, "What for"),
-        key("door", Shape::Text, "The way in, such as cli"),
-        key("time", Shape::Text, "When, such as 2026-01-31T12:00:00Z"),
-        key(
-            "change",
-            Shape::Word(&["patch", "minor", "review", "major"]),
-            "What is applied: the step of the version that it needs",
-        ),
-        key("grant", Shape::Object(&REQUESTED_GRANT), "What is asked for, where a request is approved"),
-        CUSTOM,
+        key("door", Shape::Text, "The way in; default: query"),
+        key("time", Shape::Text, "When, such as 2026-01-31T12:00:00Z; default: now"),
+        key("ownsMesh", Shape::Boolean, "Whether the principal owns the embedded mesh"),
+        key("attributes", Shape::Map(&TEXT_OR_TEXTS), "Attributes that the principal has in this test, beside its own"),
+        key("needs", Shape::Word(BUMPS), "What is applied: the step of the version that it needs"),
+        key("gives", Shape::Word(BUMPS), "What is applied: the step of the version that it takes"),
+        key("requester", Shape::Text, "Who asks for access, where it is approved: `user:alice`"),
     ],
 };
 
-static REQUESTED_GRANT: Object = Object {
-    name: "RequestedGrant",
-    about: "A grant that somebody asks for",
-    keys: &[
-        key("principal", Shape::Text, "Who asks for it: `user:alice`"),
-        key("role", Shape::Text, "The role"),
-        key("tables", TEXT_OR_TEXTS, "Default: all that the role is offered"),
-        key("unmasked", TEXT_OR_TEXTS, "The protected columns that it would show in clear"),
-        key("purpose", Shape::Text, "What for"),
-        key("expires", Shape::Text, "For how long, such as 90d; default: until it is revoked"),
-    ],
-};
+/// Steps of a version.
+const BUMPS: &[&str] = &["patch", "minor", "review", "major"];
 
 static CASE_GRANT: Object = Object {
     name: "PolicyTestGrant",
@@ -731,6 +719,8 @@ static CASE_GRANT: Object = Object {
         must("role", Shape::Text, "The role"),
         key("tables", TEXT_OR_TEXTS, "Default: all that the role is offered"),
         key("purpose", Shape::Text, "What for"),
+        key("expires", Shape::Text, "From when on it no longer counts, such as 2026-12-31"),
+        key("team", Shape::Text, "The team it was granted to, where it is not the principal's own"),
     ],
 };
 
@@ -740,9 +730,14 @@ static EXPECTATION: Object = Object {
     keys: &[
         must("outcome", Shape::Word(OUTCOMES), "Whether it is allowed"),
         key("policies", TEXT_OR_TEXTS, "Ids of the policies that determine it: these, and no other"),
-        key("masked", TEXT_OR_TEXTS, "The columns that are masked in some row: these, and no other"),
+        key(
+            "masked",
+            Shape::Map(&Shape::TextOrNull),
+            "The columns that are masked, `column.field`, with their masks: these, and no other",
+        ),
         key("hidden", TEXT_OR_TEXTS, "The columns that are not seen at all: these, and no other"),
-        key("rows", Shape::Boolean, "Whether only some of the rows are seen"),
+        key("rows", TEXT_OR_TEXTS, "The conditions of the row filters; an empty list: every row is seen"),
+        key("findings", TEXT_OR_TEXTS, "Findings, `policy resource`, of publish and apply: these, and no other"),
     ],
 };
 

@@ -1,18 +1,22 @@
 //! `*.tests.yaml` of a policies folder: tests of policies.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use datamesh_core::access::parse_principal;
+use chrono::{DateTime, Utc};
+use datamesh_core::access::{AttributeValue, parse_principal};
 use datamesh_core::decision::{Action, Outcome};
 use datamesh_core::evolution::Bump;
-use datamesh_core::policy_case::{CaseContext, CaseGrant, Expectation, PolicyCase, RequestedGrant, ResourceName};
-use datamesh_core::{Location, Name, Period};
+use datamesh_core::mask::Mask;
+use datamesh_core::policy_test::{
+    Expectation, PolicyCase, PolicyTest, PolicyTestContext, PolicyTestGrant, ResourceName,
+};
+use datamesh_core::{Location, Name};
 
 use super::waivers::moment;
 use crate::governance::distinct;
-use crate::read::text;
+use crate::read::{text, texts};
 use crate::shape;
-use crate::yaml::{Document, Node};
+use crate::yaml::{Document, Kind, Node};
 
 /// Reads the tests of a file, which lies at `path` within the mesh's folder.
 pub(super) fn read(document: &mut Document<'_>, root: &Node, domain: Option<&Name>, path: &str) -> Vec<PolicyCase> {
@@ -20,9 +24,9 @@ pub(super) fn read(document: &mut Document<'_>, root: &Node, domain: Option<&Nam
     let mut cases: Vec<PolicyCase> = Vec::new();
     for entry in root.get("tests").and_then(Node::items).unwrap_or_default() {
         let Some(case) = read_case(document, entry, domain, path) else { continue };
-        if cases.iter().any(|other| other.name == case.name) {
+        if cases.iter().any(|other| other.test.name == case.test.name) {
             let at = entry.get("name").unwrap_or(entry).span;
-            let message = format!("there is a test `{}` already", case.name);
+            let message = format!("there is a test `{}` already", case.test.name);
             document.error("duplicate-test", at, message, "give each test a name of its own");
             continue;
         }
@@ -42,27 +46,25 @@ fn read_case(document: &mut Document<'_>, node: &Node, domain: Option<&Name>, pa
     let principal = read_principal(document, node, "principal");
     let resource = node.get("resource").and_then(|at| read_resource(document, at, domain));
     let action = text(node, "action").and_then(|word| Action::parse(&word));
-    let context = node.get("context").map(|context| read_context(document, context)).unwrap_or_default();
     let grants = node.get("grants").and_then(Node::items).unwrap_or_default();
-    let grants: Vec<CaseGrant> = grants.iter().filter_map(|grant| read_grant(document, grant)).collect();
-    if let (Some(at), Some(ResourceName::Mesh | ResourceName::Domain(_))) =
+    let grants: Vec<PolicyTestGrant> = grants.iter().filter_map(|grant| read_grant(document, grant)).collect();
+    if let (Some(at), Some((ResourceName::Mesh | ResourceName::Domain(_), _))) =
         (node.get("grants").filter(|_| !grants.is_empty()), &resource)
     {
         let help = "name a product, or something in one, as the resource; or take the grants out";
         document.error("misplaced-grants", at.span, "a grant is of a product, but the resource is none", help);
     }
+    let context = node.get("context").map(|context| read_context(document, context)).unwrap_or_default();
     let expect = node.get("expect").and_then(|expect| read_expectation(document, expect));
-    Some(PolicyCase {
+    let test = PolicyTest {
         name: name?,
-        location,
-        domain: domain.map(Name::sql),
         principal: principal?,
         action: action?,
-        resource: resource?,
-        context,
-        grants,
+        resource: resource?.1,
+        context: PolicyTestContext { grants, ..context },
         expect: expect?,
-    })
+    };
+    Some(PolicyCase { test, location, domain: domain.map(Name::sql) })
 }
 
 /// A principal with its kind before a colon.
@@ -77,8 +79,10 @@ fn read_principal(document: &mut Document<'_>, node: &Node, key: &str) -> Option
     }
 }
 
-fn read_resource(document: &mut Document<'_>, at: &Node, domain: Option<&Name>) -> Option<ResourceName> {
-    let resource = match ResourceName::parse(at.text()?) {
+/// The resource, and its text as written.
+fn read_resource(document: &mut Document<'_>, at: &Node, domain: Option<&Name>) -> Option<(ResourceName, String)> {
+    let text = at.text()?.trim();
+    let resource = match ResourceName::parse(text) {
         Ok(resource) => resource,
         Err(why) => {
             let form =
@@ -94,53 +98,62 @@ fn read_resource(document: &mut Document<'_>, at: &Node, domain: Option<&Name>) 
         document.error("foreign-resource", at.span, message, "put the test into the mesh's policies");
         return None;
     }
-    Some(resource)
+    Some((resource, text.to_owned()))
 }
 
-fn read_context(document: &mut Document<'_>, node: &Node) -> CaseContext {
-    let time = node.get("time").and_then(|at| {
-        let time = at.text().and_then(moment);
-        if time.is_none() {
-            let message = format!("`{}` is no day and no time", at.text().unwrap_or_default().escape_default());
-            document.error("invalid-time", at.span, message, "write such as 2026-01-31T12:00:00Z");
-        }
-        time
-    });
-    let change = match text(node, "change").as_deref() {
+fn read_moment(document: &mut Document<'_>, node: &Node, key: &str) -> Option<DateTime<Utc>> {
+    let at = node.get(key)?;
+    let time = at.text().and_then(moment);
+    if time.is_none() {
+        let message = format!("`{}` is no day and no time", at.text().unwrap_or_default().escape_default());
+        document.error("invalid-time", at.span, message, "write such as 2026-01-31T12:00:00Z");
+    }
+    time
+}
+
+fn read_context(document: &mut Document<'_>, node: &Node) -> PolicyTestContext {
+    let bump = |key: &str| match text(node, key).as_deref() {
         Some("patch") => Some(Bump::Patch),
         Some("minor") => Some(Bump::Minor),
         Some("review") => Some(Bump::Review),
         Some("major") => Some(Bump::Major),
         _ => None,
     };
-    CaseContext {
+    let attributes = match node.get("attributes").map(|node| &node.kind) {
+        Some(Kind::Mapping(given)) => given
+            .iter()
+            .filter(|(_, value)| !value.is_null() && !matches!(value.kind, Kind::Mapping(_)))
+            .map(|(name, value)| (name.text().unwrap_or_default().to_owned(), value_of(value)))
+            .collect(),
+        _ => BTreeMap::new(),
+    };
+    PolicyTestContext {
         purpose: text(node, "purpose"),
+        time: read_moment(document, node, "time"),
         door: text(node, "door"),
-        time,
-        change,
-        grant: node.get("grant").map(|grant| read_requested(document, grant)),
+        owns_mesh: node.get("ownsMesh").and_then(Node::boolean).unwrap_or(false),
+        attributes,
+        grants: Vec::new(),
+        needs: bump("needs"),
+        gives: bump("gives"),
+        requester: read_principal(document, node, "requester"),
     }
 }
 
-fn read_requested(document: &mut Document<'_>, node: &Node) -> RequestedGrant {
-    let expires = node.get("expires").and_then(|at| match Period::parse(at.text().unwrap_or_default()) {
-        Ok(period) => Some(period),
-        Err(why) => {
-            document.error("invalid-period", at.span, why, "write such as `90d`");
-            None
-        }
-    });
-    RequestedGrant {
-        principal: read_principal(document, node, "principal"),
-        role: text(node, "role"),
-        tables: tables(document, node),
-        unmasked: distinct(document, node, "unmasked"),
-        purpose: text(node, "purpose"),
-        expires,
+/// The value of an attribute, of the type that it is written as.
+fn value_of(node: &Node) -> AttributeValue {
+    let plain = matches!(node.kind, Kind::Scalar { plain: true, .. });
+    match (node.boolean(), node.text()) {
+        (Some(value), _) => AttributeValue::Boolean(value),
+        (None, None) => AttributeValue::Strings(texts(Some(node)).into_iter().collect()),
+        (None, Some(text)) => match text.parse().ok().filter(|_| plain) {
+            Some(number) => AttributeValue::Long(number),
+            None => AttributeValue::String(text.to_owned()),
+        },
     }
 }
 
-fn read_grant(document: &mut Document<'_>, node: &Node) -> Option<CaseGrant> {
+fn read_grant(document: &mut Document<'_>, node: &Node) -> Option<PolicyTestGrant> {
     let short = node.text().map(|role| role.trim().to_owned());
     let at = node.get("role").unwrap_or(node).span;
     let role = short.or_else(|| text(node, "role"))?;
@@ -148,7 +161,13 @@ fn read_grant(document: &mut Document<'_>, node: &Node) -> Option<CaseGrant> {
         document.error("empty-text", at, "the grant names no role", "name a role that the product offers");
         return None;
     }
-    Some(CaseGrant { role, tables: tables(document, node), purpose: text(node, "purpose") })
+    Some(PolicyTestGrant {
+        role,
+        tables: tables(document, node),
+        purpose: text(node, "purpose"),
+        expires: read_moment(document, node, "expires"),
+        team: text(node, "team"),
+    })
 }
 
 /// Names of tables, as SQL spells them.
@@ -164,13 +183,20 @@ fn read_expectation(document: &mut Document<'_>, node: &Node) -> Option<Expectat
         "deny" => Outcome::Deny,
         _ => return None,
     };
-    let mut names = |key: &str| node.get(key).map(|_| distinct(document, node, key));
+    let names = |key: &str, document: &mut Document<'_>| node.get(key).map(|_| distinct(document, node, key));
+    let masked = match node.get("masked").map(|node| &node.kind) {
+        Some(Kind::Mapping(given)) => {
+            Some(given.iter().filter_map(|(column, mask)| read_masked(document, column, mask)).collect())
+        }
+        _ => None,
+    };
     let expectation = Expectation {
         outcome,
-        policies: names("policies"),
-        masked: names("masked"),
-        hidden: names("hidden"),
-        rows: node.get("rows").and_then(Node::boolean),
+        policies: names("policies", document),
+        masked,
+        hidden: names("hidden", document),
+        rows: names("rows", document),
+        findings: names("findings", document),
     };
     for key in ["masked", "hidden", "rows"] {
         if let Some(at) = node.get(key).filter(|_| outcome == Outcome::Deny) {
@@ -179,4 +205,16 @@ fn read_expectation(document: &mut Document<'_>, node: &Node) -> Option<Expectat
         }
     }
     Some(expectation)
+}
+
+/// A column with its mask, as masks are written.
+fn read_masked(document: &mut Document<'_>, column: &Node, mask: &Node) -> Option<(String, String)> {
+    let text = if mask.is_null() { "null" } else { mask.text()? };
+    match Mask::parse(text) {
+        Ok(mask) => Some((column.text()?.trim().to_owned(), mask.to_string())),
+        Err(why) => {
+            document.error("invalid-mask", mask.span, why, "write the mask that the column has");
+            None
+        }
+    }
 }

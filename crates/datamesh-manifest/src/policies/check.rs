@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use datamesh_core::access::{PrincipalKind, PrincipalProfile, parse_principal};
 use datamesh_core::domain::Team;
-use datamesh_core::policy_case::ResourceName;
+use datamesh_core::policy_test::ResourceName;
 use datamesh_core::{DataProduct, Diagnostic, Level, ProductId, ProductKey, Result, Table, access};
 
 use crate::governance::meant;
@@ -60,21 +60,22 @@ pub(crate) fn check(mesh: &mut Mesh) -> Result<()> {
         let mut tell = |id, level, key, message, help| {
             found.push(Found { id, level, message, help, file: file.clone(), list: "tests", entry, key });
         };
-        if let Some((message, help)) = known.nobody(&case.principal) {
+        if let Some((message, help)) = known.nobody(&case.test.principal) {
             tell("unknown-principal", Level::Warning, "principal", message, help);
         }
-        if let Some((message, help)) = known.unknown(&case.resource) {
+        let Ok(resource) = ResourceName::parse(&case.test.resource) else { continue };
+        if let Some((message, help)) = known.unknown(&resource) {
             tell("unknown-resource", Level::Error, "resource", message, help);
             continue;
         }
-        let majors = case.resource.product().map(|product| known.majors(product)).unwrap_or_default();
+        let majors = resource.product().map(|product| known.majors(product)).unwrap_or_default();
         let offered: BTreeSet<String> = majors
             .iter()
             .filter_map(|contract| access::offers(contract).ok())
             .flatten()
             .map(|offer| offer.role)
             .collect();
-        for grant in case.grants.iter().filter(|grant| !offered.contains(&grant.role)) {
+        for grant in case.test.context.grants.iter().filter(|grant| !offered.contains(&grant.role)) {
             let message = format!("the product offers nothing to a role `{}`", grant.role);
             let help = meant(&grant.role, offered.iter().map(String::as_str), "name a role of its `access:`");
             tell("unknown-role", Level::Error, "grants", message, help);

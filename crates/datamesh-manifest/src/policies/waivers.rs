@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use datamesh_core::Name;
 use datamesh_core::access::Waiver;
-use datamesh_core::policy_case::ResourceName;
+use datamesh_core::policy_test::ResourceName;
 
 use crate::read::text;
 use crate::shape;
@@ -69,7 +69,11 @@ fn read_resource(document: &mut Document<'_>, at: &Node, domain: Option<&Name>) 
             document.error("invalid-resource", at.span, "a policy cannot be waived for the whole mesh", help);
             return None;
         }
-        Ok(resource) => resource,
+        Ok(resource) if !at.text()?.contains(['@', '#']) => resource,
+        Ok(_) => {
+            document.error("invalid-resource", at.span, "a waiver is of all major versions, and of no port", form);
+            return None;
+        }
         Err(why) => {
             document.error("invalid-resource", at.span, why, form);
             return None;

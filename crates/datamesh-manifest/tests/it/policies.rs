@@ -1,10 +1,12 @@
 //! The folders `policies/` of a mesh and of its domains.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use datamesh_core::Level;
+use datamesh_core::access::AttributeValue;
 use datamesh_core::decision::{Action, Outcome};
 use datamesh_core::evolution::Bump;
-use datamesh_core::{Level, Period};
 use datamesh_manifest::schema::{policy_tests_schema, waivers_schema};
 use datamesh_manifest::yaml::Document;
 use datamesh_manifest::{Mesh, load_domain, load_mesh};
@@ -208,12 +210,13 @@ const TESTS: &str = "tests:
     resource: sales-eu/crm.leads
     context: {purpose: research, door: cli, time: 2026-01-31T12:00:00Z}
     grants: [analyst, {role: analyst, tables: [Leads], purpose: research}]
-    expect: {outcome: allow, policies: [granted], masked: email, hidden: [], rows: false}
+    expect: {outcome: allow, policies: [granted], masked: {email: partial, name: null}, hidden: [], rows: []}
   - name: nobody approves a year
     principal: user:bob
     action: approve
     resource: sales-eu/crm
-    context: {change: major, grant: {principal: service:etl, role: analyst, unmasked: [email], expires: 1y}}
+    context: {needs: major, gives: minor, requester: 'service:etl', ownsMesh: true, attributes: {country: DE, level: 3, regions: [DE], old: '3'}}
+    grants: [{role: analyst, expires: 2026-12-31, team: platform}]
     expect: deny
 ";
 
@@ -228,17 +231,24 @@ fn tests_of_policies_are_read() {
         (local.location.file.as_str(), local.domain.as_deref()),
         ("domains/sales/policies/x.tests.yaml", Some("sales_eu"))
     );
-    assert_eq!((first.principal.as_str(), first.action, first.domain.as_deref()), ("user:alice", Action::Read, None));
-    assert_eq!(first.resource.to_string(), "sales-eu/crm.leads");
+    assert_eq!(first.domain, None);
+    let (first, second) = (&first.test, &second.test);
+    assert_eq!((first.principal.as_str(), first.action), ("user:alice", Action::Read));
+    assert_eq!(first.resource, "sales-eu/crm.leads");
     assert_eq!(first.context.time.map(|time| time.to_rfc3339()).as_deref(), Some("2026-01-31T12:00:00+00:00"));
-    assert!(first.grants[0].tables.is_empty() && first.grants[1].tables.contains("leads"));
+    assert!(first.context.grants[0].tables.is_empty() && first.context.grants[1].tables.contains("leads"));
     let expect = &first.expect;
-    assert_eq!((expect.outcome, expect.rows), (Outcome::Allow, Some(false)));
-    assert_eq!(expect.masked.as_ref().map(|names| names.contains("email")), Some(true));
-    assert_eq!(expect.hidden.as_ref().map(std::collections::BTreeSet::len), Some(0), "none may be hidden");
-    let grant = second.context.grant.as_ref().unwrap();
-    assert_eq!((second.context.change, grant.expires), (Some(Bump::Major), Period::parse("1y").ok()));
-    assert_eq!(grant.principal.as_deref(), Some("service:etl"));
+    assert_eq!((expect.outcome, expect.rows.as_ref().map(BTreeSet::len)), (Outcome::Allow, Some(0)));
+    let masked = expect.masked.as_ref().unwrap();
+    assert_eq!((masked["email"].as_str(), masked["name"].as_str()), ("partial(0, 4)", "null"));
+    assert_eq!(expect.hidden.as_ref().map(BTreeSet::len), Some(0), "none may be hidden");
+    let context = &second.context;
+    assert_eq!((context.needs, context.gives, context.owns_mesh), (Some(Bump::Major), Some(Bump::Minor), true));
+    assert_eq!(context.requester.as_deref(), Some("service:etl"));
+    assert_eq!(context.attributes["level"], AttributeValue::Long(3));
+    assert_eq!(context.attributes["old"], AttributeValue::String("3".into()));
+    assert_eq!(context.attributes["regions"], AttributeValue::Strings(["DE".to_owned()].into()));
+    assert_eq!(context.grants[0].team.as_deref(), Some("platform"));
     assert_eq!((second.expect.outcome, second.expect.policies.as_ref()), (Outcome::Deny, None));
     let validator = jsonschema::validator_for(&policy_tests_schema()).unwrap();
     let mut document = Document::new("x.tests.yaml", TESTS.as_bytes()).unwrap();
@@ -255,8 +265,8 @@ fn problems_of_tests_are_told() {
     global(&[("action: read", "action: reed")], &["2 unknown-word [reed] `reed` is not a value of `action`"]);
     global(&[("expect: allow", "expect: alow")], &["2 unknown-word [alow] `alow` is not a value of `expect`"]);
     global(
-        &[("expect: allow", "expect: {outcome: deny, masked: [email]}")],
-        &["2 misplaced-expectation [[email] where nothing is seen, `masked` says nothing"],
+        &[("expect: allow", "expect: {outcome: deny, masked: {email: hash}}")],
+        &["2 misplaced-expectation [{email: hash] where nothing is seen, `masked` says nothing"],
     );
     global(
         &[("alice", "group:a")],
@@ -275,10 +285,14 @@ fn problems_of_tests_are_told() {
         &["2 unknown-resource [sales-eu/crn] there is no product `sales-eu/crn` in this mesh"],
     );
     global(
-        &[("expect: allow", "context: {time: noon, grant: {expires: long}}, expect: allow")],
+        &[(
+            "expect: allow",
+            "context: {time: noon}, grants: [{role: analyst, expires: long}], expect: {outcome: allow, masked: {email: sha}}",
+        )],
         &[
             "2 invalid-time [noon] `noon` is no day and no time",
-            "2 invalid-period [long] `long` is no length of time; write for example `90d`, `3y`, `12h` or `P3Y`",
+            "2 invalid-time [long] `long` is no day and no time",
+            "2 invalid-mask [sha] `sha` is no mask; there are: none, null, redact, hash, partial(FIRST, LAST), year, quarter, month, day, hour, bucket(WIDTH)",
         ],
     );
     global(
