@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use datamesh_core::access::TableAccess;
+use datamesh_core::access_request::GrantFilter;
 use datamesh_core::audit::{ReadOutcome, ReadRecord};
 use datamesh_core::contract::{DataProduct, Table};
 use datamesh_core::decision::{Action, DECISION_FORMAT, DecisionRecord, Outcome};
 use datamesh_core::domain::Domain;
 use datamesh_core::ids::ProductKey;
 use datamesh_core::inheritance::Inheritance;
-use datamesh_core::access_request::GrantFilter;
 use datamesh_core::ports::{CatalogProduct, Revisions};
 use datamesh_core::protection::{Inherited, Protection, protections};
 use datamesh_core::{Error, ErrorCode, Result};
