@@ -86,7 +86,7 @@ fn granted(approved: Result<Approved>) -> Grant {
     match approved.expect("it is approved") {
         Approved::Granted(request, grant) => {
             assert_eq!(request.state, RequestState::Approved);
-            grant
+            *grant
         }
         Approved::Waiting(_) => panic!("it waits"),
     }

@@ -92,7 +92,7 @@ pub(crate) async fn access_is_asked_for_and_granted(mesh: Mesh) {
         number: None,
     };
     let found = |filter| async move { registry.grants(&filter).await.unwrap().len() };
-    assert_eq!(registry.grants(&find(&["team:x", "user:alice"], now())).await.unwrap(), [grant.clone()]);
+    assert_eq!(registry.grants(&find(&["team:x", "user:alice"], now())).await.unwrap(), [grant]);
     assert_eq!(found(find(&["user:bob"], now())).await, 0);
     assert_eq!(found(find(&["user:alice"], now() + TimeDelta::days(90))).await, 0, "it has expired");
     let second = ProductKey { major: 2, ..product.clone() };

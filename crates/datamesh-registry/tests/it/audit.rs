@@ -39,7 +39,7 @@ async fn history(registry: &dyn Registry) {
     let rejected = request(registry, &sales, Vec::new()).await.unwrap();
     registry.record_rejection(&rejected).await.unwrap();
     let mut odd = decision();
-    odd.context = json!({"share": 0.1234567890123456789, "large": u64::MAX, "text": "ö\u{0}\n\"", "door": "x"});
+    odd.context = json!({"share": 0.123_456_789_012_345_68, "large": u64::MAX, "text": "ö\u{0}\n\"", "door": "x"});
     registry.record_decision(&odd).await.unwrap();
 }
 
