@@ -476,6 +476,9 @@ fn approves(actor: &str, offer: &AccessOffer, contract: &DataProduct, members: &
 }
 
 /// Who approves a request, in words.
+///
+/// # Errors
+/// `invalid-argument` where the contract does not offer it any more.
 pub fn approvers(request: &AccessRequest, contract: &DataProduct) -> Result<BTreeSet<String>> {
     let offers = offers_for(contract, &request.role, &request.tables, request.purpose.as_deref())?;
     Ok(offers
@@ -522,7 +525,7 @@ pub enum Approved {
     /// Others must approve too.
     Waiting(AccessRequest),
     /// It was the last one. The numbers of both are for the caller to give.
-    Granted(AccessRequest, Grant),
+    Granted(AccessRequest, Box<Grant>),
 }
 
 /// An approver agrees to a request.
@@ -585,7 +588,7 @@ pub fn approve(
         expires_at,
         revoked: None,
     };
-    Ok(Approved::Granted(request, grant))
+    Ok(Approved::Granted(request, Box::new(grant)))
 }
 
 /// An approver refuses a request.

@@ -9,18 +9,20 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorCode, Result};
 
-/// The canonical text of a value: keys in the order of their UTF-16 code units, no spaces, numbers as ECMAScript writes
-/// them.
+/// The largest integer of which RFC 7493 promises that every reader holds it exactly.
+const LARGEST: u64 = (1 << 53) - 1;
+
+/// The canonical text of a value: keys in the order of their UTF-16 code units, no spaces.
 ///
 /// # Errors
-/// An integer that no IEEE 754 double holds exactly: another reader would see another number. [`exact`] takes care of it.
+/// A fraction, or an integer that not every reader holds exactly: what is hashed here has none. [`exact`] takes care of it.
 pub fn to_string(value: &Value) -> Result<String, String> {
     let mut out = String::new();
     write(&mut out, value)?;
     Ok(out)
 }
 
-/// The value with integers that no double holds exactly as text.
+/// The value with text for what is no number to [`to_string`].
 pub fn exact(value: Value) -> Value {
     match value {
         Value::Number(number) if number_text(&number).is_err() => Value::String(number.to_string()),
@@ -44,7 +46,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// SHA-256 of a document's canonical text; integers that no double holds count as text.
+/// SHA-256 of a document's canonical text; fractions and integers that not every reader holds count as text.
 ///
 /// # Errors
 /// `internal` for what is no JSON.
@@ -52,7 +54,7 @@ pub fn digest<T: Serialize>(document: &T) -> Result<String> {
     Ok(sha256(document_text(document)?.as_bytes()))
 }
 
-/// A document's canonical text; integers that no double holds are text.
+/// A document's canonical text; fractions and integers that not every reader holds are text.
 ///
 /// # Errors
 /// `internal` for what is no JSON.
@@ -141,45 +143,17 @@ fn write_text(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// RFC 8785, section 3.2.2.3.
+/// A whole number that every IEEE 754 double holds exactly, as RFC 8785, section 3.2.2.3 writes it.
 fn number_text(number: &Number) -> Result<String, String> {
-    let double = number.as_f64().filter(|double| double.is_finite());
-    let text = double.map(double_text).ok_or_else(|| format!("{number} is no double"))?;
-    if number.is_f64() || number.to_string() == text {
-        Ok(text)
-    } else {
-        Err(format!("{number} is no integer that every reader of JSON holds exactly"))
-    }
-}
-
-/// `Number::toString` of ECMAScript: the shortest digits that read back as the same double.
-fn double_text(double: f64) -> String {
-    if double == 0.0 {
-        // Negative zero too.
-        return "0".to_owned();
-    }
-    let scientific = format!("{:e}", double.abs());
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let digits = mantissa.replace('.', "");
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    // The decimal point stands after so many digits.
-    let point = exponent + 1;
-    let count = i32::try_from(digits.len()).unwrap_or(i32::MAX);
-    let zeros = |count: i32| "0".repeat(usize::try_from(count).unwrap_or(0));
-    let unsigned = if count <= point && point <= 21 {
-        format!("{digits}{}", zeros(point - count))
-    } else if 0 < point && point <= 21 {
-        let (whole, fraction) = digits.split_at(usize::try_from(point).unwrap_or(0));
-        format!("{whole}.{fraction}")
-    } else if -6 < point && point <= 0 {
-        format!("0.{}{digits}", zeros(-point))
-    } else {
-        let sign = if exponent < 0 { '-' } else { '+' };
-        let (first, rest) = digits.split_at(1);
-        let rest = if rest.is_empty() { String::new() } else { format!(".{rest}") };
-        format!("{first}{rest}e{sign}{}", exponent.abs())
+    let magnitude = match (number.as_u64(), number.as_i64()) {
+        (Some(number), _) => number,
+        (None, Some(number)) => number.unsigned_abs(),
+        (None, None) => return Err(format!("{number} is no whole number")),
     };
-    if double < 0.0 { format!("-{unsigned}") } else { unsigned }
+    if magnitude > LARGEST {
+        return Err(format!("{number} is no number that every reader of JSON holds exactly"));
+    }
+    Ok(number.to_string())
 }
 
 /// A value whose objects name no key twice.

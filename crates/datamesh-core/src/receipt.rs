@@ -47,7 +47,7 @@ pub struct Receipt {
     pub principal: String,
     /// The number of the decision that allowed it.
     pub decision: u64,
-    /// SHA-256 of the contract's canonical JSON.
+    /// SHA-256 of the contract's canonical JSON, in which fractions are text.
     pub contract: String,
     /// The revision of the mesh's policies; 0: none were applied.
     pub policies: u64,

@@ -56,7 +56,7 @@ pub(crate) async fn write(
                 Approved::Granted(request, mut grant) => {
                     grant.number = next(session, "grants").await?;
                     insert_grant(session, &grant).await?;
-                    (request, Some(grant))
+                    (request, Some(*grant))
                 }
             };
             update_request(session, &request).await?;

@@ -5,6 +5,7 @@ use datamesh_core::audit::{
     AuditEntry, AuditQuery, AuditVerification, CHECKPOINT_EVERY, Checkpoint, Legacy, ORIGIN, ReadRecord, Signer,
     StoredDecision, StoredEntry, Verification, Verifier,
 };
+use datamesh_core::canonical;
 use datamesh_core::decision::DecisionRecord;
 use datamesh_core::{Error, ErrorCode, Result};
 
@@ -133,6 +134,8 @@ pub(crate) async fn record_decision(
     decision: &DecisionRecord,
     signer: Option<&dyn Signer>,
 ) -> Result<u64> {
+    // Numbers that are not read back exactly would look as if somebody had changed them.
+    let decision = &DecisionRecord { context: canonical::exact(decision.context.clone()), ..decision.clone() };
     let mut head = begin(session, decision.at).await?;
     let row = sql("INSERT INTO decisions (format, at, principal, action, resource, outcome, document)
                    VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING number")

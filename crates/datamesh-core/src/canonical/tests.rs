@@ -11,13 +11,12 @@ fn canonical(text: &str) -> String {
 #[test]
 fn the_examples_of_the_specification() {
     let sample = r#"{
-        "numbers": [333333333.33333329, 1E30, 4.50, 2e-3, 0.000000000000000000000000001],
         "string": "\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/",
         "literals": [null, true, false]
     }"#;
     assert_eq!(
         canonical(sample),
-        "{\"literals\":[null,true,false],\"numbers\":[333333333.3333333,1e+30,4.5,0.002,1e-27],\
+        "{\"literals\":[null,true,false],\
          \"string\":\"€$\\u000f\\nA'B\\\"\\\\\\\\\\\"/\"}"
     );
     let order = r#"{
@@ -31,45 +30,19 @@ fn the_examples_of_the_specification() {
     assert!(places.is_sorted(), "{text}");
 }
 
-/// RFC 8785, appendix B.
-#[test]
-fn numbers_are_written_as_the_specification_says() {
-    for (bits, text) in [
-        (0x0000_0000_0000_0000_u64, "0"),
-        (0x8000_0000_0000_0000, "0"),
-        (0x0000_0000_0000_0001, "5e-324"),
-        (0x8000_0000_0000_0001, "-5e-324"),
-        (0x7fef_ffff_ffff_ffff, "1.7976931348623157e+308"),
-        (0xffef_ffff_ffff_ffff, "-1.7976931348623157e+308"),
-        (0x4340_0000_0000_0000, "9007199254740992"),
-        (0xc340_0000_0000_0000, "-9007199254740992"),
-        (0x4430_0000_0000_0000, "295147905179352830000"),
-        (0x44b5_2d02_c7e1_4af5, "9.999999999999997e+22"),
-        (0x44b5_2d02_c7e1_4af6, "1e+23"),
-        (0x44b5_2d02_c7e1_4af7, "1.0000000000000001e+23"),
-        (0x444b_1ae4_d6e2_ef4e, "999999999999999700000"),
-        (0x444b_1ae4_d6e2_ef4f, "999999999999999900000"),
-        (0x444b_1ae4_d6e2_ef50, "1e+21"),
-        (0x3eb0_c6f7_a0b5_ed8c, "9.999999999999997e-7"),
-        (0x3eb0_c6f7_a0b5_ed8d, "0.000001"),
-        (0x41b3_de43_5555_5553, "333333333.3333332"),
-        (0x41b3_de43_5555_5554, "333333333.33333325"),
-        (0x41b3_de43_5555_5555, "333333333.3333333"),
-        (0x41b3_de43_5555_5556, "333333333.3333334"),
-        (0x41b3_de43_5555_5557, "333333333.33333343"),
-        (0xbecb_f647_612f_3696, "-0.0000033333333333333333"),
-        (0x4314_3ff3_c1cb_0959, "1424953923781206.2"),
-    ] {
-        assert_eq!(double_text(f64::from_bits(bits)), text);
-    }
-}
-
 #[test]
 fn integers_are_exact_or_refused() {
     for (number, text) in [(json!(0), "0"), (json!(-7), "-7"), (json!(9_007_199_254_740_991_u64), "9007199254740991")] {
         assert_eq!(to_string(&number).as_deref(), Ok(text));
     }
-    for number in [json!(9_007_199_254_740_993_u64), json!(u64::MAX), json!(i64::MIN + 1)] {
+    for number in [
+        json!(9_007_199_254_740_993_u64),
+        json!(9_007_199_254_740_992_u64),
+        json!(u64::MAX),
+        json!(i64::MIN + 1),
+        json!(0.5),
+        json!(1.0),
+    ] {
         assert!(to_string(&number).is_err(), "{number}");
         assert_eq!(exact(json!([number.clone()])), json!([number.to_string()]));
     }

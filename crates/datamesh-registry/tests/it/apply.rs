@@ -16,7 +16,7 @@ fn sales() -> ProductKey {
 }
 
 /// An apply of nothing, from what the registry is now.
-async fn empty(registry: &dyn Registry) -> ApplyRequest {
+pub(crate) async fn empty(registry: &dyn Registry) -> ApplyRequest {
     ApplyRequest {
         attempts: Vec::new(),
         expected_generation: registry.generation().await.unwrap(),

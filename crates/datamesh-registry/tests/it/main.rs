@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod access;
 mod apply;
+mod audit;
 mod postgres;
 mod requests;
 mod server;

@@ -13,7 +13,9 @@ use datamesh_registry::{Location, PostgresUrl, SqlRegistry};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, Executor, PgConnection};
 
-use crate::requests::{Deaf, attempt, decision, key, lease, maintenance, publish, request, table};
+use crate::access::{approve, ask};
+use crate::audit::tampering_is_found;
+use crate::requests::{Deaf, Key, attempt, decision, key, lease, maintenance, publish, request, table};
 use crate::server::{Postgres, SECRET, postgres};
 use crate::suite;
 
@@ -72,6 +74,27 @@ fn postgres_of_its_own() {
         runtime.block_on(case(server));
     }
     assert!(server.is_up());
+}
+
+#[test]
+fn tampering_is_found_in_postgres() {
+    let Some(server) = postgres() else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let url = server.url();
+    let registry = runtime.block_on(open(&url)).unwrap().with_signer(Arc::new(Key::new(1)));
+    let schema = url.split("schema=").nth(1).and_then(|rest| rest.split('&').next()).unwrap();
+    let options = PgConnectOptions::from_str(&server.url_with("")).unwrap().options([("search_path", schema)]);
+    let execute = |text: &str| {
+        runtime.block_on(async {
+            let mut connection = PgConnection::connect_with(&options).await.unwrap();
+            connection.execute(text).await.map(|_| ()).map_err(|error| error.to_string())
+        })
+    };
+    let refused = execute("TRUNCATE audit CASCADE").unwrap_err();
+    assert!(refused.contains("never changed or deleted"), "{refused}");
+    let disarm = "ALTER TABLE audit DISABLE TRIGGER USER; ALTER TABLE receipts DISABLE TRIGGER USER;
+                  ALTER TABLE decisions DISABLE TRIGGER USER";
+    tampering_is_found(&runtime, &registry, &execute, disarm);
 }
 
 async fn meshes_lie_side_by_side(server: &'static Postgres) {
@@ -337,6 +360,23 @@ async fn an_answer_to_commit_that_is_lost_is_looked_up(server: &'static Postgres
     let error = broken.commit_maintenance(&maintenance(&lease, "kept", "lost", &[])).await.unwrap_err();
     assert!(words(&error).contains("nothing was committed"), "{error}");
     assert_eq!(direct.product_state(&sales).await.unwrap().tables[0].metadata_location, "kept");
+
+    let offered = key("shop", "offered");
+    crate::access::offer(&direct, &offered).await;
+    let asking = ask(&offered, "user:alice");
+    proxy.set(Fault::LoseAnswer);
+    let asked = broken.access(&asking, &crate::access::members).await.unwrap();
+    assert_eq!(asked.request.number, 1);
+    let approving = approve(1, "user:sam");
+    proxy.set(Fault::LoseRequest);
+    let error = broken.access(&approving, &crate::access::members).await.unwrap_err();
+    assert!(words(&error).contains("nothing was committed"), "{error}");
+    assert!(direct.grants(&Default::default()).await.unwrap().is_empty());
+    proxy.set(Fault::LoseAnswer);
+    let granted = broken.access(&approving, &crate::access::members).await.unwrap();
+    assert_eq!(granted.grant.as_ref().map(|grant| grant.number), Some(1));
+    assert_eq!(direct.access(&approving, &crate::access::members).await.unwrap(), granted, "it is not done twice");
+    assert!(direct.verify_audit(&Key::new(1), None).await.unwrap().is_sound());
 
     let request = request(&broken, &sales, vec![table("orders", Some("kept"), "unknown")]).await.unwrap();
     proxy.set(Fault::LoseAnswerAndDie);

@@ -1,6 +1,7 @@
 //! What publishers ask of a registry.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use datamesh_core::audit::{Signer, Verifier};
 use datamesh_core::contract::WriteMode;
 use datamesh_core::decision::{Action, DecisionRecord, Principal, decide};
 use datamesh_core::ids::{AttemptId, ProductKey};
@@ -9,6 +10,7 @@ use datamesh_core::ports::{
     TableCommit,
 };
 use datamesh_core::{DataProduct, Result};
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -135,5 +137,39 @@ pub(crate) fn maintenance(lease: &Lease, expected: &str, location: &str, unrefer
         metadata: "{}".to_owned(),
         at: now(),
         unreferenced: unreferenced.iter().map(|path| (*path).to_owned()).collect(),
+    }
+}
+
+/// A key of the tests' own.
+#[derive(Debug)]
+pub(crate) struct Key(Ed25519KeyPair);
+
+impl Key {
+    pub(crate) fn new(seed: u8) -> Self {
+        Self(Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap())
+    }
+}
+
+impl Signer for Key {
+    fn key_id(&self) -> &str {
+        "tests"
+    }
+
+    fn public_key(&self) -> String {
+        format!("{:?}", self.0.public_key())
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.0.sign(message).as_ref().to_vec()
+    }
+}
+
+impl Verifier for Key {
+    fn knows(&self, key_id: &str) -> bool {
+        key_id == "tests"
+    }
+
+    fn verify(&self, key_id: &str, message: &[u8], signature: &[u8]) -> bool {
+        self.knows(key_id) && UnparsedPublicKey::new(&ED25519, self.0.public_key()).verify(message, signature).is_ok()
     }
 }

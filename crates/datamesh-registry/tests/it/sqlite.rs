@@ -8,7 +8,8 @@ use datamesh_registry::{Location, SqlRegistry};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, Executor, SqliteConnection};
 
-use crate::requests::{contract, decision, key, publish};
+use crate::audit::tampering_is_found;
+use crate::requests::{Key, contract, decision, key, publish};
 use crate::suite;
 
 /// What the migrations of released formats are known by: their files must never change.
@@ -87,6 +88,19 @@ async fn a_registry_of_an_older_format_is_brought_up_to_date() {
     assert_eq!(registry.leases().await.unwrap().len(), 1);
     assert_eq!(registry.record_decision(&decision()).await.unwrap(), 8);
     assert_eq!(publish(&registry, &key("shop", "sales"), "m1").await, 1);
+    // The chain commits to what was decided before there was one.
+    let verified = registry.verify_audit(&Key::new(1), None).await.unwrap();
+    assert!(verified.is_sound() && verified.legacy == 1, "{verified:?}");
+    let mut tampered = connect(&path).await;
+    tampered
+        .execute(
+            "DROP TRIGGER decisions_no_update;
+                  DROP TRIGGER decisions_no_delete",
+        )
+        .await
+        .unwrap();
+    tampered.execute("UPDATE decisions SET resource = 's' WHERE number = 7").await.unwrap();
+    assert_eq!(registry.verify_audit(&Key::new(1), None).await.unwrap().flaws[0].sequence, Some(1));
     let identity = registry.mesh_identity().await.unwrap();
     assert_eq!(SqlRegistry::open_sqlite(&path).await.unwrap().mesh_identity().await.unwrap(), identity);
 }
@@ -158,4 +172,23 @@ async fn a_large_mesh_has_a_catalog() {
     assert_eq!(catalog.len(), PRODUCTS + 1);
     let odd = catalog.iter().find(|product| product.key.product != "sales" && product.tables.len() != TABLES);
     assert_eq!(odd, None);
+}
+
+#[test]
+fn tampering_is_found_in_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.db");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let registry = runtime.block_on(SqlRegistry::open_sqlite(&path)).unwrap();
+    let registry = registry.with_signer(std::sync::Arc::new(Key::new(1)));
+    let execute = |text: &str| {
+        runtime.block_on(async {
+            let mut connection = connect(&path).await;
+            connection.execute(text).await.map(|_| ()).map_err(|error| error.to_string())
+        })
+    };
+    let disarm = "DROP TRIGGER audit_no_update; DROP TRIGGER audit_no_delete; DROP TRIGGER audit_no_replace;
+                  DROP TRIGGER receipts_no_update; DROP TRIGGER receipts_no_delete; DROP TRIGGER decisions_no_update;
+                  DROP TRIGGER decisions_no_delete";
+    tampering_is_found(&runtime, &registry, &execute, disarm);
 }

@@ -20,9 +20,14 @@ use datamesh_core::transform::{InputPin, TransformRun};
 use datamesh_core::watermark::Watermark;
 use datamesh_registry::{Location, SqlRegistry};
 
+use crate::access::{access_is_asked_for_and_granted, of_two_approvers_at_once_one_is_the_last};
 use crate::apply::{a_moved_product_keeps_its_history, a_plan_is_applied_whole_or_not, an_evolved_table_has_its_rows};
+use crate::audit::{
+    entries_are_found, everything_has_its_entry, those_who_add_at_once_make_one_chain,
+    what_the_mesh_agreed_on_has_revisions, without_a_key_nothing_is_signed,
+};
 use crate::requests::{
-    Deaf, attempt, commit, contract, decision, key, lease, maintenance, now, publish, request, table,
+    Deaf, Key, attempt, commit, contract, decision, key, lease, maintenance, now, publish, request, table,
 };
 
 /// A registry under test, and where it is.
@@ -33,12 +38,13 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     pub(crate) async fn open(location: Location) -> Self {
-        Self { registry: Arc::new(SqlRegistry::open(&location).await.unwrap()), location }
+        let registry = SqlRegistry::open(&location).await.unwrap().with_signer(Arc::new(Key::new(1)));
+        Self { registry: Arc::new(registry), location }
     }
 
     /// The same registry, as another process opens it.
-    async fn another(&self) -> Arc<dyn Registry> {
-        Arc::new(SqlRegistry::open(&self.location).await.unwrap())
+    pub(crate) async fn another(&self) -> Arc<dyn Registry> {
+        Arc::new(SqlRegistry::open(&self.location).await.unwrap().with_signer(Arc::new(Key::new(1))))
     }
 }
 
@@ -76,6 +82,13 @@ pub(crate) fn run(place: impl Fn() -> Location) {
         a_plan_is_applied_whole_or_not,
         an_evolved_table_has_its_rows,
         a_moved_product_keeps_its_history,
+        everything_has_its_entry,
+        entries_are_found,
+        those_who_add_at_once_make_one_chain,
+        without_a_key_nothing_is_signed,
+        what_the_mesh_agreed_on_has_revisions,
+        access_is_asked_for_and_granted,
+        of_two_approvers_at_once_one_is_the_last,
     ];
     for (name, case) in cases {
         eprintln!("case {name}");
