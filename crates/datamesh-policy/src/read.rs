@@ -1,6 +1,6 @@
 //! What somebody sees of a table: the ways in, and what each shows.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use cedar_policy::{Context as CedarContext, Entities, Entity, EntityUid, Request};
 use datamesh_core::access::{AccessOffer, AccessWay, Grant, PrincipalKind, RowFilter, TableAccess, offers};
@@ -10,9 +10,8 @@ use datamesh_core::mask::Mask;
 use datamesh_core::protection::Protection;
 use serde::Serialize;
 
-use crate::compile::Slice;
 use crate::decide::{Context, GrantContext, cedar_context};
-use crate::entity::{Facts, Kind, Node, action_uid, uid};
+use crate::entity::{Facts, Interest, Kind, Node, action_uid};
 use crate::grants::Grants;
 use crate::policies::{Policies, Verdict};
 use crate::principal::ResolvedPrincipal;
@@ -108,7 +107,7 @@ struct Candidate<'a> {
     offer: Option<&'a AccessOffer>,
 }
 
-/// Columns of the same facts: policies that do not look at names answer alike for them.
+/// Columns that are alike in what policies look at: the answer for one is that for all.
 struct Group<'a> {
     facts: Facts<'a>,
     uid: EntityUid,
@@ -118,7 +117,6 @@ struct Group<'a> {
 struct Asked {
     path: Vec<String>,
     group: usize,
-    uid: EntityUid,
 }
 
 impl Policies {
@@ -342,25 +340,29 @@ impl<'a> Reading<'a> {
         let table_node = product.table(table, !protections.is_empty());
         let mut groups: Vec<Group<'a>> = Vec::new();
         let mut teams: BTreeSet<String> = table_node.teams().into_iter().map(str::to_owned).collect();
-        let mut nodes: HashMap<EntityUid, Entity> = HashMap::new();
-        let all = [Action::Read, Action::ReadUnmasked]
-            .into_iter()
-            .any(|action| sets(policies, &domain, action, Kind::Column).any(|slice| !slice.access.named.is_empty()));
+        let interest_in = |kind: Kind| {
+            let mut interest = Interest::default();
+            for slice in [Action::Read, Action::ReadUnmasked].map(|action| policies.slices(Some(&domain), action, kind))
+            {
+                slice.into_iter().flatten().for_each(|slice| interest.merge(&slice.access.interest));
+            }
+            interest
+        };
+        let interest = interest_in(Kind::Column);
+        let mut nodes: Vec<Entity> = Vec::new();
         let mut asked = |node: Node<'a>, path: Vec<String>| -> Result<Asked, String> {
-            let uid = node.uid();
-            let group = match groups.iter().position(|group| group.facts == node.facts) {
+            let alike = |group: &Group<'a>| group.facts.iter().eq(node.seen(&interest));
+            let known = groups.iter().position(alike).filter(|_| !interest.names_one);
+            let group = match known {
                 Some(at) => at,
                 None => {
                     teams.extend(node.teams().into_iter().map(str::to_owned));
-                    nodes.insert(uid.clone(), node.entity()?);
-                    groups.push(Group { facts: node.facts.clone(), uid: uid.clone() });
+                    nodes.push(node.entity(&interest)?);
+                    groups.push(Group { facts: node.seen(&interest).cloned().collect(), uid: node.uid() });
                     groups.len() - 1
                 }
             };
-            if all && !nodes.contains_key(&uid) {
-                nodes.insert(uid.clone(), node.entity()?);
-            }
-            Ok(Asked { path, group, uid })
+            Ok(Asked { path, group })
         };
         let mut columns = Vec::with_capacity(table.columns.len());
         for column in &table.columns {
@@ -375,12 +377,11 @@ impl<'a> Reading<'a> {
             protected.push(asked(node, protection.path.clone())?);
         }
         let table_uid = table_node.uid();
-        let mut entities = policies.around(principal, Some(&domain), teams.iter().map(String::as_str));
-        if !entities.iter().any(|entity| entity.uid() == uid(Kind::Domain, &domain)) {
-            entities.push(policies.domain_entity(&contract.id.domain)?);
-        }
-        entities.push(table_node.entity()?);
-        entities.extend(nodes.into_values());
+        let mut entities = policies.around(principal, Some(&contract.id.domain), teams.iter().map(String::as_str))?;
+        entities.push(table_node.entity(&interest_in(Kind::Table))?);
+        // What is protected and at the top is asked about twice, by the same id.
+        let mut known = HashSet::new();
+        entities.extend(nodes.into_iter().filter(|entity| known.insert(entity.uid())));
         let entities = Entities::from_entities(entities, None).map_err(|error| error.to_string())?;
         Ok(Self {
             policies,
@@ -397,21 +398,13 @@ impl<'a> Reading<'a> {
         })
     }
 
-    fn ask(
-        &self,
-        action: Action,
-        kind: Kind,
-        resource: &EntityUid,
-        context: &CedarContext,
-        named: bool,
-    ) -> Result<Verdict, String> {
+    fn ask(&self, action: Action, kind: Kind, resource: &EntityUid, context: &CedarContext) -> Result<Verdict, String> {
         let request =
             Request::new(self.principal.uid.clone(), action_uid(action), resource.clone(), context.clone(), None)
                 .map_err(|error| error.to_string())?;
         let mut verdict = Verdict::default();
-        for slice in sets(self.policies, &self.domain, action, kind) {
-            let set = if named { &slice.access.named } else { &slice.access.plain };
-            self.policies.ask(set, &request, &self.entities, &mut verdict);
+        for slice in self.policies.slices(Some(&self.domain), action, kind).into_iter().flatten() {
+            self.policies.ask(&slice.access.set, &request, &self.entities, &mut verdict);
         }
         Ok(verdict)
     }
@@ -449,8 +442,7 @@ impl<'a> Reading<'a> {
             }
             _ => plain.clone(),
         };
-        let mut verdict = self.ask(Action::Read, Kind::Table, &self.table_uid, &plain, false)?;
-        verdict.merge(&self.ask(Action::Read, Kind::Table, &self.table_uid, &plain, true)?);
+        let verdict = self.ask(Action::Read, Kind::Table, &self.table_uid, &plain)?;
         report.policies = self.ids(&verdict, verdict.allows());
         if !verdict.allows() {
             report.closed = Some(self.why(&verdict));
@@ -463,15 +455,11 @@ impl<'a> Reading<'a> {
         let mut answer = |action: Action, asked: &Asked| -> Result<Verdict, String> {
             let unmasks = unmasks(&asked.path);
             let context = if unmasks { &unmasking } else { &plain };
-            let mut verdict = match memo.get(&(action, asked.group, unmasks)) {
-                Some(known) => known.clone(),
-                None => {
-                    let verdict = self.ask(action, Kind::Column, &self.groups[asked.group].uid, context, false)?;
-                    memo.insert((action, asked.group, unmasks), verdict.clone());
-                    verdict
-                }
-            };
-            verdict.merge(&self.ask(action, Kind::Column, &asked.uid, context, true)?);
+            if let Some(known) = memo.get(&(action, asked.group, unmasks)) {
+                return Ok(known.clone());
+            }
+            let verdict = self.ask(action, Kind::Column, &self.groups[asked.group].uid, context)?;
+            memo.insert((action, asked.group, unmasks), verdict.clone());
             Ok(verdict)
         };
         for column in &self.columns {
@@ -538,8 +526,4 @@ impl<'a> Reading<'a> {
             None => format!("no policy permits `{}` to read {}", self.principal.id, self.contract.id),
         }
     }
-}
-
-fn sets<'p>(policies: &'p Policies, domain: &str, action: Action, kind: Kind) -> impl Iterator<Item = &'p Slice> {
-    policies.slices(Some(domain), action, kind).into_iter().flatten()
 }
