@@ -306,10 +306,10 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    fn add(&mut self, policy: &Policy, interest: &Interest) {
-        // The number is unique, so that nothing can go wrong here.
-        let _ = self.set.add(policy.clone());
+    fn add(&mut self, policy: &Policy, interest: &Interest) -> Result<(), String> {
+        self.set.add(policy.clone()).map_err(|error| error.to_string())?;
         self.interest.merge(interest);
+        Ok(())
     }
 }
 
@@ -335,10 +335,10 @@ pub(crate) struct Layers {
 impl Layers {
     /// Sorts rules by what their scopes are about. A scope that does not match makes a policy false before anything can
     /// err, so that leaving it out changes nothing.
-    pub(crate) fn new(rules: &[Rule]) -> Self {
+    pub(crate) fn new(rules: &[Rule]) -> Result<Self, String> {
         let mut layers = Self::default();
         for (at, rule) in rules.iter().enumerate() {
-            let policy = normalised(&rule.policy).new_id(PolicyId::new(at.to_string()));
+            let policy = normalised(&rule.policy)?.new_id(PolicyId::new(at.to_string()));
             let interest = interest(&policy);
             let kinds = kinds_of(&policy);
             let layer = match &rule.domain {
@@ -352,21 +352,21 @@ impl Layers {
                     let judged =
                         rule.effect == PolicyEffect::Forbid && matches!(action, Action::Publish | Action::Apply);
                     if access {
-                        slice.access.add(&policy, &interest);
+                        slice.access.add(&policy, &interest)?;
                     }
                     if judged {
-                        slice.governance.add(&policy, &interest);
+                        slice.governance.add(&policy, &interest)?;
                     }
                 }
             }
         }
-        layers
+        Ok(layers)
     }
 }
 
 /// The policy with the names of resources as they are compared: domains, products and tables as SQL spells them, users in
 /// lower case.
-fn normalised(policy: &Policy) -> Policy {
+fn normalised(policy: &Policy) -> Result<Policy, String> {
     let mut mapping = BTreeMap::new();
     for literal in policy.entity_literals() {
         let id: &str = literal.id().unescaped();
@@ -392,10 +392,9 @@ fn normalised(policy: &Policy) -> Policy {
         }
     }
     if mapping.is_empty() {
-        return policy.clone();
+        return Ok(policy.clone());
     }
-    // A policy that was parsed can be written with other names.
-    policy.sub_entity_literals(mapping).unwrap_or_else(|_| policy.clone())
+    policy.sub_entity_literals(mapping).map_err(|error| error.to_string())
 }
 
 /// What a policy looks at. Cedar has no way to reach an attribute whose name is not written in the policy.

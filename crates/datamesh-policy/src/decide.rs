@@ -126,19 +126,19 @@ fn string(text: &str) -> RestrictedExpression {
     RestrictedExpression::new_string(text.to_owned())
 }
 
+/// The time of a context, which costs more to make than everything else in it.
+pub(crate) fn cedar_time(context: &Context) -> RestrictedExpression {
+    RestrictedExpression::new_datetime(context.time.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
 /// The context of a question about an action. `grant` comes with whether it unmasks what is asked about.
 pub(crate) fn cedar_context(
     context: &Context,
+    time: &RestrictedExpression,
     action: Action,
     grant: Option<(GrantContext<'_>, bool)>,
 ) -> Result<CedarContext, String> {
-    let mut pairs = vec![
-        (
-            "time".to_owned(),
-            RestrictedExpression::new_datetime(context.time.to_rfc3339_opts(SecondsFormat::Millis, true)),
-        ),
-        ("door".to_owned(), string(&context.door)),
-    ];
+    let mut pairs = vec![("time".to_owned(), time.clone()), ("door".to_owned(), string(&context.door))];
     pairs.extend(context.purpose.as_deref().map(|purpose| ("purpose".to_owned(), string(purpose))));
     let record = |fields: Vec<(String, RestrictedExpression)>| {
         RestrictedExpression::new_record(fields).map_err(|error| error.to_string())
@@ -252,7 +252,7 @@ impl Policies {
             principal.uid.clone(),
             action_uid(action),
             subject,
-            cedar_context(context, action, None)?,
+            cedar_context(context, &cedar_time(context), action, None)?,
             None,
         )
         .map_err(|error| error.to_string())?;

@@ -224,3 +224,7 @@ impl<'a> Node<'a> {
         teams
     }
 }
+
+#[cfg(test)]
+#[path = "entity/tests.rs"]
+mod tests;

@@ -14,7 +14,7 @@ use datamesh_core::protection::{Protection, protections};
 use serde::{Deserialize, Serialize};
 
 use crate::compile::Asked;
-use crate::decide::{Change, ChangeKind, Context, cedar_context};
+use crate::decide::{Change, ChangeKind, Context, cedar_context, cedar_time};
 use crate::entity::{Facts, Kind, Node, action_uid};
 use crate::policies::{Policies, Verdict};
 use crate::principal::ResolvedPrincipal;
@@ -247,7 +247,7 @@ impl Judge<'_> {
             return Ok(at);
         }
         let context = Context { change: Some(change.clone()), ..self.context.clone() };
-        self.changes.push((change.clone(), cedar_context(&context, action, None)?));
+        self.changes.push((change.clone(), cedar_context(&context, &cedar_time(&context), action, None)?));
         Ok(self.changes.len() - 1)
     }
 

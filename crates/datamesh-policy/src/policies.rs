@@ -133,7 +133,7 @@ impl Policies {
             teams.insert(team.clone(), entity(uid(Kind::Team, team), HashMap::new(), parents)?);
         }
         Ok(Self {
-            layers: Layers::new(&rules),
+            layers: Layers::new(&rules)?,
             rules,
             directory,
             ownership: Ownership::new(governance.owner.as_deref(), &governance.teams, domains),

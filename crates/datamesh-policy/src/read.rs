@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use cedar_policy::{Context as CedarContext, Entities, Entity, EntityUid, Request};
+use cedar_policy::{Context as CedarContext, Entities, Entity, EntityUid, Request, RestrictedExpression};
 use datamesh_core::access::{AccessOffer, AccessWay, Grant, PrincipalKind, RowFilter, TableAccess, offers};
 use datamesh_core::contract::{DataProduct, Table};
 use datamesh_core::decision::{Action, Outcome};
@@ -10,7 +10,7 @@ use datamesh_core::mask::Mask;
 use datamesh_core::protection::Protection;
 use serde::Serialize;
 
-use crate::decide::{Context, GrantContext, cedar_context};
+use crate::decide::{Context, GrantContext, cedar_context, cedar_time};
 use crate::entity::{Facts, Interest, Kind, Node, action_uid};
 use crate::grants::Grants;
 use crate::policies::{Policies, Verdict};
@@ -318,6 +318,7 @@ struct Reading<'a> {
     contract: &'a DataProduct,
     table: &'a Table,
     context: &'a Context,
+    time: RestrictedExpression,
     domain: String,
     table_uid: EntityUid,
     groups: Vec<Group<'a>>,
@@ -389,6 +390,7 @@ impl<'a> Reading<'a> {
             contract,
             table,
             context,
+            time: cedar_time(context),
             domain,
             table_uid,
             groups,
@@ -435,10 +437,10 @@ impl<'a> Reading<'a> {
             },
         };
         // Only what unmasks has contexts of its own.
-        let plain = cedar_context(self.context, Action::Read, grant.map(|grant| (grant, false)))?;
+        let plain = cedar_context(self.context, &self.time, Action::Read, grant.map(|grant| (grant, false)))?;
         let unmasking = match grant {
             Some(grant) if !grant.unmasked.is_empty() => {
-                cedar_context(self.context, Action::Read, Some((grant, true)))?
+                cedar_context(self.context, &self.time, Action::Read, Some((grant, true)))?
             }
             _ => plain.clone(),
         };
