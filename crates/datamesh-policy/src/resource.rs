@@ -25,7 +25,8 @@ pub enum Resource<'a> {
     Product(&'a DataProduct),
     /// A table of a product.
     Table(&'a DataProduct, &'a Table),
-    /// A column of a table, by the names from the top-level column down.
+    /// A column of a table, by the names from the top-level column down; as its own contract protects it, without what it
+    /// inherits.
     Column(&'a DataProduct, &'a Table, &'a [String]),
     /// A port of a product, by its name.
     Port(&'a DataProduct, &'a str),
@@ -69,7 +70,7 @@ fn text(value: &str) -> Fact<'_> {
     Fact::Text(Cow::Borrowed(value))
 }
 
-fn text_of<'a>(value: Option<&'a Value>) -> Option<&'a str> {
+fn text_of(value: Option<&Value>) -> Option<&str> {
     value.and_then(Value::as_str)
 }
 
