@@ -204,8 +204,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let context = Context::new(now, "check");
     let principal = policies.principal_of("user-0", false)?;
     let started = Instant::now();
-    let mut judge = policies.judging(&principal, &context);
-    let findings: usize = contracts.iter().map(|contract| judge.judge(contract, &Change::publish()).len()).sum();
+    let changes: Vec<(&DataProduct, Change)> = contracts.iter().map(|contract| (contract, Change::publish())).collect();
+    let found = policies.judge_all(&principal, &changes, &context, std::thread::available_parallelism()?);
+    let findings: usize = found.iter().map(Vec::len).sum();
     let judged = started.elapsed();
 
     let report = json!({

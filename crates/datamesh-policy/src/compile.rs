@@ -13,7 +13,7 @@ use datamesh_core::diagnostic::Location;
 use miette::Diagnostic as _;
 use serde_json::Value;
 
-use crate::entity::{Kind, NAMING, resources_of};
+use crate::entity::{Interest, Kind, resources_of};
 use crate::principal::Directory;
 use crate::problem::{PolicyProblem, locate};
 use crate::rule::{ANNOTATIONS, PolicyEffect, Rule, Severity, effect};
@@ -297,22 +297,29 @@ pub(crate) fn validate(rules: &[Rule], schema: &Schema, files: &HashMap<&str, &s
     problems
 }
 
-/// Policies in two parts: those that look at which resource it is, and those that do not.
+/// Policies with what they look at of the resource, so that no more of it is built, and resources that are alike in that
+/// are asked about once.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sets {
-    /// They answer alike for resources of the same facts.
-    pub(crate) plain: PolicySet,
-    /// They ask for the name or path, or name a resource.
-    pub(crate) named: PolicySet,
+pub(crate) struct Asked {
+    pub(crate) set: PolicySet,
+    pub(crate) interest: Interest,
+}
+
+impl Asked {
+    fn add(&mut self, policy: &Policy, interest: &Interest) -> Result<(), String> {
+        self.set.add(policy.clone()).map_err(|error| error.to_string())?;
+        self.interest.merge(interest);
+        Ok(())
+    }
 }
 
 /// What is asked of one kind of resource for one action.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slice {
     /// Permits, and the `forbid`s without a severity.
-    pub(crate) access: Sets,
+    pub(crate) access: Asked,
     /// All `forbid`s: what manifests are judged by.
-    pub(crate) governance: Sets,
+    pub(crate) governance: Asked,
 }
 
 /// The slices of one layer.
@@ -328,11 +335,11 @@ pub(crate) struct Layers {
 impl Layers {
     /// Sorts rules by what their scopes are about. A scope that does not match makes a policy false before anything can
     /// err, so that leaving it out changes nothing.
-    pub(crate) fn new(rules: &[Rule]) -> Self {
+    pub(crate) fn new(rules: &[Rule]) -> Result<Self, String> {
         let mut layers = Self::default();
         for (at, rule) in rules.iter().enumerate() {
-            let policy = normalised(&rule.policy).new_id(PolicyId::new(at.to_string()));
-            let named = is_named(&policy);
+            let policy = normalised(&rule.policy)?.new_id(PolicyId::new(at.to_string()));
+            let interest = interest(&policy);
             let kinds = kinds_of(&policy);
             let layer = match &rule.domain {
                 None => &mut layers.mesh,
@@ -344,23 +351,22 @@ impl Layers {
                     let access = rule.effect == PolicyEffect::Permit || rule.severity.is_none();
                     let judged =
                         rule.effect == PolicyEffect::Forbid && matches!(action, Action::Publish | Action::Apply);
-                    for (wanted, sets) in [(access, &mut slice.access), (judged, &mut slice.governance)] {
-                        if wanted {
-                            let set = if named { &mut sets.named } else { &mut sets.plain };
-                            // The number is unique, so that nothing can go wrong here.
-                            let _ = set.add(policy.clone());
-                        }
+                    if access {
+                        slice.access.add(&policy, &interest)?;
+                    }
+                    if judged {
+                        slice.governance.add(&policy, &interest)?;
                     }
                 }
             }
         }
-        layers
+        Ok(layers)
     }
 }
 
 /// The policy with the names of resources as they are compared: domains, products and tables as SQL spells them, users in
 /// lower case.
-fn normalised(policy: &Policy) -> Policy {
+fn normalised(policy: &Policy) -> Result<Policy, String> {
     let mut mapping = BTreeMap::new();
     for literal in policy.entity_literals() {
         let id: &str = literal.id().unescaped();
@@ -386,36 +392,49 @@ fn normalised(policy: &Policy) -> Policy {
         }
     }
     if mapping.is_empty() {
-        return policy.clone();
+        return Ok(policy.clone());
     }
-    // A policy that was parsed can be written with other names.
-    policy.sub_entity_literals(mapping).unwrap_or_else(|_| policy.clone())
+    policy.sub_entity_literals(mapping).map_err(|error| error.to_string())
 }
 
-/// Whether the answer may depend on which resource it is.
-fn is_named(policy: &Policy) -> bool {
-    let names_one = policy.entity_literals().iter().any(|literal| {
-        matches!(
-            Kind::of_resource(&literal.type_name().to_string()),
-            Some(Kind::Product | Kind::Table | Kind::Column | Kind::Port | Kind::Request)
-        )
-    });
-    names_one || policy.to_json().map_or(true, |json| looks_at_names(&json))
-}
-
-fn looks_at_names(json: &Value) -> bool {
-    match json {
-        Value::Array(items) => items.iter().any(looks_at_names),
-        Value::Object(entries) => {
-            let attribute = entries.get("attr");
-            let named = match attribute {
-                Some(Value::String(name)) => NAMING.contains(&name.as_str()),
-                // Several names, as in `has a.b`, or a form that is not known here.
-                Some(_) => true,
-                None => false,
-            };
-            named || entries.values().any(looks_at_names)
+/// What a policy looks at. Cedar has no way to reach an attribute whose name is not written in the policy.
+fn interest(policy: &Policy) -> Interest {
+    let mut found = Interest::default();
+    for literal in policy.entity_literals() {
+        match Kind::of_resource(&literal.type_name().to_string()) {
+            Some(Kind::Product | Kind::Table | Kind::Column | Kind::Port | Kind::Request) => found.names_one = true,
+            // Whether something lies in a domain is seen by its domain.
+            Some(Kind::Domain) => {
+                found.attributes.insert("domain".to_owned());
+            }
+            _ => {}
         }
-        _ => false,
+    }
+    match policy.to_json() {
+        Ok(json) => attributes(&json, &mut found),
+        Err(_) => (found.all, found.names_one) = (true, true),
+    }
+    found
+}
+
+/// Collects the attributes that a policy's JSON form names: `{".": {"left": …, "attr": "name"}}`, `has` alike.
+fn attributes(json: &Value, found: &mut Interest) {
+    match json {
+        Value::Array(items) => items.iter().for_each(|item| attributes(item, found)),
+        Value::Object(entries) => {
+            match entries.get("attr") {
+                Some(Value::String(name)) => {
+                    found.attributes.insert(name.clone());
+                }
+                Some(Value::Array(names)) if names.iter().all(Value::is_string) => {
+                    found.attributes.extend(names.iter().filter_map(Value::as_str).map(str::to_owned));
+                }
+                // A form that is not known here.
+                Some(_) => (found.all, found.names_one) = (true, true),
+                None => {}
+            }
+            entries.values().for_each(|value| attributes(value, found));
+        }
+        _ => {}
     }
 }

@@ -1,14 +1,17 @@
 //! The decision: may somebody do something to something?
 
-use cedar_policy::{Context as CedarContext, Entities, Request, RestrictedExpression};
+use std::collections::{BTreeMap, BTreeSet};
+
+use cedar_policy::{Context as CedarContext, Entities, Entity, EntityUid, Request, RestrictedExpression};
 use chrono::{DateTime, SecondsFormat, Utc};
 use datamesh_core::contract::DataProduct;
 use datamesh_core::decision::{Action, Outcome};
 use datamesh_core::evolution::{self, Bump};
+use datamesh_core::ownership::OwnedPath;
 use datamesh_core::protection::protections;
 use serde::{Deserialize, Serialize};
 
-use crate::entity::{Kind, Node, action_uid, uid};
+use crate::entity::{Interest, Kind, Node, action_uid, uid};
 use crate::policies::{Policies, Verdict};
 use crate::principal::ResolvedPrincipal;
 use crate::resource::{ProductNodes, Resource};
@@ -115,34 +118,32 @@ pub(crate) struct GrantContext<'a> {
     pub(crate) number: u64,
     pub(crate) role: &'a str,
     pub(crate) purpose: Option<&'a str>,
-    pub(crate) tables: &'a std::collections::BTreeSet<String>,
-    pub(crate) unmasked: &'a std::collections::BTreeSet<String>,
+    pub(crate) tables: &'a BTreeSet<String>,
+    pub(crate) unmasked: &'a BTreeSet<String>,
 }
 
 fn string(text: &str) -> RestrictedExpression {
     RestrictedExpression::new_string(text.to_owned())
 }
 
+/// The time of a context, which costs more to make than everything else in it.
+pub(crate) fn cedar_time(context: &Context) -> RestrictedExpression {
+    RestrictedExpression::new_datetime(context.time.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
 /// The context of a question about an action. `grant` comes with whether it unmasks what is asked about.
 pub(crate) fn cedar_context(
     context: &Context,
+    time: &RestrictedExpression,
     action: Action,
     grant: Option<(GrantContext<'_>, bool)>,
 ) -> Result<CedarContext, String> {
-    let mut pairs = vec![
-        (
-            "time".to_owned(),
-            RestrictedExpression::new_datetime(context.time.to_rfc3339_opts(SecondsFormat::Millis, true)),
-        ),
-        ("door".to_owned(), string(&context.door)),
-    ];
+    let mut pairs = vec![("time".to_owned(), time.clone()), ("door".to_owned(), string(&context.door))];
     pairs.extend(context.purpose.as_deref().map(|purpose| ("purpose".to_owned(), string(purpose))));
     let record = |fields: Vec<(String, RestrictedExpression)>| {
         RestrictedExpression::new_record(fields).map_err(|error| error.to_string())
     };
-    let texts = |texts: &std::collections::BTreeSet<String>| {
-        RestrictedExpression::new_set(texts.iter().map(|text| string(text)))
-    };
+    let texts = |texts: &BTreeSet<String>| RestrictedExpression::new_set(texts.iter().map(|text| string(text)));
     if let (Some(change), Action::Publish | Action::Apply | Action::Deprecate) = (&context.change, action) {
         let mut fields = vec![
             ("kind".to_owned(), string(change.kind.as_str())),
@@ -210,15 +211,6 @@ impl Decision {
     }
 }
 
-/// A resource with what is needed to ask about it.
-pub(crate) struct Subject {
-    pub(crate) kind: Kind,
-    pub(crate) uid: cedar_policy::EntityUid,
-    /// Normalised; `None` for the mesh.
-    pub(crate) domain: Option<String>,
-    pub(crate) entities: Vec<cedar_policy::Entity>,
-}
-
 impl Policies {
     /// Decides whether somebody may do something to something.
     ///
@@ -245,59 +237,57 @@ impl Policies {
         resource: Resource<'_>,
         context: &Context,
     ) -> Result<Verdict, String> {
-        let subject = self.subject(principal, resource)?;
-        let mut verdict = Verdict::default();
-        if !crate::entity::resources_of(action).contains(&subject.kind) {
-            return Err(format!("`{}` is not asked of a {}", action.as_str(), subject.kind.as_str().to_lowercase()));
+        let (kind, domain) = kind_of(resource);
+        if !crate::entity::resources_of(action).contains(&kind) {
+            return Err(format!("`{}` is not asked of a {}", action.as_str(), kind.as_str().to_lowercase()));
         }
+        let slices = self.slices(domain.as_deref(), action, kind);
+        let mut interest = Interest::default();
+        for slice in slices.into_iter().flatten() {
+            interest.merge(&slice.access.interest);
+        }
+        let (subject, entities) = self.subject(principal, resource, &interest)?;
+        let mut verdict = Verdict::default();
         let request = Request::new(
             principal.uid.clone(),
             action_uid(action),
-            subject.uid,
-            cedar_context(context, action, None)?,
+            subject,
+            cedar_context(context, &cedar_time(context), action, None)?,
             None,
         )
         .map_err(|error| error.to_string())?;
-        let entities = Entities::from_entities(subject.entities, None).map_err(|error| error.to_string())?;
-        for slice in self.slices(subject.domain.as_deref(), action, subject.kind).into_iter().flatten() {
-            self.ask(&slice.access.plain, &request, &entities, &mut verdict);
-            self.ask(&slice.access.named, &request, &entities, &mut verdict);
+        let entities = Entities::from_entities(entities, None).map_err(|error| error.to_string())?;
+        for slice in slices.into_iter().flatten() {
+            self.ask(&slice.access.set, &request, &entities, &mut verdict);
         }
         Ok(verdict)
     }
 
-    /// The resource and what is around it as entities.
-    pub(crate) fn subject(&self, principal: &ResolvedPrincipal, resource: Resource<'_>) -> Result<Subject, String> {
-        let no_teams = std::iter::empty::<&str>;
-        let (contract, domain) = match resource {
-            Resource::Mesh => {
-                let entities = self.around(principal, None, no_teams());
-                return Ok(Subject { kind: Kind::Mesh, uid: uid(Kind::Mesh, "mesh"), domain: None, entities });
-            }
-            Resource::Domain(name) => {
-                let mut entities = self.around(principal, None, no_teams());
-                entities.push(self.domain_entity(name)?);
-                let domain = name.sql();
-                return Ok(Subject {
-                    kind: Kind::Domain,
-                    uid: uid(Kind::Domain, &domain),
-                    domain: Some(domain),
-                    entities,
-                });
-            }
-            Resource::Product(contract)
-            | Resource::Table(contract, _)
-            | Resource::Column(contract, ..)
-            | Resource::Port(contract, _)
-            | Resource::Request(contract, _) => (contract, contract.id.domain.sql()),
+    /// The resource's id, and it and what is around it as entities.
+    fn subject(
+        &self,
+        principal: &ResolvedPrincipal,
+        resource: Resource<'_>,
+        interest: &Interest,
+    ) -> Result<(EntityUid, Vec<Entity>), String> {
+        let (Resource::Product(contract)
+        | Resource::Table(contract, _)
+        | Resource::Column(contract, ..)
+        | Resource::Port(contract, _)
+        | Resource::Request(contract, _)) = resource
+        else {
+            let Resource::Domain(name) = resource else {
+                return Ok((uid(Kind::Mesh, "mesh"), self.around(principal, None, [])?));
+            };
+            let owner = self.ownership.owner_of(OwnedPath::Domain(name)).map(|owner| owner.team);
+            return Ok((uid(Kind::Domain, &name.sql()), self.around(principal, Some(name), owner)?));
         };
         let product = ProductNodes::new(contract, &self.ownership);
-        let none = std::collections::BTreeMap::new();
         let node: Node<'_> = match resource {
             Resource::Mesh | Resource::Domain(_) | Resource::Product(_) => product.product(),
             Resource::Table(_, table) => product.table(table, table.has_protected_columns()),
             Resource::Column(_, table, path) => {
-                let protections = protections(contract, table, &none);
+                let protections = protections(contract, table, &BTreeMap::new());
                 product.column_at(table, path, &protections).ok_or_else(|| {
                     format!("table `{}` of {} has no column `{}`", table.name, contract.id, path.join("."))
                 })?
@@ -311,11 +301,22 @@ impl Policies {
             }
             Resource::Request(_, request) => product.request(request, &self.directory)?,
         };
-        let mut entities = self.around(principal, Some(&domain), node.teams());
-        if !entities.iter().any(|entity| entity.uid() == uid(Kind::Domain, &domain)) {
-            entities.push(self.domain_entity(&contract.id.domain)?);
-        }
-        entities.push(node.entity()?);
-        Ok(Subject { kind: node.kind, uid: node.uid(), domain: Some(domain), entities })
+        let mut entities = self.around(principal, Some(&contract.id.domain), node.teams())?;
+        entities.push(node.entity(interest)?);
+        Ok((node.uid(), entities))
     }
+}
+
+/// The type of a resource, and its domain's normalised name.
+fn kind_of(resource: Resource<'_>) -> (Kind, Option<String>) {
+    let (kind, domain) = match resource {
+        Resource::Mesh => return (Kind::Mesh, None),
+        Resource::Domain(name) => (Kind::Domain, name),
+        Resource::Product(contract) => (Kind::Product, &contract.id.domain),
+        Resource::Table(contract, _) => (Kind::Table, &contract.id.domain),
+        Resource::Column(contract, ..) => (Kind::Column, &contract.id.domain),
+        Resource::Port(contract, _) => (Kind::Port, &contract.id.domain),
+        Resource::Request(contract, _) => (Kind::Request, &contract.id.domain),
+    };
+    (kind, Some(domain.sql()))
 }

@@ -1,7 +1,7 @@
 //! The resources as Cedar's entities: what policies can know of them.
 //!
-//! A resource has facts that say which one it is (its name, its path) and facts that it shares with others. Where no
-//! policy looks at the former, resources of the same facts are judged once.
+//! A resource has many facts, and policies look at few of them: only those are built, and resources that are alike in them
+//! are asked about once.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -155,8 +155,28 @@ impl Fact<'_> {
 /// Named facts.
 pub(crate) type Facts<'a> = Vec<(&'static str, Fact<'a>)>;
 
-/// The names of the facts that say which resource it is.
-pub(crate) const NAMING: [&str; 5] = ["name", "path", "product", "table", "version"];
+/// What policies look at of a resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Interest {
+    /// The attributes that they name, of whatever they name them.
+    pub(crate) attributes: BTreeSet<String>,
+    /// Whether that is not known: every attribute, then.
+    pub(crate) all: bool,
+    /// Whether they name a product or what lies in one, so that the answer may depend on which resource it is.
+    pub(crate) names_one: bool,
+}
+
+impl Interest {
+    pub(crate) fn sees(&self, attribute: &str) -> bool {
+        self.all || self.attributes.contains(attribute)
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.attributes.extend(other.attributes.iter().cloned());
+        self.all |= other.all;
+        self.names_one |= other.names_one;
+    }
+}
 
 /// A resource, ready to be asked about.
 #[derive(Clone, Debug)]
@@ -165,22 +185,28 @@ pub(crate) struct Node<'a> {
     pub(crate) id: String,
     /// Everything it lies in.
     pub(crate) ancestors: Vec<(Kind, String)>,
-    /// Facts that say which one it is, by the names of [`NAMING`].
-    pub(crate) naming: Facts<'a>,
-    /// The others.
+    /// What policies can know of it.
     pub(crate) facts: Facts<'a>,
 }
 
-impl Node<'_> {
+impl<'a> Node<'a> {
     pub(crate) fn uid(&self) -> EntityUid {
         uid(self.kind, &self.id)
     }
 
-    pub(crate) fn entity(&self) -> Result<Entity, String> {
-        let attributes =
-            self.naming.iter().chain(&self.facts).map(|(name, fact)| ((*name).to_owned(), fact.expression())).collect();
+    /// The facts that policies look at.
+    pub(crate) fn seen<'n>(
+        &'n self,
+        interest: &'n Interest,
+    ) -> impl Iterator<Item = &'n (&'static str, Fact<'a>)> + Clone {
+        self.facts.iter().filter(|(name, _)| interest.sees(name))
+    }
+
+    /// The entity with the attributes that policies look at.
+    pub(crate) fn entity(&self, interest: &Interest) -> Result<Entity, String> {
+        let seen = self.seen(interest).map(|(name, fact)| ((*name).to_owned(), fact.expression())).collect();
         let ancestors: HashSet<EntityUid> = self.ancestors.iter().map(|(kind, id)| uid(*kind, id)).collect();
-        Entity::new(self.uid(), attributes, ancestors).map_err(|error| error.to_string())
+        Entity::new(self.uid(), seen, ancestors).map_err(|error| error.to_string())
     }
 
     /// The teams that its facts name.
@@ -198,3 +224,7 @@ impl Node<'_> {
         teams
     }
 }
+
+#[cfg(test)]
+#[path = "entity/tests.rs"]
+mod tests;

@@ -1,7 +1,8 @@
 //! Manifests judged by policies: what a product, its tables, columns and ports are like, and whether that is so agreed.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 
 use cedar_policy::{Context as CedarContext, Entities, Request};
@@ -12,8 +13,9 @@ use datamesh_core::decision::Action;
 use datamesh_core::protection::{Protection, protections};
 use serde::{Deserialize, Serialize};
 
-use crate::decide::{Change, ChangeKind, Context, cedar_context};
-use crate::entity::{Fact, Kind, Node, action_uid, uid};
+use crate::compile::Asked;
+use crate::decide::{Change, ChangeKind, Context, cedar_context, cedar_time};
+use crate::entity::{Facts, Kind, Node, action_uid};
 use crate::policies::{Policies, Verdict};
 use crate::principal::ResolvedPrincipal;
 use crate::resource::{ProductNodes, fields};
@@ -82,8 +84,33 @@ fn waiver<'w>(waivers: &'w [Waiver], policy: &str, resource: &str, now: DateTime
     about.max_by_key(|waiver| (waiver.expires > now, waiver.expires))
 }
 
-/// What was found of resources of the same facts.
-type Known = (Action, usize, Kind, Vec<(&'static str, Fact<'static>)>, Rc<Verdict>);
+/// What is asked of resources that are alike.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Question<'q> {
+    /// The domain whose policies are asked; `None`: the mesh's.
+    layer: Option<&'q str>,
+    action: Action,
+    /// The place of the change among those that were judged.
+    change: usize,
+    kind: Kind,
+}
+
+/// What was found of resources that are alike in what policies look at.
+struct Known {
+    layer: Option<String>,
+    action: Action,
+    change: usize,
+    kind: Kind,
+    facts: Facts<'static>,
+    verdict: Rc<Verdict>,
+}
+
+impl Known {
+    fn is_of(&self, question: &Question<'_>) -> bool {
+        let own = Question { layer: self.layer.as_deref(), action: self.action, change: self.change, kind: self.kind };
+        own == *question
+    }
+}
 
 /// Judges many products. Resources of which policies know the same are judged once.
 pub struct Judge<'p> {
@@ -120,6 +147,29 @@ impl Policies {
         context: &Context,
     ) -> Vec<Finding> {
         self.judging(principal, context).judge(contract, change)
+    }
+
+    /// Judges many products on several threads. The findings are in the products' order.
+    pub fn judge_all(
+        &self,
+        principal: &ResolvedPrincipal,
+        products: &[(&DataProduct, Change)],
+        context: &Context,
+        threads: NonZeroUsize,
+    ) -> Vec<Vec<Finding>> {
+        let share = products.len().div_ceil(threads.get()).max(1);
+        let judge = |products: &[(&DataProduct, Change)]| -> Vec<Vec<Finding>> {
+            let mut judge = self.judging(principal, context);
+            products.iter().map(|(contract, change)| judge.judge(contract, change)).collect()
+        };
+        if products.len() <= share {
+            return judge(products);
+        }
+        std::thread::scope(|scope| {
+            let parts: Vec<_> = products.chunks(share).map(|part| (part, scope.spawn(move || judge(part)))).collect();
+            // A part whose thread failed is judged again here, so that nothing is left unjudged.
+            parts.into_iter().flat_map(|(part, thread)| thread.join().unwrap_or_else(|_| judge(part))).collect()
+        })
     }
 }
 
@@ -197,7 +247,7 @@ impl Judge<'_> {
             return Ok(at);
         }
         let context = Context { change: Some(change.clone()), ..self.context.clone() };
-        self.changes.push((change.clone(), cedar_context(&context, action, None)?));
+        self.changes.push((change.clone(), cedar_context(&context, &cedar_time(&context), action, None)?));
         Ok(self.changes.len() - 1)
     }
 
@@ -210,62 +260,62 @@ impl Judge<'_> {
         name: impl Fn() -> String,
         findings: &mut Vec<Finding>,
     ) -> Result<(), String> {
-        let domain = node.ancestors.iter().find(|(kind, _)| *kind == Kind::Domain).map(|(_, id)| id.as_str());
-        let slices = self.policies.slices(domain, action, node.kind);
-        let hash = self.hasher.hash_one((action, at, node.kind, &node.facts));
-        let known = self.known.get(&hash).into_iter().flatten();
-        let found = known
-            .filter(|(of, change, kind, facts, _)| {
-                (*of, *change, *kind) == (action, at, node.kind) && *facts == node.facts
-            })
-            .map(|(.., verdict)| Rc::clone(verdict))
-            .next();
-        let plain = match found {
-            Some(verdict) => verdict,
-            None => {
-                let sets = slices.iter().flatten().map(|slice| &slice.governance.plain);
-                let verdict = Rc::new(self.ask(contract, domain, action, at, node, sets)?);
-                let facts = node.facts.iter().map(|(name, fact)| (*name, fact.clone().into_owned())).collect();
-                self.known.entry(hash).or_default().push((action, at, node.kind, facts, Rc::clone(&verdict)));
-                verdict
-            }
-        };
-        self.note(&plain, &name, findings);
-        if slices.iter().flatten().any(|slice| !slice.governance.named.is_empty()) {
-            let sets = slices.iter().flatten().map(|slice| &slice.governance.named);
-            let verdict = self.ask(contract, domain, action, at, node, sets)?;
+        let policies = self.policies;
+        let domain = contract.id.domain.sql();
+        let slices = policies.slices(Some(&domain), action, node.kind);
+        // The mesh's policies answer alike in all domains, unless they look at it.
+        for (layer, slice) in [None, Some(domain.as_str())].into_iter().zip(slices) {
+            let Some(asked) = slice.map(|slice| &slice.governance).filter(|asked| !asked.set.is_empty()) else {
+                continue;
+            };
+            let question = Question { layer, action, change: at, kind: node.kind };
+            let hash = {
+                let mut hasher = self.hasher.build_hasher();
+                question.hash(&mut hasher);
+                node.seen(&asked.interest).for_each(|fact| fact.hash(&mut hasher));
+                hasher.finish()
+            };
+            let known = self.known.get(&hash).into_iter().flatten();
+            let found = known
+                .filter(|known| known.is_of(&question) && known.facts.iter().eq(node.seen(&asked.interest)))
+                .map(|known| Rc::clone(&known.verdict))
+                .next();
+            let verdict = match found.filter(|_| !asked.interest.names_one) {
+                Some(verdict) => verdict,
+                None => {
+                    let verdict = Rc::new(self.ask(contract, action, at, node, asked)?);
+                    if !asked.interest.names_one {
+                        let facts = node.seen(&asked.interest);
+                        let facts = facts.map(|(name, fact)| (*name, fact.clone().into_owned())).collect();
+                        let layer = layer.map(str::to_owned);
+                        let known =
+                            Known { layer, action, change: at, kind: node.kind, facts, verdict: Rc::clone(&verdict) };
+                        self.known.entry(hash).or_default().push(known);
+                    }
+                    verdict
+                }
+            };
             self.note(&verdict, &name, findings);
         }
         Ok(())
     }
 
-    fn ask<'s>(
+    fn ask(
         &self,
         contract: &DataProduct,
-        domain: Option<&str>,
         action: Action,
         at: usize,
         node: &Node<'_>,
-        sets: impl Iterator<Item = &'s cedar_policy::PolicySet>,
+        asked: &Asked,
     ) -> Result<Verdict, String> {
-        let mut verdict = Verdict::default();
-        let sets: Vec<_> = sets.filter(|set| !set.is_empty()).collect();
-        if sets.is_empty() {
-            return Ok(verdict);
-        }
-        let mut entities = self.policies.around(self.principal, domain, node.teams());
-        let domain = uid(Kind::Domain, &contract.id.domain.sql());
-        if !entities.iter().any(|entity| entity.uid() == domain) {
-            entities.push(self.policies.domain_entity(&contract.id.domain)?);
-        }
-        entities.push(node.entity()?);
+        let mut entities = self.policies.around(self.principal, Some(&contract.id.domain), node.teams())?;
+        entities.push(node.entity(&asked.interest)?);
         let entities = Entities::from_entities(entities, None).map_err(|error| error.to_string())?;
         let context = self.changes[at].1.clone();
         let request = Request::new(self.principal.uid.clone(), action_uid(action), node.uid(), context, None)
             .map_err(|error| error.to_string())?;
-        for set in sets {
-            self.policies.ask(set, &request, &entities, &mut verdict);
-        }
+        let mut verdict = Verdict::default();
+        self.policies.ask(&asked.set, &request, &entities, &mut verdict);
         Ok(verdict)
     }
 

@@ -134,7 +134,7 @@ impl Policies {
             teams.insert(team.clone(), entity(uid(Kind::Team, team), HashMap::new(), parents)?);
         }
         Ok(Self {
-            layers: Layers::new(&rules),
+            layers: Layers::new(&rules)?,
             rules,
             directory,
             ownership: Ownership::new(governance.owner.as_deref(), &governance.teams, domains),
@@ -203,27 +203,28 @@ impl Policies {
         [self.layers.mesh.get(&(action, kind)), local.and_then(|layer| layer.get(&(action, kind)))]
     }
 
-    /// The entities that every question about a domain's resources needs, beside the resources: the principal, the domain,
-    /// and the teams that are named.
+    /// The entities that every question needs beside the resources: the mesh, the domain, the principal, and the teams that
+    /// are named.
     pub(crate) fn around<'t>(
         &self,
         principal: &ResolvedPrincipal,
-        domain: Option<&str>,
+        domain: Option<&Name>,
         teams: impl IntoIterator<Item = &'t str>,
-    ) -> Vec<Entity> {
-        let mut found = vec![self.mesh.clone()];
-        found.extend(domain.and_then(|domain| self.domains.get(domain)).cloned());
+    ) -> Result<Vec<Entity>, String> {
+        let mut found = vec![self.mesh.clone(), principal.entity.clone()];
+        if let Some(domain) = domain {
+            found.push(self.domain_entity(domain)?);
+        }
         let mut names: BTreeSet<&str> = teams.into_iter().collect();
         if principal.kind == PrincipalKind::Team {
             names.remove(principal.name.as_str());
         }
         found.extend(names.into_iter().filter_map(|team| self.teams.get(team)).cloned());
-        found.push(principal.entity.clone());
-        found
+        Ok(found)
     }
 
     /// A domain as policies know it, also where no `domain.yaml` declares it.
-    pub(crate) fn domain_entity(&self, name: &Name) -> Result<Entity, String> {
+    fn domain_entity(&self, name: &Name) -> Result<Entity, String> {
         if let Some(entity) = self.domains.get(&name.sql()) {
             return Ok(entity.clone());
         }

@@ -1,23 +1,21 @@
 //! What somebody sees of a table: the ways in, and what each shows.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod reading;
 
-use cedar_policy::{Context as CedarContext, Entities, Entity, EntityUid, Request};
-use datamesh_core::access::{AccessOffer, AccessWay, Grant, PrincipalKind, RowFilter, TableAccess, offers};
+use std::collections::{BTreeMap, BTreeSet};
+
+use datamesh_core::access::{AccessOffer, AccessWay, Grant, PrincipalKind, TableAccess, offers};
 use datamesh_core::contract::{DataProduct, Table};
-use datamesh_core::decision::{Action, Outcome};
+use datamesh_core::decision::Outcome;
 use datamesh_core::mask::Mask;
 use datamesh_core::protection::Protection;
 use serde::Serialize;
 
-use crate::compile::Slice;
-use crate::decide::{Context, GrantContext, cedar_context};
-use crate::entity::{Facts, Kind, Node, action_uid, uid};
+use self::reading::Reading;
+use crate::decide::Context;
 use crate::grants::Grants;
 use crate::policies::{Policies, Verdict};
 use crate::principal::ResolvedPrincipal;
-use crate::resource::ProductNodes;
-use crate::row_filter::principal_attributes;
 use crate::rule::{PolicyFailure, PolicyReason};
 
 /// What somebody sees of a table, with why.
@@ -106,19 +104,6 @@ impl WayReport {
 struct Candidate<'a> {
     grant: Option<&'a Grant>,
     offer: Option<&'a AccessOffer>,
-}
-
-/// Columns of the same facts: policies that do not look at names answer alike for them.
-struct Group<'a> {
-    facts: Facts<'a>,
-    uid: EntityUid,
-}
-
-/// A path of a table that is asked about: a top-level column, or something protected.
-struct Asked {
-    path: Vec<String>,
-    group: usize,
-    uid: EntityUid,
 }
 
 impl Policies {
@@ -311,235 +296,4 @@ fn help(
         own.copied().unwrap_or_default(),
         roles.iter().copied().collect::<Vec<_>>().join(", ")
     )
-}
-
-/// The questions about one table.
-struct Reading<'a> {
-    policies: &'a Policies,
-    principal: &'a ResolvedPrincipal,
-    contract: &'a DataProduct,
-    table: &'a Table,
-    context: &'a Context,
-    domain: String,
-    table_uid: EntityUid,
-    groups: Vec<Group<'a>>,
-    columns: Vec<Asked>,
-    protected: Vec<Asked>,
-    entities: Entities,
-}
-
-impl<'a> Reading<'a> {
-    fn new(
-        policies: &'a Policies,
-        principal: &'a ResolvedPrincipal,
-        contract: &'a DataProduct,
-        table: &'a Table,
-        protections: &[Protection],
-        context: &'a Context,
-    ) -> Result<Self, String> {
-        let product = ProductNodes::new(contract, &policies.ownership);
-        let domain = product.domain.clone();
-        let table_node = product.table(table, !protections.is_empty());
-        let mut groups: Vec<Group<'a>> = Vec::new();
-        let mut teams: BTreeSet<String> = table_node.teams().into_iter().map(str::to_owned).collect();
-        let mut nodes: HashMap<EntityUid, Entity> = HashMap::new();
-        let all = [Action::Read, Action::ReadUnmasked]
-            .into_iter()
-            .any(|action| sets(policies, &domain, action, Kind::Column).any(|slice| !slice.access.named.is_empty()));
-        let mut asked = |node: Node<'a>, path: Vec<String>| -> Result<Asked, String> {
-            let uid = node.uid();
-            let group = match groups.iter().position(|group| group.facts == node.facts) {
-                Some(at) => at,
-                None => {
-                    teams.extend(node.teams().into_iter().map(str::to_owned));
-                    nodes.insert(uid.clone(), node.entity()?);
-                    groups.push(Group { facts: node.facts.clone(), uid: uid.clone() });
-                    groups.len() - 1
-                }
-            };
-            if all && !nodes.contains_key(&uid) {
-                nodes.insert(uid.clone(), node.entity()?);
-            }
-            Ok(Asked { path, group, uid })
-        };
-        let mut columns = Vec::with_capacity(table.columns.len());
-        for column in &table.columns {
-            let node = product.column(table, &[column], protections);
-            columns.push(asked(node, vec![column.name.clone()])?);
-        }
-        let mut protected = Vec::new();
-        for protection in protections.iter().filter(|protection| protection.mask != Mask::None) {
-            let node = product.column_at(table, &protection.path, protections).ok_or_else(|| {
-                format!("table `{}` of {} has no column `{}`", table.name, contract.id, protection.path.join("."))
-            })?;
-            protected.push(asked(node, protection.path.clone())?);
-        }
-        let table_uid = table_node.uid();
-        let mut entities = policies.around(principal, Some(&domain), teams.iter().map(String::as_str));
-        if !entities.iter().any(|entity| entity.uid() == uid(Kind::Domain, &domain)) {
-            entities.push(policies.domain_entity(&contract.id.domain)?);
-        }
-        entities.push(table_node.entity()?);
-        entities.extend(nodes.into_values());
-        let entities = Entities::from_entities(entities, None).map_err(|error| error.to_string())?;
-        Ok(Self {
-            policies,
-            principal,
-            contract,
-            table,
-            context,
-            domain,
-            table_uid,
-            groups,
-            columns,
-            protected,
-            entities,
-        })
-    }
-
-    fn ask(
-        &self,
-        action: Action,
-        kind: Kind,
-        resource: &EntityUid,
-        context: &CedarContext,
-        named: bool,
-    ) -> Result<Verdict, String> {
-        let request =
-            Request::new(self.principal.uid.clone(), action_uid(action), resource.clone(), context.clone(), None)
-                .map_err(|error| error.to_string())?;
-        let mut verdict = Verdict::default();
-        for slice in sets(self.policies, &self.domain, action, kind) {
-            let set = if named { &slice.access.named } else { &slice.access.plain };
-            self.policies.ask(set, &request, &self.entities, &mut verdict);
-        }
-        Ok(verdict)
-    }
-
-    /// What one way shows. What it is refused for is noted.
-    fn way(
-        &mut self,
-        candidate: Candidate<'_>,
-        report: &mut WayReport,
-        refused: &mut Verdict,
-    ) -> Result<Option<(AccessWay, Verdict)>, String> {
-        let none = BTreeSet::new();
-        let grant = candidate.offer.map(|offer| GrantContext {
-            number: candidate.grant.map_or(0, |grant| grant.number),
-            role: &offer.role,
-            purpose: candidate.grant.and_then(|grant| grant.purpose.as_deref()),
-            tables: candidate.grant.map_or(&none, |grant| &grant.tables),
-            unmasked: &offer.unmasked,
-        });
-        let rows = match candidate.offer.and_then(|offer| offer.rows.as_deref()) {
-            None => None,
-            Some(condition) => match self.filter(condition) {
-                Ok(filter) => Some(filter),
-                Err(why) => {
-                    report.closed = Some(why);
-                    return Ok(None);
-                }
-            },
-        };
-        // Only what unmasks has contexts of its own.
-        let plain = cedar_context(self.context, Action::Read, grant.map(|grant| (grant, false)))?;
-        let unmasking = match grant {
-            Some(grant) if !grant.unmasked.is_empty() => {
-                cedar_context(self.context, Action::Read, Some((grant, true)))?
-            }
-            _ => plain.clone(),
-        };
-        let mut verdict = self.ask(Action::Read, Kind::Table, &self.table_uid, &plain, false)?;
-        verdict.merge(&self.ask(Action::Read, Kind::Table, &self.table_uid, &plain, true)?);
-        report.policies = self.ids(&verdict, verdict.allows());
-        if !verdict.allows() {
-            report.closed = Some(self.why(&verdict));
-            refused.merge(&Verdict { permits: BTreeSet::new(), ..verdict });
-            return Ok(None);
-        }
-        let mut way = AccessWay { grant: candidate.grant.map(|grant| grant.number), rows, ..AccessWay::default() };
-        let mut memo: HashMap<(Action, usize, bool), Verdict> = HashMap::new();
-        let unmasks = |path: &[String]| candidate.offer.is_some_and(|offer| names(&offer.unmasked, self.table, path));
-        let mut answer = |action: Action, asked: &Asked| -> Result<Verdict, String> {
-            let unmasks = unmasks(&asked.path);
-            let context = if unmasks { &unmasking } else { &plain };
-            let mut verdict = match memo.get(&(action, asked.group, unmasks)) {
-                Some(known) => known.clone(),
-                None => {
-                    let verdict = self.ask(action, Kind::Column, &self.groups[asked.group].uid, context, false)?;
-                    memo.insert((action, asked.group, unmasks), verdict.clone());
-                    verdict
-                }
-            };
-            verdict.merge(&self.ask(action, Kind::Column, &asked.uid, context, true)?);
-            Ok(verdict)
-        };
-        for column in &self.columns {
-            let Some(name) = column.path.first() else { continue };
-            if let Some(shown) = candidate.offer.and_then(|offer| offer.columns.as_ref())
-                && !names(shown, self.table, &column.path)
-            {
-                report.hidden.insert(name.clone(), vec!["offer".to_owned()]);
-                way.hidden.insert(name.clone());
-                continue;
-            }
-            let verdict = answer(Action::Read, column)?;
-            if !verdict.allows() {
-                report.hidden.insert(name.clone(), self.ids(&verdict, false));
-                refused.errors.extend(verdict.errors.iter().map(|(at, message)| (*at, message.clone())));
-                way.hidden.insert(name.clone());
-            }
-        }
-        if way.hidden.len() == self.columns.len() {
-            report.closed = Some("no column of the table may be seen".to_owned());
-            return Ok(None);
-        }
-        for protected in &self.protected {
-            if protected.path.first().is_some_and(|name| way.hidden.contains(name)) {
-                continue;
-            }
-            let verdict = answer(Action::ReadUnmasked, protected)?;
-            if verdict.allows() {
-                report.unmasked.insert(protected.path.join("."), self.ids(&verdict, true));
-            } else {
-                refused.errors.extend(verdict.errors.iter().map(|(at, message)| (*at, message.clone())));
-                way.masked.insert(protected.path.clone());
-            }
-        }
-        Ok(Some((way, verdict)))
-    }
-
-    fn filter(&self, condition: &str) -> Result<RowFilter, String> {
-        let mut attributes = BTreeMap::new();
-        for name in principal_attributes(condition) {
-            let value = self.principal.attributes.get(&name).ok_or_else(|| {
-                format!("its rows depend on `principal.{name}`, which `{}` does not have", self.principal.id)
-            })?;
-            attributes.insert(name, value.clone());
-        }
-        Ok(RowFilter { condition: condition.to_owned(), attributes })
-    }
-
-    fn ids(&self, verdict: &Verdict, allowed: bool) -> Vec<String> {
-        let decided = if allowed { &verdict.permits } else { &verdict.forbids };
-        let errors = verdict.errors.keys();
-        decided.iter().chain(errors).map(|at| self.policies.rules[*at].id.clone()).collect()
-    }
-
-    fn why(&self, verdict: &Verdict) -> String {
-        if let Some((at, message)) = verdict.errors.first_key_value() {
-            return format!("the policy `{}` cannot be evaluated: {message}", self.policies.rules[*at].id);
-        }
-        match verdict.forbids.first() {
-            Some(at) => {
-                let rule = &self.policies.rules[*at];
-                format!("`{}` forbids it: {}", rule.id, rule.message.as_deref().unwrap_or("it gives no reason"))
-            }
-            None => format!("no policy permits `{}` to read {}", self.principal.id, self.contract.id),
-        }
-    }
-}
-
-fn sets<'p>(policies: &'p Policies, domain: &str, action: Action, kind: Kind) -> impl Iterator<Item = &'p Slice> {
-    policies.slices(Some(domain), action, kind).into_iter().flatten()
 }

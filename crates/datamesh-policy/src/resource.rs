@@ -25,7 +25,8 @@ pub enum Resource<'a> {
     Product(&'a DataProduct),
     /// A table of a product.
     Table(&'a DataProduct, &'a Table),
-    /// A column of a table, by the names from the top-level column down.
+    /// A column of a table, by the names from the top-level column down; as its own contract protects it, without what it
+    /// inherits.
     Column(&'a DataProduct, &'a Table, &'a [String]),
     /// A port of a product, by its name.
     Port(&'a DataProduct, &'a str),
@@ -69,7 +70,7 @@ fn text(value: &str) -> Fact<'_> {
     Fact::Text(Cow::Borrowed(value))
 }
 
-fn text_of<'a>(value: Option<&'a Value>) -> Option<&'a str> {
+fn text_of(value: Option<&Value>) -> Option<&str> {
     value.and_then(Value::as_str)
 }
 
@@ -160,6 +161,7 @@ impl<'a> ProductNodes<'a> {
         let name = contract.id.product.as_str();
         let mut facts = self.owned(self.owner, self.owners.clone());
         facts.extend([
+            ("name", text(name)),
             ("nameStyle", text(name_style(name))),
             ("major", Fact::Number(i64::try_from(contract.version.major).unwrap_or(i64::MAX))),
             ("status", text(contract.status.as_str())),
@@ -171,14 +173,12 @@ impl<'a> ProductNodes<'a> {
             ("declaresAccess", Fact::Flag(self.declares_access)),
         ]);
         facts.extend(text_of(contract.declared.get("type")).map(|kind| ("type", text(kind))));
-        let version = Fact::Text(Cow::Owned(contract.version.to_string()));
-        Node {
-            kind: Kind::Product,
-            id: self.id.clone(),
-            ancestors: self.above(),
-            naming: vec![("name", text(name)), ("version", version)],
-            facts,
-        }
+        facts.push(("version", Fact::Text(Cow::Owned(contract.version.to_string()))));
+        Node { kind: Kind::Product, id: self.id.clone(), ancestors: self.above(), facts }
+    }
+
+    fn product_name(&self) -> Fact<'a> {
+        Fact::Text(Cow::Owned(self.contract.id.to_string()))
     }
 
     fn table_id(&self, table: &Table) -> String {
@@ -196,6 +196,8 @@ impl<'a> ProductNodes<'a> {
         let (owner, owners) = self.table_owners(table);
         let mut facts = self.owned(owner, owners);
         facts.extend([
+            ("name", text(table.name.as_str())),
+            ("product", self.product_name()),
             ("nameStyle", text(name_style(table.name.as_str()))),
             ("major", Fact::Number(i64::try_from(self.contract.version.major).unwrap_or(i64::MAX))),
             ("status", text(self.contract.status.as_str())),
@@ -209,16 +211,7 @@ impl<'a> ProductNodes<'a> {
             ("write", text(table.write.as_str())),
             ("protected", Fact::Flag(has_protected)),
         ]);
-        Node {
-            kind: Kind::Table,
-            id: self.table_id(table),
-            ancestors: self.within(),
-            naming: vec![
-                ("name", text(table.name.as_str())),
-                ("product", Fact::Text(Cow::Owned(self.contract.id.to_string()))),
-            ],
-            facts,
-        }
+        Node { kind: Kind::Table, id: self.table_id(table), ancestors: self.within(), facts }
     }
 
     /// The node of a column by its path; `None` where there is none. `protections` are the table's.
@@ -256,11 +249,11 @@ impl<'a> ProductNodes<'a> {
         }
         let id = self.column_id(table, &path);
         let mut facts = self.owned(owner, owners);
-        let mut naming = vec![
+        facts.extend([
             ("path", Fact::Text(Cow::Owned(path))),
-            ("product", Fact::Text(Cow::Owned(self.contract.id.to_string()))),
+            ("product", self.product_name()),
             ("table", text(table.name.as_str())),
-        ];
+        ]);
         if let Some(column) = chain.last() {
             let is_chain = |path: &[String]| {
                 path.len() <= chain.len() && path.iter().zip(chain).all(|(name, column)| *name == column.name)
@@ -269,8 +262,8 @@ impl<'a> ProductNodes<'a> {
             // A column with protected fields is protected where they are, not as a whole.
             let own = protection.map_or(said, |protection| protection.classification);
             let classification = strictest(column, around).max(own);
-            naming.push(("name", text(&column.name)));
             facts.extend([
+                ("name", text(&column.name)),
                 ("nameStyle", text(name_style(&column.name))),
                 ("status", text(self.contract.status.as_str())),
                 ("type", Fact::Text(type_name(&column.data_type))),
@@ -290,7 +283,7 @@ impl<'a> ProductNodes<'a> {
             ]);
             facts.extend(own_mask(column).map(|mask| ("mask", text(mask))));
         }
-        Node { kind: Kind::Column, id, ancestors, naming, facts }
+        Node { kind: Kind::Column, id, ancestors, facts }
     }
 
     fn column_id(&self, table: &Table, path: &str) -> String {
@@ -301,6 +294,8 @@ impl<'a> ProductNodes<'a> {
         let name = port.get("name").and_then(Value::as_str).or_else(|| port.get("type").and_then(Value::as_str))?;
         let mut facts = self.owned(self.owner, self.owners.clone());
         facts.extend([
+            ("name", text(name)),
+            ("product", self.product_name()),
             ("nameStyle", text(name_style(name))),
             ("status", text(self.contract.status.as_str())),
             ("classification", text(self.classification.as_str())),
@@ -311,13 +306,7 @@ impl<'a> ProductNodes<'a> {
         ]);
         facts.extend(text_of(port.get("type")).map(|kind| ("type", text(kind))));
         facts.extend(text_of(port.get("write")).map(|write| ("write", text(write))));
-        Some(Node {
-            kind: Kind::Port,
-            id: format!("{}#{name}", self.id),
-            ancestors: self.within(),
-            naming: vec![("name", text(name)), ("product", Fact::Text(Cow::Owned(self.contract.id.to_string())))],
-            facts,
-        })
+        Some(Node { kind: Kind::Port, id: format!("{}#{name}", self.id), ancestors: self.within(), facts })
     }
 
     /// The declared ports.
@@ -364,6 +353,7 @@ impl<'a> ProductNodes<'a> {
             teams.extend(self.owner.map(Cow::Borrowed));
         }
         facts.extend([
+            ("product", self.product_name()),
             ("role", text(&request.role)),
             ("approvers", Fact::Many(Kind::Team, teams)),
             ("approverUsers", Fact::Many(Kind::User, users)),
@@ -374,7 +364,6 @@ impl<'a> ProductNodes<'a> {
             kind: Kind::Request,
             id: format!("{}#request-{}", self.id, request.number),
             ancestors: self.within(),
-            naming: vec![("product", Fact::Text(Cow::Owned(self.contract.id.to_string())))],
             facts,
         })
     }

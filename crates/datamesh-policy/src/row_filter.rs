@@ -62,6 +62,16 @@ fn tokens(text: &str) -> Vec<Token> {
             '-' if rest.peek() == Some(&'-') => {
                 rest.by_ref().find(|c| *c == '\n');
             }
+            '/' if rest.peek() == Some(&'*') => {
+                rest.next();
+                let mut last = ' ';
+                for c in rest.by_ref() {
+                    if last == '*' && c == '/' {
+                        break;
+                    }
+                    last = c;
+                }
+            }
             c if c.is_alphabetic() || c == '_' => {
                 let mut name = c.to_string();
                 while let Some(c) = rest.next_if(|c| c.is_alphanumeric() || *c == '_') {
@@ -93,5 +103,6 @@ mod tests {
         check("note = 'principal.x' AND \"principal\".\"y z\" = 1 -- principal.q\n OR d = principal.w", &["w", "y z"]);
         check("o.principal.x = 1 AND principal = 2 AND 'it''s principal.n' = t", &[]);
         check("it = 'a' || principal.country", &["country"]);
+        check("/* it's principal.x */ a = principal./**/b", &["b"]);
     }
 }

@@ -76,7 +76,13 @@ permit (principal is User, action == Action::"read", resource) when { principal.
 forbid (principal, action == Action::"raed", resource);
 forbid (principal, action == Action::"publish", resource is Request);
 forbid (principal, action == Action::"read", resource is Table) when { resource.sensitivity == "high" };"#,
-        &["policy-invalid p.cedar:1:72: attribute `colour` on entity type `Table` not found"],
+        &[
+            "policy-invalid p.cedar:1:72: attribute `colour` on entity type `Table` not found",
+            "policy-invalid p.cedar:2:71: unable to guarantee safety of access to optional attribute `country` on entity type `User`",
+            "policy-invalid p.cedar:3:30: unrecognized action `Action::\"raed\"`",
+            "policy-invalid p.cedar:4:1: unable to find an applicable action given the policy scope constraints",
+            "policy-invalid p.cedar:5:72: the types Long and String are not compatible",
+        ],
     );
 }
 

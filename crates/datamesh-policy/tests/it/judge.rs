@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use datamesh_core::access::Waiver;
 use datamesh_core::contract::DataProduct;
@@ -164,6 +165,7 @@ fn many_products_are_judged_as_each_alone() {
     let context = Context::new(now(), "publish");
     let mut judge = policies.judging(&olga, &context);
     let names = ["x", "y"];
+    let mut all = Vec::new();
     for (at, domain) in (0..20).flat_map(|at| ["sales", "air-traffic"].map(|domain| (at, domain))) {
         let columns = json!([
             column(names[at % 2], json!({"pii": at % 3 == 0, "mask": if at % 5 == 0 { "none" } else { "null" }})),
@@ -173,6 +175,13 @@ fn many_products_are_judged_as_each_alone() {
         let together = judge.judge(&contract, &Change::publish());
         assert_eq!(together, policies.judge(&olga, &contract, &Change::publish(), &context));
         assert_eq!(together.iter().any(|finding| finding.policy == "no-x"), at % 2 == 0);
+        all.push((contract, together));
+    }
+    let changes: Vec<_> = all.iter().map(|(contract, _)| (contract, Change::publish())).collect();
+    for threads in [1, 3, 100] {
+        let threads = NonZeroUsize::new(threads).expect("a number of threads");
+        let found = policies.judge_all(&olga, &changes, &context, threads);
+        assert_eq!(found, all.iter().map(|(_, findings)| findings.clone()).collect::<Vec<_>>());
     }
 }
 
