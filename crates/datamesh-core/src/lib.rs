@@ -20,6 +20,7 @@ pub mod infer;
 pub mod lifecycle;
 pub mod lineage;
 pub mod mask;
+pub mod outbox;
 pub mod ownership;
 pub mod period;
 pub mod plan;
