@@ -4,6 +4,8 @@
 //! come in, text and calls of a catalog go out. It reads no environment but what the AWS client's own configuration does.
 
 pub mod catalog;
+#[cfg(feature = "glue")]
+pub mod glue;
 pub mod hcl;
 pub mod local;
 pub mod outbox;

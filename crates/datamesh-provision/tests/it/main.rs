@@ -3,7 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "tests panic")]
 
 mod contracts;
+#[cfg(feature = "glue")]
+mod glue;
 mod memory;
 mod provider;
 mod provision;
+#[cfg(feature = "glue")]
+mod proxy;
 mod terraform;
