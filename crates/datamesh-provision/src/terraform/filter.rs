@@ -46,7 +46,13 @@ pub(super) fn translate(
             Token::Verbatim(text) => push(Part::Text((*text).to_owned())),
             Token::Word(word) => {
                 let called = matches!(tokens.get(at + 1), Some((Token::Verbatim("("), _)));
-                if KEYWORDS.contains(&word.to_ascii_lowercase().as_str()) && table.column(word).is_none() {
+                let keyword = word.to_ascii_lowercase();
+                if KEYWORDS.contains(&keyword.as_str()) && table.column(word).is_none() {
+                    let literal =
+                        matches!(tokens.get(at + 1), Some((Token::Verbatim(text), _)) if text.starts_with('\''));
+                    if matches!(keyword.as_str(), "date" | "timestamp") && !literal {
+                        return Err(format!("its row filter has `{word}` without a quoted value"));
+                    }
                     push(Part::Text(word.to_ascii_uppercase()));
                 } else if let Some(name) = word.strip_prefix("principal.") {
                     let kind = attributes.get(name).copied().unwrap_or(AttributeType::String);
@@ -125,4 +131,77 @@ fn quoted(rest: &str) -> Result<usize, String> {
         at += 1;
     }
     Err("its row filter has a text without an end".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use datamesh_core::{Column, DataType};
+
+    use super::*;
+
+    fn table() -> Table {
+        let columns: Vec<Column> =
+            ["country", "level", "address"].map(|name| Column::anonymous(name, DataType::String)).to_vec();
+        serde_json::from_value(serde_json::json!({"name": "t", "columns": columns})).expect("a table")
+    }
+
+    fn check(condition: &str, expected: Result<&str, &str>) {
+        let attributes = BTreeMap::from([
+            ("level".to_owned(), AttributeType::Long),
+            ("vip".to_owned(), AttributeType::Boolean),
+            ("regions".to_owned(), AttributeType::Strings),
+        ]);
+        let parts = translate(condition, &table(), &attributes).map(|parts| {
+            parts
+                .iter()
+                .map(|part| match part {
+                    Part::Text(text) => text.clone(),
+                    Part::Expression(text) => format!("<{text}>"),
+                })
+                .collect::<String>()
+        });
+        match expected {
+            Ok(expected) => assert_eq!(parts.as_deref(), Ok(expected), "{condition}"),
+            Err(part) => assert!(parts.as_ref().is_err_and(|why| why.contains(part)), "{condition}: {parts:?}"),
+        }
+    }
+
+    #[test]
+    fn comparisons_are_kept() {
+        check("country = 'DE' and level >= -1.5", Ok("country = 'DE' AND level >= -1.5"));
+        check("address.country in ('a', 'it''s')", Ok("address.country IN ('a', 'it''s')"));
+        check("level > date '2024-01-01'", Ok("level > DATE '2024-01-01'"));
+        check("NOT (level IS NULL) OR level <> 3", Ok("NOT (level IS NULL) OR level <> 3"));
+        check("country like 'principal.country'", Ok("country LIKE 'principal.country'"));
+    }
+
+    #[test]
+    fn attributes_are_quoted_by_their_type() {
+        check(
+            "country = principal.country",
+            Ok(r#"country = '<replace(each.value.attributes["country"], "'", "''")>'"#),
+        );
+        check("level = principal.level", Ok(r#"level = <format("%d", tonumber(each.value.attributes["level"]))>"#));
+        check("level = principal.vip", Ok(r#"level = <tobool(each.value.attributes["vip"])>"#));
+        check("country in (principal.regions)", Err("the set `principal.regions`"));
+    }
+
+    #[test]
+    fn what_is_not_surely_the_same_is_refused() {
+        check("lower(country) = 'a'", Err("functions"));
+        check("date(country) = 'a'", Err("`date`"));
+        check("level + 1 > 2", Err("`+`"));
+        check("level - 1 > 2", Err("`-`"));
+        check("country = 'a' -- OR true", Err("`-`"));
+        check("country = 'a' /* b */", Err("`/`"));
+        check("country = 'a", Err("without an end"));
+        check("country::int = 1", Err("`:`"));
+        check("\"country\" = 'a'", Err("which Lake Formation does not know"));
+        check("nation = 'a'", Err("no column"));
+        check("country = E'a'", Err("no column"));
+        check("country = 'a'; drop", Err("`;`"));
+        check("exists (select 1)", Err("functions"));
+        check("case when true then true end", Err("no column"));
+        check("  ", Err("empty"));
+    }
 }

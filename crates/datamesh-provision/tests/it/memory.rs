@@ -23,6 +23,9 @@ pub(crate) enum Fault {
     Failed,
 }
 
+/// What somebody else does.
+type Meanwhile = Box<dyn FnOnce(&mut State) + Send>;
+
 /// A catalog in memory.
 #[derive(Default)]
 pub(crate) struct Memory {
@@ -31,7 +34,7 @@ pub(crate) struct Memory {
     /// How many changes were asked for.
     pub(crate) asked: Mutex<u64>,
     /// Done once, before the next update of a table: what somebody else does.
-    pub(crate) meanwhile: Mutex<Option<Box<dyn FnOnce(&mut State) + Send>>>,
+    pub(crate) meanwhile: Mutex<Option<Meanwhile>>,
 }
 
 impl Memory {
