@@ -25,6 +25,7 @@ pub mod inheritance;
 pub mod lifecycle;
 pub mod lineage;
 pub mod mask;
+pub mod outbox;
 pub mod ownership;
 pub mod period;
 pub mod plan;
