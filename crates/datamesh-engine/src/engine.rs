@@ -142,7 +142,8 @@ impl DataEngine {
         sight: &Sight,
     ) -> Result<Arc<dyn TableProvider>> {
         let current = scan::current_schema(table)?;
-        let governor = Governor { context: &self.context(), key: self.mask_key.as_ref(), table: name, current };
+        let governor =
+            Governor { context: &self.context(), key: self.mask_key.as_ref(), table: name, current, measured: false };
         governor.govern(provider, sight)
     }
 

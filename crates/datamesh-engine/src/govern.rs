@@ -30,7 +30,7 @@ use datamesh_app::ports::Sight;
 use datamesh_core::access::AccessWay;
 use datamesh_core::{Error, ErrorCode, Result};
 
-use self::exec::{GovernedExec, Program, Source, WayRows, hand_down};
+use self::exec::{GovernedExec, Program, Source, WayRows, conceal, hand_down};
 pub(crate) use self::filter::check as check_row_filter;
 use self::filter::{Condition, WayFilter};
 use self::harmless::is_harmless;
@@ -48,6 +48,9 @@ pub(crate) struct Governor<'a> {
     pub(crate) table: &'a str,
     /// The table's columns as they are now: those that decisions name.
     pub(crate) current: SchemaRef,
+    /// Whether what the query's operators count is shown. Then files are left out by none of its predicates: how many rows
+    /// were read of a file would tell how many of it are not seen.
+    pub(crate) measured: bool,
 }
 
 impl Governor<'_> {
@@ -84,7 +87,7 @@ impl Governor<'_> {
             }
         }
         let ways = access.ways.iter().map(|way| self.way(way, &schema)).collect::<Result<Vec<_>>>()?;
-        let pushes = ways.iter().all(|way| match way {
+        let harmless = ways.iter().all(|way| match way {
             Way::Rows(condition, _) => {
                 let column =
                     |name: &str| Some(condition.columns.iter().find(|own| own.name() == name)?.data_type().clone());
@@ -99,7 +102,7 @@ impl Governor<'_> {
             inner,
             columns,
             ways,
-            pushes,
+            pushes: harmless && !self.measured,
         }))
     }
 
@@ -253,7 +256,8 @@ impl TableProvider for GovernedTable {
         let mut pushed: Vec<Expr> = filters.iter().filter(|filter| self.takes(filter)).cloned().collect();
         pushed.extend(admitted.clone());
         let sees_all = self.ways.iter().any(|way| matches!(way, Way::All));
-        let mut plan = self.inner.scan(state, Some(&needed), &pushed, limit.filter(|_| sees_all)).await?;
+        let plan = self.inner.scan(state, Some(&needed), &pushed, limit.filter(|_| sees_all)).await;
+        let mut plan = plan.map_err(|error| conceal(&self.name, &error))?;
 
         let statistics = plan.partition_statistics(None)?;
         let scanned = plan.schema();

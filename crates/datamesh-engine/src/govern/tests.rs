@@ -1,5 +1,6 @@
 mod attacks;
 mod filters;
+mod pushdown;
 mod travel;
 mod union;
 
@@ -106,7 +107,7 @@ impl Mesh {
         let staged = self.engine.stage(job, Arc::new(Silent)).await.expect("staged");
         let settled = self.engine.settle(&staged, base.as_ref(), &[], &[]).await.expect("settled");
         let report = DataEngine::report(&settled);
-        assert_eq!(report.rows_quarantined, 0, "{report:?}");
+        assert_eq!(report.quarantined, 0, "{report:?}");
         let snapshot = i64::try_from(number).expect("small") + 1000;
         let prepared = self.engine.prepare(&settled, &attempt, DateTime::UNIX_EPOCH, snapshot, &|| {}).await;
         let prepared = prepared.expect("prepared");
