@@ -47,7 +47,7 @@ struct Mesh {
 
 fn product(tables: Vec<Value>) -> DataProduct {
     let contract = json!({
-        "format": 1, "id": "hr/staff", "version": "1.0.0", "owner": "team", "status": "active", "tables": tables,
+        "format": 1, "id": { "domain": "hr", "product": "staff" }, "version": "1.0.0", "owner": "team", "status": "active", "tables": tables,
     });
     serde_json::from_value(contract).expect("a contract")
 }
