@@ -27,7 +27,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter_pushdown::FilterPushdownPhase;
 use datafusion::prelude::SessionContext;
 use datamesh_app::ports::Sight;
-use datamesh_core::access::AccessWay;
+use datamesh_core::access::{AccessWay, TableAccess};
 use datamesh_core::{Error, ErrorCode, Result};
 
 use self::exec::{GovernedExec, Program, Source, WayRows, conceal, hand_down};
@@ -97,7 +97,7 @@ impl Governor<'_> {
         });
         Ok(Arc::new(GovernedTable {
             name: self.table.to_owned(),
-            access: access.to_string(),
+            access: describe(access),
             schema: Arc::new(Schema::new(fields)),
             inner,
             columns,
@@ -133,6 +133,16 @@ impl Governor<'_> {
         let sources = condition.columns.iter().map(source).collect::<Result<Vec<_>>>()?;
         Ok(Way::Rows(Arc::new(condition), sources))
     }
+}
+
+/// What a plan says of a decision: nothing of columns that are hidden, as they are not there for the reader.
+fn describe(access: &TableAccess) -> String {
+    let mut told = access.clone();
+    for way in &mut told.ways {
+        way.masked.retain(|path| !path.first().is_some_and(|name| access.is_hidden(name)));
+        way.hidden.retain(|name| !access.is_hidden(name));
+    }
+    told.to_string()
 }
 
 /// One way in. Columns of its filter are those of the table below.

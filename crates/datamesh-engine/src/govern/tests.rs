@@ -10,7 +10,7 @@ use std::sync::Arc;
 use chrono::DateTime;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datamesh_app::Progress;
-use datamesh_app::ports::{BoundSource, Engine, QueryRequest, StageInput, StageJob, Visibility};
+use datamesh_app::ports::{BoundSource, Engine, EvolutionJob, QueryRequest, StageInput, StageJob, Visibility};
 use datamesh_core::access::{AccessWay, AttributeValue, RowFilter, TableAccess};
 use datamesh_core::contract::{CsvOptions, DataProduct, FileSource};
 use datamesh_core::history::History;
@@ -92,14 +92,21 @@ impl Mesh {
         let attempt = AttemptId::new(Uuid::from_u128(u128::from(number)));
         let product = &mut self.catalog[0];
         let name = contract.name.sql();
-        let base = product.tables.iter().find(|pointer| pointer.table == name).cloned();
+        let mut base = product.tables.iter().find(|pointer| pointer.table == name).cloned();
+        if let Some(pointer) = &mut base {
+            let job = EvolutionJob { table: &contract, pointer: &pointer.clone(), drops: true };
+            if self.engine.evolved(&job).expect("evolved").is_some() {
+                let prepared = self.engine.prepare_evolution(&job, &attempt).await.expect("evolved");
+                (pointer.metadata_location, pointer.metadata) = (prepared.metadata_location, prepared.metadata);
+            }
+        }
         let job = StageJob {
             product: key(),
             table: contract.clone(),
             input: StageInput::Source(source),
             pull: None,
             base: base.clone(),
-            drops: true,
+            drops: false,
             pinned: Vec::new(),
             attempt: attempt.clone(),
             rehearsal: None,

