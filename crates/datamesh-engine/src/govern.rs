@@ -31,8 +31,8 @@ use datamesh_core::access::{AccessWay, TableAccess};
 use datamesh_core::{Error, ErrorCode, Result};
 
 use self::exec::{GovernedExec, Program, Source, WayRows, conceal, hand_down};
+use self::filter::Condition;
 pub(crate) use self::filter::check as check_row_filter;
-use self::filter::{Condition, WayFilter};
 use self::harmless::is_harmless;
 pub(crate) use self::mask::MaskKey;
 use self::show::{Decision, Show, holds, position};
@@ -108,9 +108,8 @@ impl Governor<'_> {
 
     fn way(&self, way: &AccessWay, schema: &SchemaRef) -> Result<Way> {
         let Some(filter) = &way.rows else { return Ok(Way::All) };
-        let condition = match WayFilter::compile(self.context, self.table, filter, &self.current)? {
-            WayFilter::Never => return Ok(Way::None),
-            WayFilter::Condition(condition) => condition,
+        let Some(condition) = Condition::compile(self.context, self.table, filter, &self.current)? else {
+            return Ok(Way::None);
         };
         match &condition.logical {
             Expr::Literal(ScalarValue::Boolean(Some(true)), _) => return Ok(Way::All),

@@ -1,4 +1,5 @@
 mod attacks;
+mod doors;
 mod filters;
 mod pushdown;
 mod travel;
@@ -80,15 +81,20 @@ impl Mesh {
 
     /// Publishes rows of a table under a contract of it.
     async fn publish(&mut self, table: Value, rows: &[Value]) -> i64 {
-        let contract: Table = serde_json::from_value(table).expect("a table");
-        self.published += 1;
-        let number = self.published;
-        let path = self.folder.path().join(format!("{number}.ndjson"));
+        let path = self.folder.path().join(format!("{}.ndjson", self.published));
         let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
         std::fs::write(&path, text).expect("a file");
         let spec = FileSource { path: path.display().to_string(), format: None, csv: CsvOptions::default() };
         let source =
             BoundSource { paths: vec![spec.path.clone()], spec, folder: self.folder.path().to_owned(), pulled: false };
+        self.publish_input(table, StageInput::Source(source)).await
+    }
+
+    /// Publishes what an input yields.
+    async fn publish_input(&mut self, table: Value, input: StageInput) -> i64 {
+        let contract: Table = serde_json::from_value(table).expect("a table");
+        self.published += 1;
+        let number = self.published;
         let attempt = AttemptId::new(Uuid::from_u128(u128::from(number)));
         let product = &mut self.catalog[0];
         let name = contract.name.sql();
@@ -103,7 +109,7 @@ impl Mesh {
         let job = StageJob {
             product: key(),
             table: contract.clone(),
-            input: StageInput::Source(source),
+            input,
             pull: None,
             base: base.clone(),
             drops: false,
