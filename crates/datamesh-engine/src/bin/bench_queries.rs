@@ -57,9 +57,8 @@ enum Contender {
 impl Contender {
     async fn run(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), Failure> {
         match self {
-            Self::Mesh(engine, catalog) => {
-                let rows =
-                    engine.run_query(engine.plan_query(sql, catalog, &Visibility::plain(catalog)).await?).await?;
+            Self::Mesh(engine, catalog, visible) => {
+                let rows = engine.run_query(engine.plan_query(sql, catalog, visible).await?).await?;
                 Ok((rows.schema, rows.batches.try_collect().await?))
             }
             Self::DataFusion(context) => {

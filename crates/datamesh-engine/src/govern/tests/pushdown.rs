@@ -97,3 +97,16 @@ async fn a_filter_that_partitions_settle_costs_nothing() {
         assert_eq!(bounds(1), Precision::Absent, "{condition}: a masked column has none");
     }
 }
+
+#[tokio::test]
+async fn what_is_null_is_admitted_by_no_proof() {
+    let mut mesh = Mesh::new();
+    let (table, mut rows) = people();
+    rows[1]["id"] = serde_json::Value::Null;
+    mesh.publish(table, &rows).await;
+    for (condition, count) in [("id < 1000", 6), ("id IS NULL OR id < 1000", 7), ("NOT (id >= 1000)", 6)] {
+        let visible = mesh.visible("people", access(Some(filter(condition, &[])), &[], &[]));
+        let seen = mesh.ask("SELECT count(*) AS n FROM hr.staff.people", &visible).await.expect("an answer");
+        assert!(seen.contains(&format!("| {count} |")), "{condition}: {seen}");
+    }
+}
