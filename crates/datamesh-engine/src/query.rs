@@ -51,7 +51,7 @@ pub(crate) struct Mesh<'a> {
     pub(crate) history: &'a History,
     pub(crate) visible: &'a Visibility,
     /// Compiles row filters; it is none of the query's own, which holds what it compiles.
-    pub(crate) compiler: &'a SessionContext,
+    pub(crate) compiler: Option<&'a SessionContext>,
     pub(crate) key: Option<&'a MaskKey>,
 }
 
@@ -81,7 +81,7 @@ struct ProductSchema {
     tables: BTreeMap<String, (TablePointer, Sight)>,
     moment: Moment,
     used: Arc<Mutex<BTreeSet<String>>>,
-    compiler: SessionContext,
+    compiler: Option<SessionContext>,
     mask_key: Option<MaskKey>,
     measured: bool,
 }
@@ -102,7 +102,7 @@ impl ProductSchema {
             moment,
             used: reading.used.clone(),
             measured: reading.measured,
-            compiler: mesh.compiler.clone(),
+            compiler: mesh.compiler.cloned(),
             mask_key: mesh.key.cloned(),
         }
     }
@@ -159,7 +159,7 @@ impl SchemaProvider for ProductSchema {
         let id = snapshot.as_ref().map(|(id, _)| *id);
         let provider = scan::open_table(&self.cache, &table, id).await.map_err(wrap)?;
         let governor = Governor {
-            context: &self.compiler,
+            context: self.compiler.as_ref(),
             key: self.mask_key.as_ref(),
             table: &format!("{}.{name}", self.key),
             current: scan::current_schema(&table).map_err(wrap)?,

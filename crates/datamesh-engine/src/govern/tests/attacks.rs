@@ -264,3 +264,31 @@ fn with_append(mut table: serde_json::Value) -> serde_json::Value {
     table["write"] = "append".into();
     table
 }
+
+fn data_files(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        if entry.is_dir() {
+            data_files(&entry, found);
+        } else if entry.extension().is_some_and(|extension| extension == "parquet") {
+            found.push(entry);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_not_named() {
+    let mut mesh = Mesh::new();
+    let (table, rows) = people();
+    mesh.publish(table, &rows).await;
+    let mut files = Vec::new();
+    data_files(mesh.folder.path(), &mut files);
+    for file in &files {
+        std::fs::remove_file(file).expect("removed");
+    }
+    let sql = "SELECT id FROM hr.staff.people";
+    let open = mesh.ask(sql, &Visibility::plain(&mesh.catalog)).await.expect_err("no file");
+    assert!(open.contains(".parquet"), "{open}");
+    let closed = mesh.ask(sql, &mesh.visible("people", decided())).await.expect_err("no file");
+    assert!(closed.contains("the files of table `hr.staff_v1.people` cannot be read"), "{closed}");
+    assert!(!closed.contains("parquet") && !closed.contains(mesh.folder.path().to_str().expect("a path")), "{closed}");
+}
