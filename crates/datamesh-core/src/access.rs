@@ -322,9 +322,28 @@ pub struct Revocation {
 pub struct TableAccess {
     /// What stands for a protected value, by the column's path: its name and those of the fields below. Columns without a
     /// mask are never masked.
+    #[serde(with = "by_path")]
     pub masks: BTreeMap<Vec<String>, Mask>,
     /// The ways. None: nothing is seen.
     pub ways: Vec<AccessWay>,
+}
+
+/// Masks by path, written `column.field`: a column's name has no dot.
+mod by_path {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::mask::Mask;
+
+    pub(super) fn serialize<S: Serializer>(masks: &BTreeMap<Vec<String>, Mask>, to: S) -> Result<S::Ok, S::Error> {
+        masks.iter().map(|(path, mask)| (path.join("."), mask)).collect::<BTreeMap<_, _>>().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Vec<String>, Mask>, D::Error> {
+        let masks = BTreeMap::<String, Mask>::deserialize(from)?;
+        Ok(masks.into_iter().map(|(path, mask)| (path.split('.').map(str::to_owned).collect(), mask)).collect())
+    }
 }
 
 /// One way in: a grant, or what needs none.
@@ -581,6 +600,16 @@ mod tests {
         ] {
             assert_eq!(offers(&contract(access)), Err(why.to_owned()));
         }
+    }
+
+    #[test]
+    fn a_decision_can_be_written_down() {
+        let path = vec!["address".to_owned(), "street".to_owned()];
+        let way = AccessWay { masked: BTreeSet::from([path.clone()]), ..AccessWay::default() };
+        let access = TableAccess { masks: BTreeMap::from([(path, Mask::Redact)]), ways: vec![way] };
+        let text = serde_json::to_string(&access).expect("JSON");
+        assert_eq!(text, r#"{"masks":{"address.street":"redact"},"ways":[{"masked":[["address","street"]]}]}"#);
+        assert_eq!(serde_json::from_str::<TableAccess>(&text).expect("a decision"), access);
     }
 
     #[test]

@@ -142,7 +142,9 @@ impl DataEngine {
         sight: &Sight,
     ) -> Result<Arc<dyn TableProvider>> {
         let current = scan::current_schema(table)?;
-        let governor = Governor { context: &self.context(), key: self.mask_key.as_ref(), table: name, current };
+        let context = sight.access.ways.iter().any(|way| way.rows.is_some()).then(|| self.context());
+        let (context, key) = (context.as_ref(), self.mask_key.as_ref());
+        let governor = Governor { context, key, table: name, current, measured: false };
         governor.govern(provider, sight)
     }
 
@@ -701,14 +703,14 @@ impl Engine for DataEngine {
         history: &History,
         visible: &Visibility,
     ) -> Result<PlannedQuery> {
-        let compiler = if query::filters(visible) { self.context() } else { SessionContext::new() };
+        let compiler = query::filters(visible).then(|| self.context());
         let mesh = query::Mesh {
             storage: &self.options.storage,
             cache: &self.tables,
             catalog,
             history,
             visible,
-            compiler: &compiler,
+            compiler: compiler.as_ref(),
             key: self.mask_key.as_ref(),
         };
         query::plan(&self.context(), &mesh, request).await

@@ -27,12 +27,12 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter_pushdown::FilterPushdownPhase;
 use datafusion::prelude::SessionContext;
 use datamesh_app::ports::Sight;
-use datamesh_core::access::AccessWay;
+use datamesh_core::access::{AccessWay, TableAccess};
 use datamesh_core::{Error, ErrorCode, Result};
 
-use self::exec::{GovernedExec, Program, Source, WayRows, hand_down};
+use self::exec::{GovernedExec, Program, Source, WayRows, conceal, hand_down};
+use self::filter::Condition;
 pub(crate) use self::filter::check as check_row_filter;
-use self::filter::{Condition, WayFilter};
 use self::harmless::is_harmless;
 pub(crate) use self::mask::MaskKey;
 use self::show::{Decision, Show, holds, position};
@@ -40,14 +40,17 @@ use crate::scan::{Conversion, Lookup};
 
 /// What governs a table.
 pub(crate) struct Governor<'a> {
-    /// Compiles row filters. It holds no tables.
-    pub(crate) context: &'a SessionContext,
+    /// Compiles row filters, where there are any. It holds no tables.
+    pub(crate) context: Option<&'a SessionContext>,
     /// The mesh's secret, where there is one.
     pub(crate) key: Option<&'a MaskKey>,
     /// What errors and plans call the table.
     pub(crate) table: &'a str,
     /// The table's columns as they are now: those that decisions name.
     pub(crate) current: SchemaRef,
+    /// Whether what the query's operators count is shown. Then files are left out by none of its predicates: how many rows
+    /// were read of a file would tell how many of it are not seen.
+    pub(crate) measured: bool,
 }
 
 impl Governor<'_> {
@@ -84,7 +87,7 @@ impl Governor<'_> {
             }
         }
         let ways = access.ways.iter().map(|way| self.way(way, &schema)).collect::<Result<Vec<_>>>()?;
-        let pushes = ways.iter().all(|way| match way {
+        let harmless = ways.iter().all(|way| match way {
             Way::Rows(condition, _) => {
                 let column =
                     |name: &str| Some(condition.columns.iter().find(|own| own.name() == name)?.data_type().clone());
@@ -94,20 +97,21 @@ impl Governor<'_> {
         });
         Ok(Arc::new(GovernedTable {
             name: self.table.to_owned(),
-            access: access.to_string(),
+            access: describe(access),
             schema: Arc::new(Schema::new(fields)),
             inner,
             columns,
             ways,
-            pushes,
+            pushes: harmless && !self.measured,
         }))
     }
 
     fn way(&self, way: &AccessWay, schema: &SchemaRef) -> Result<Way> {
         let Some(filter) = &way.rows else { return Ok(Way::All) };
-        let condition = match WayFilter::compile(self.context, self.table, filter, &self.current)? {
-            WayFilter::Never => return Ok(Way::None),
-            WayFilter::Condition(condition) => condition,
+        let missing = || Error::new(ErrorCode::Internal, "a row filter came without a session that compiles it");
+        let context = self.context.ok_or_else(missing)?;
+        let Some(condition) = Condition::compile(context, self.table, filter, &self.current)? else {
+            return Ok(Way::None);
         };
         match &condition.logical {
             Expr::Literal(ScalarValue::Boolean(Some(true)), _) => return Ok(Way::All),
@@ -130,6 +134,16 @@ impl Governor<'_> {
         let sources = condition.columns.iter().map(source).collect::<Result<Vec<_>>>()?;
         Ok(Way::Rows(Arc::new(condition), sources))
     }
+}
+
+/// What a plan says of a decision: nothing of columns that are hidden, as they are not there for the reader.
+fn describe(access: &TableAccess) -> String {
+    let mut told = access.clone();
+    for way in &mut told.ways {
+        way.masked.retain(|path| !path.first().is_some_and(|name| access.is_hidden(name)));
+        way.hidden.retain(|name| !access.is_hidden(name));
+    }
+    told.to_string()
 }
 
 /// One way in. Columns of its filter are those of the table below.
@@ -253,7 +267,8 @@ impl TableProvider for GovernedTable {
         let mut pushed: Vec<Expr> = filters.iter().filter(|filter| self.takes(filter)).cloned().collect();
         pushed.extend(admitted.clone());
         let sees_all = self.ways.iter().any(|way| matches!(way, Way::All));
-        let mut plan = self.inner.scan(state, Some(&needed), &pushed, limit.filter(|_| sees_all)).await?;
+        let plan = self.inner.scan(state, Some(&needed), &pushed, limit.filter(|_| sees_all)).await;
+        let mut plan = plan.map_err(|error| conceal(&self.name, &error))?;
 
         let statistics = plan.partition_statistics(None)?;
         let scanned = plan.schema();

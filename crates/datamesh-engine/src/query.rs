@@ -14,6 +14,7 @@ use datafusion::catalog::{
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
 use datafusion::sql::TableReference;
+use datafusion::sql::parser::Statement;
 use datamesh_app::ports::{NamedTables, QueryRequest, Sight, TableKey, Visibility};
 use datamesh_core::access::TableAccess;
 use datamesh_core::history::{AsOf, History};
@@ -50,8 +51,15 @@ pub(crate) struct Mesh<'a> {
     pub(crate) history: &'a History,
     pub(crate) visible: &'a Visibility,
     /// Compiles row filters; it is none of the query's own, which holds what it compiles.
-    pub(crate) compiler: &'a SessionContext,
+    pub(crate) compiler: Option<&'a SessionContext>,
     pub(crate) key: Option<&'a MaskKey>,
+}
+
+/// What one statement does with the tables that it reads.
+struct Use {
+    used: Arc<Mutex<BTreeSet<String>>>,
+    /// Whether it shows what its operators count.
+    measured: bool,
 }
 
 /// Which snapshots the tables of a schema have.
@@ -73,12 +81,13 @@ struct ProductSchema {
     tables: BTreeMap<String, (TablePointer, Sight)>,
     moment: Moment,
     used: Arc<Mutex<BTreeSet<String>>>,
-    compiler: SessionContext,
+    compiler: Option<SessionContext>,
     mask_key: Option<MaskKey>,
+    measured: bool,
 }
 
 impl ProductSchema {
-    fn new(mesh: &Mesh, product: &CatalogProduct, moment: Moment, used: &Arc<Mutex<BTreeSet<String>>>) -> Self {
+    fn new(mesh: &Mesh, product: &CatalogProduct, moment: Moment, reading: &Use) -> Self {
         let seen = product.tables.iter().filter_map(|pointer| {
             let name = sql_name(&pointer.table);
             let access = mesh.visible.tables.get(&(product.key.clone(), name.clone()))?;
@@ -91,8 +100,9 @@ impl ProductSchema {
             key: product.key.clone(),
             tables: seen.collect(),
             moment,
-            used: used.clone(),
-            compiler: mesh.compiler.clone(),
+            used: reading.used.clone(),
+            measured: reading.measured,
+            compiler: mesh.compiler.cloned(),
             mask_key: mesh.key.cloned(),
         }
     }
@@ -149,10 +159,11 @@ impl SchemaProvider for ProductSchema {
         let id = snapshot.as_ref().map(|(id, _)| *id);
         let provider = scan::open_table(&self.cache, &table, id).await.map_err(wrap)?;
         let governor = Governor {
-            context: &self.compiler,
+            context: self.compiler.as_ref(),
             key: self.mask_key.as_ref(),
             table: &format!("{}.{name}", self.key),
             current: scan::current_schema(&table).map_err(wrap)?,
+            measured: self.measured,
         };
         let provider = governor.govern(provider, sight).map_err(wrap)?;
         let used = match snapshot {
@@ -198,8 +209,9 @@ fn register(
     mesh: &Mesh,
     as_of: Option<AsOf>,
     versioned: &BTreeSet<VersionedTable>,
+    measured: bool,
 ) -> Result<Registered> {
-    let used: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+    let reading = Use { used: Arc::default(), measured };
     let history = Arc::new(mesh.history.clone());
     let schemas = schemas(mesh.catalog);
     let mut names: SchemaNames = schemas.iter().map(|(name, product)| (name.clone(), product.key.clone())).collect();
@@ -211,7 +223,7 @@ fn register(
     let moment = as_of.map_or(Moment::Now, |as_of| Moment::Then(as_of, history.clone()));
     for ((domain, name), product) in &schemas {
         let domain = domains.entry(domain).or_insert_with(|| Arc::new(MemoryCatalogProvider::new()));
-        add(domain, name, ProductSchema::new(mesh, product, moment.clone(), &used))?;
+        add(domain, name, ProductSchema::new(mesh, product, moment.clone(), &reading))?;
     }
     for table in versioned {
         let Some(name) = &table.schema else { continue };
@@ -227,12 +239,12 @@ fn register(
             Version::Time(time) => Moment::Then(AsOf::Time(time), history.clone()),
         };
         names.insert((name.0.clone(), table.stand_in.clone()), product.key.clone());
-        add(domain, &table.stand_in, ProductSchema::new(mesh, product, moment, &used))?;
+        add(domain, &table.stand_in, ProductSchema::new(mesh, product, moment, &reading))?;
     }
     for (name, domain) in domains {
         context.register_catalog(name, domain);
     }
-    Ok((used, names))
+    Ok((reading.used, names))
 }
 
 /// Registers the tables that a query was given by the locations of their metadata, each under its name.
@@ -317,7 +329,8 @@ pub(crate) async fn plan(context: &SessionContext, mesh: &Mesh<'_>, request: &Qu
         }
         other => other,
     };
-    let (used, names) = register(context, mesh, as_of, &parsed.versioned)?;
+    let measured = matches!(&parsed.statement, Statement::Explain(explain) if explain.analyze);
+    let (used, names) = register(context, mesh, as_of, &parsed.versioned, measured)?;
     register_given(context, mesh, request, &parsed.versioned).await?;
     let state = context.state();
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);

@@ -1,8 +1,12 @@
-//! Runs SQL queries in one process, for `bench/tpch.py`: over a mesh's published tables, or over the same data files with
-//! plain DataFusion. Prints one JSON line a query: CPU and wall seconds of each run, and the number of rows.
+//! Runs SQL queries in one process, for `bench/tpch.py` and `bench/governed.py`: over a mesh's published tables, in clear or
+//! governed by what a file says, or over the same data files with plain DataFusion. Prints one JSON line a query: CPU and
+//! wall seconds of each run, and the number of rows.
 //!
-//! usage: bench_queries mesh|datafusion MESH DOMAIN.PRODUCT RUNS ANSWERS QUERY.sql…
+//! usage: bench_queries mesh|datafusion|governed:ACCESS.json MESH DOMAIN.PRODUCT RUNS ANSWERS QUERY.sql…
+//!
+//! `ACCESS.json` says, by table, which rows are seen and which columns are masked how.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,6 +15,9 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use datamesh_app::ports::{Engine, Visibility};
+use datamesh_core::ProductKey;
+use datamesh_core::access::{AccessWay, RowFilter, TableAccess};
+use datamesh_core::mask::Mask;
 use datamesh_core::ports::{CatalogProduct, Registry};
 use datamesh_engine::{DataEngine, EngineOptions};
 use datamesh_iceberg::local::to_url;
@@ -25,17 +32,33 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// What is seen of a table.
+#[derive(serde::Deserialize)]
+struct Decided {
+    rows: RowFilter,
+    masks: BTreeMap<String, Mask>,
+}
+
+impl Decided {
+    fn access(&self) -> TableAccess {
+        let masks: BTreeMap<Vec<String>, Mask> =
+            self.masks.iter().map(|(column, mask)| (vec![column.clone()], mask.clone())).collect();
+        let masked = masks.keys().cloned().collect();
+        let way = AccessWay { rows: Some(self.rows.clone()), masked, ..AccessWay::default() };
+        TableAccess { masks, ways: vec![way] }
+    }
+}
+
 enum Contender {
-    Mesh(Box<DataEngine>, Vec<CatalogProduct>),
+    Mesh(Box<DataEngine>, Vec<CatalogProduct>, Visibility),
     DataFusion(SessionContext),
 }
 
 impl Contender {
     async fn run(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), Failure> {
         match self {
-            Self::Mesh(engine, catalog) => {
-                let rows =
-                    engine.run_query(engine.plan_query(sql, catalog, &Visibility::plain(catalog)).await?).await?;
+            Self::Mesh(engine, catalog, visible) => {
+                let rows = engine.run_query(engine.plan_query(sql, catalog, visible).await?).await?;
                 Ok((rows.schema, rows.batches.try_collect().await?))
             }
             Self::DataFusion(context) => {
@@ -71,7 +94,16 @@ async fn start(kind: &str, mesh: &Path, product: &str) -> Result<Contender, Fail
     let registry = SqlRegistry::open_sqlite(&mesh.join(".datamesh").join("registry.db")).await?;
     let catalog = registry.catalog().await?;
     let warehouse = mesh.canonicalize()?.join("warehouse");
-    if kind == "mesh" {
+    let access = kind.strip_prefix("governed:");
+    if kind == "mesh" || access.is_some() {
+        let mut visible = Visibility::plain(&catalog);
+        if let Some(path) = access {
+            let decided: BTreeMap<String, Decided> = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+            let named = |(key, _): &(ProductKey, String)| format!("{}.{}", key.domain, key.product) == product;
+            for (table, access) in visible.tables.iter_mut().filter(|(table, _)| named(table)) {
+                *access = decided.get(&table.1).ok_or("a table without an access")?.access();
+            }
+        }
         let options = EngineOptions {
             warehouse: to_url(&warehouse),
             storage: Storage::new([]),
@@ -80,7 +112,8 @@ async fn start(kind: &str, mesh: &Path, product: &str) -> Result<Contender, Fail
             memory: 16 << 30,
             batch_size: 8192,
         };
-        return Ok(Contender::Mesh(Box::new(DataEngine::new(options)?), catalog));
+        let engine = DataEngine::new(options)?.with_mask_key(&[0; 32]);
+        return Ok(Contender::Mesh(Box::new(engine), catalog, visible));
     }
     let config = SessionConfig::new()
         .with_target_partitions(parallelism)
@@ -101,13 +134,16 @@ async fn start(kind: &str, mesh: &Path, product: &str) -> Result<Contender, Fail
 async fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [kind, mesh, product, runs, answers, queries @ ..] = arguments.as_slice() else {
-        return Err("usage: bench_queries mesh|datafusion MESH DOMAIN.PRODUCT RUNS ANSWERS QUERY.sql…".into());
+        return Err(
+            "usage: bench_queries mesh|datafusion|governed:ACCESS.json MESH DOMAIN.PRODUCT RUNS ANSWERS QUERY.sql…"
+                .into(),
+        );
     };
     let contender = start(kind, Path::new(mesh), product).await?;
     for path in queries {
         let path = Path::new(path);
         let mut sql = std::fs::read_to_string(path)?;
-        sql = sql.replace("{tables}", if kind == "mesh" { product } else { "datafusion.public" });
+        sql = sql.replace("{tables}", if kind == "datafusion" { "datafusion.public" } else { product });
         let (mut cpu, mut wall) = (Vec::new(), Vec::new());
         let mut answer = None;
         // The first run reads the files into the page cache and is not counted.

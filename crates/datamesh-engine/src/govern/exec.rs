@@ -133,45 +133,48 @@ impl Program {
         let columns = sources.iter().map(column).collect::<Result<Vec<_>>>()?;
         Ok(Rows::of(condition.admits(&self.table, columns, count)?))
     }
+}
 
-    /// Hides what a failure below would tell: paths, and values that do not fit.
-    fn conceal(&self, error: &DataFusionError) -> DataFusionError {
-        let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-        let mut code = ErrorCode::SourceUnreadable;
-        while let Some(inner) = source {
-            if let Some(own) = inner.downcast_ref::<Error>() {
-                // A row filter that fails says so itself.
-                if own.code() == ErrorCode::InvalidManifest {
-                    return crate::error::wrap(own.restate());
-                }
-                code = own.code();
-                break;
+/// Hides what a failure below would tell: paths, and values that do not fit.
+pub(super) fn conceal(table: &str, error: &DataFusionError) -> DataFusionError {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut code = ErrorCode::SourceUnreadable;
+    while let Some(inner) = source {
+        if let Some(own) = inner.downcast_ref::<Error>() {
+            // A row filter that fails says so itself.
+            if own.code() == ErrorCode::InvalidManifest {
+                return crate::error::wrap(own.restate());
             }
-            if let DataFusionError::ResourcesExhausted(_) = error {
-                let message = "the query needs more memory than it may take".to_owned();
-                return DataFusionError::ResourcesExhausted(message);
-            }
-            source = match inner.downcast_ref::<DataFusionError>() {
-                Some(DataFusionError::External(inner)) => Some(inner.as_ref()),
-                Some(DataFusionError::Shared(inner)) => Some(inner.as_ref()),
-                _ => inner.source(),
-            };
+            code = own.code();
+            break;
         }
-        let message = format!("the files of table `{}` cannot be read", self.table);
-        crate::error::wrap(
-            Error::new(code, message)
-                .with_help("who sees the whole table is told why: ask the product's owner to read it"),
-        )
+        if let Some(DataFusionError::ResourcesExhausted(_)) = inner.downcast_ref::<DataFusionError>() {
+            let message = "the query needs more memory than it may take".to_owned();
+            return DataFusionError::ResourcesExhausted(message);
+        }
+        source = match inner.downcast_ref::<DataFusionError>() {
+            Some(DataFusionError::External(inner)) => Some(inner.as_ref()),
+            Some(DataFusionError::Shared(inner)) => Some(inner.as_ref()),
+            _ => inner.source(),
+        };
     }
+    let error = Error::new(code, format!("the files of table `{table}` cannot be read"));
+    crate::error::wrap(error.with_help("who sees the whole table is told why: ask the product's owner to read it"))
 }
 
 /// A governed scan.
-#[derive(Debug)]
 pub(super) struct GovernedExec {
     inner: Arc<dyn ExecutionPlan>,
     program: Arc<Program>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+}
+
+/// Without what is below: plans are printed into errors.
+impl fmt::Debug for GovernedExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GovernedExec").field("table", &self.program.table).finish_non_exhaustive()
+    }
 }
 
 impl GovernedExec {
@@ -184,6 +187,12 @@ impl GovernedExec {
             Boundedness::Bounded,
         );
         Self { inner, program, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    /// What is below.
+    #[cfg(test)]
+    pub(super) fn inner(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.inner
     }
 
     fn over(&self, inner: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
@@ -254,7 +263,7 @@ impl ExecutionPlan for GovernedExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let size = context.session_config().batch_size();
-        let input = self.inner.execute(partition, context).map_err(|error| self.program.conceal(&error))?;
+        let input = self.inner.execute(partition, context).map_err(|error| conceal(&self.program.table, &error))?;
         let coalescer = (!self.program.sees_all()).then(|| {
             BatchCoalescer::new(self.program.schema.clone(), size).with_biggest_coalesce_batch_size(Some(size / 2))
         });
@@ -358,7 +367,7 @@ impl GovernedStream {
                 Err(error) => {
                     self.ended = true;
                     self.coalescer = None;
-                    return Poll::Ready(Some(Err(self.program.conceal(&error))));
+                    return Poll::Ready(Some(Err(conceal(&self.program.table, &error))));
                 }
             };
             match &mut self.coalescer {

@@ -39,16 +39,7 @@ struct Parsed {
     attributes: BTreeSet<String>,
 }
 
-/// A row filter over the columns that it looks at.
-#[derive(Debug)]
-pub(super) enum WayFilter {
-    /// It names an attribute that the reader does not have: no row is admitted.
-    Never,
-    /// A condition.
-    Condition(Condition),
-}
-
-/// A compiled condition.
+/// A compiled row filter.
 #[derive(Debug)]
 pub(super) struct Condition {
     /// The columns that it looks at, as the table has them now, in the order of its batches.
@@ -288,8 +279,9 @@ fn unusable(table: &str) -> Error {
         .with_help("its owner sees why with `datamesh check`")
 }
 
-impl WayFilter {
-    /// Compiles a row filter of `table` for its reader. `columns` are the table's as it is now.
+impl Condition {
+    /// Compiles a row filter of `table` for its reader. `columns` are the table's as it is now. `None`: it names an attribute
+    /// that the reader does not have, so no row is admitted.
     ///
     /// # Errors
     /// `invalid-manifest`, without the filter's text.
@@ -298,12 +290,12 @@ impl WayFilter {
         table: &str,
         filter: &RowFilter,
         columns: &SchemaRef,
-    ) -> Result<Self, Error> {
+    ) -> Result<Option<Self>, Error> {
         let fail = |_| unusable(table);
         let types: BTreeMap<String, AttributeType> =
             filter.attributes.iter().map(|(name, value)| (name.clone(), value.attribute_type())).collect();
         if let Err(Unread::Attribute(_)) = tokens(&filter.condition, &types) {
-            return Ok(Self::Never);
+            return Ok(None);
         }
         let parsed = parse(context, &filter.condition, columns, &types).map_err(|_| unusable(table))?;
         let value = |name: &str| filter.attributes.get(name).map(|value| lit(literal(value)));
@@ -321,11 +313,9 @@ impl WayFilter {
         let opposite = conditions::settled(context, Expr::Not(Box::new(expression.clone())), &schema).ok();
         let logical = conditions::settled(context, expression, &schema).map_err(fail)?;
         let expression = conditions::predicate(context, logical.clone(), &schema).map_err(fail)?;
-        Ok(Self::Condition(Condition { columns, schema, expression, logical, opposite }))
+        Ok(Some(Self { columns, schema, expression, logical, opposite }))
     }
-}
 
-impl Condition {
     /// The rows that it admits. `columns` are those of [`Self::columns`].
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 mod attacks;
+mod doors;
 mod filters;
+mod pushdown;
 mod travel;
 mod union;
 
@@ -9,7 +11,7 @@ use std::sync::Arc;
 use chrono::DateTime;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datamesh_app::Progress;
-use datamesh_app::ports::{BoundSource, Engine, QueryRequest, StageInput, StageJob, Visibility};
+use datamesh_app::ports::{BoundSource, Engine, EvolutionJob, QueryRequest, StageInput, StageJob, Visibility};
 use datamesh_core::access::{AccessWay, AttributeValue, RowFilter, TableAccess};
 use datamesh_core::contract::{CsvOptions, DataProduct, FileSource};
 use datamesh_core::history::History;
@@ -46,7 +48,7 @@ struct Mesh {
 
 fn product(tables: Vec<Value>) -> DataProduct {
     let contract = json!({
-        "format": 1, "id": "hr/staff", "version": "1.0.0", "owner": "team", "status": "active", "tables": tables,
+        "format": 1, "id": { "domain": "hr", "product": "staff" }, "version": "1.0.0", "owner": "team", "status": "active", "tables": tables,
     });
     serde_json::from_value(contract).expect("a contract")
 }
@@ -79,26 +81,38 @@ impl Mesh {
 
     /// Publishes rows of a table under a contract of it.
     async fn publish(&mut self, table: Value, rows: &[Value]) -> i64 {
-        let contract: Table = serde_json::from_value(table).expect("a table");
-        self.published += 1;
-        let number = self.published;
-        let path = self.folder.path().join(format!("{number}.ndjson"));
+        let path = self.folder.path().join(format!("{}.ndjson", self.published));
         let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
         std::fs::write(&path, text).expect("a file");
         let spec = FileSource { path: path.display().to_string(), format: None, csv: CsvOptions::default() };
         let source =
             BoundSource { paths: vec![spec.path.clone()], spec, folder: self.folder.path().to_owned(), pulled: false };
+        self.publish_input(table, StageInput::Source(source)).await
+    }
+
+    /// Publishes what an input yields.
+    async fn publish_input(&mut self, table: Value, input: StageInput) -> i64 {
+        let contract: Table = serde_json::from_value(table).expect("a table");
+        self.published += 1;
+        let number = self.published;
         let attempt = AttemptId::new(Uuid::from_u128(u128::from(number)));
         let product = &mut self.catalog[0];
         let name = contract.name.sql();
-        let base = product.tables.iter().find(|pointer| pointer.table == name).cloned();
+        let mut base = product.tables.iter().find(|pointer| pointer.table == name).cloned();
+        if let Some(pointer) = &mut base {
+            let job = EvolutionJob { table: &contract, pointer: &pointer.clone(), drops: true };
+            if self.engine.evolved(&job).expect("evolved").is_some() {
+                let prepared = self.engine.prepare_evolution(&job, &attempt).await.expect("evolved");
+                (pointer.metadata_location, pointer.metadata) = (prepared.metadata_location, prepared.metadata);
+            }
+        }
         let job = StageJob {
             product: key(),
             table: contract.clone(),
-            input: StageInput::Source(source),
+            input,
             pull: None,
             base: base.clone(),
-            drops: true,
+            drops: false,
             pinned: Vec::new(),
             attempt: attempt.clone(),
             rehearsal: None,
@@ -106,7 +120,7 @@ impl Mesh {
         let staged = self.engine.stage(job, Arc::new(Silent)).await.expect("staged");
         let settled = self.engine.settle(&staged, base.as_ref(), &[], &[]).await.expect("settled");
         let report = DataEngine::report(&settled);
-        assert_eq!(report.rows_quarantined, 0, "{report:?}");
+        assert_eq!(report.quarantined, 0, "{report:?}");
         let snapshot = i64::try_from(number).expect("small") + 1000;
         let prepared = self.engine.prepare(&settled, &attempt, DateTime::UNIX_EPOCH, snapshot, &|| {}).await;
         let prepared = prepared.expect("prepared");
