@@ -143,7 +143,7 @@ async fn registered_contracts(told: Option<&Path>) -> Result<Vec<DataProduct>> {
         return Ok(Vec::new());
     }
     let context = home::context(&root).await?;
-    context.authorize(Action::Describe, "mesh", json!({ "operation": "check" })).await?;
+    context.authorize_mesh(Action::Describe, json!({ "operation": "check" })).await?;
     let catalog = context.registry.catalog().await?;
     Ok(catalog.into_iter().map(|product| product.revision.contract).collect())
 }

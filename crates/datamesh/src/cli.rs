@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use datamesh_core::history::AsOf;
 
+use crate::access::AccessArguments;
+use crate::audit::AuditArguments;
 use crate::diff::DiffArguments;
 use crate::domains::DomainsArguments;
 use crate::explain::ExplainArguments;
@@ -16,7 +18,10 @@ use crate::import::ImportArguments;
 use crate::init::InitArguments;
 use crate::lineage::{LineageArguments, LineageFormat};
 use crate::new::NewArguments;
+use crate::policy::PolicyArguments;
 use crate::profile::ProfileArguments;
+use crate::provision::{OutboxArguments, ProvisionArguments};
+use crate::receipt::{ReceiptArguments, VerifyArguments};
 
 /// A whole data mesh in one binary.
 #[derive(Debug, Parser)]
@@ -24,7 +29,7 @@ use crate::profile::ProfileArguments;
     name = "datamesh",
     version,
     about = "A whole data mesh in one binary: check, audit, publish and query data products",
-    after_help = "Examples:\n  datamesh init\n  datamesh new weather/observations --from hourly.csv\n  datamesh check\n  datamesh publish weather/observations\n  datamesh query \"SELECT count(*) FROM weather.observations.hourly\"\n  datamesh quarantine weather/observations\n\nTables are kept where `warehouse:` in mesh.yaml or DATAMESH_WAREHOUSE says, a folder or s3://bucket/prefix (default: the\nmesh's folder `warehouse`). Object stores take credentials from the usual variables: AWS_ACCESS_KEY_ID,\nAWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, AWS_ALLOW_HTTP; GOOGLE_*; AZURE_*. DATAMESH_TIMEOUT is how long a\nserver may stay silent, in seconds (default: 30).\n\nThe registry is where `registry:` in mesh.yaml or DATAMESH_REGISTRY says, a SQLite file or\npostgres://user:${env:NAME}@host/database?schema=NAME (default: the mesh's file .datamesh/registry.db).\n\nExit codes: 0 done (or a repeat), 1 internal, 2 wrong arguments, 3 rejected by the audit, or by its version, 4 invalid manifest,\n5 conflict, 6 not found, 7 source unreadable, 8 write failed, 9 invalid query, 10 registry, 11 registry too new,\n12 lease lost, 13 incompatible change, 14 denied, 15 not applied, 16 plan refused, 17 plan edited,\n18 plan of another mesh, 19 plan too new, 20 plan out of date, 130 interrupted"
+    after_help = "Examples:\n  datamesh init\n  datamesh new weather/observations --from hourly.csv\n  datamesh check\n  datamesh publish weather/observations\n  datamesh query \"SELECT count(*) FROM weather.observations.hourly\"\n  datamesh quarantine weather/observations\n\nTables are kept where `warehouse:` in mesh.yaml or DATAMESH_WAREHOUSE says, a folder or s3://bucket/prefix (default: the\nmesh's folder `warehouse`). Object stores take credentials from the usual variables: AWS_ACCESS_KEY_ID,\nAWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, AWS_ALLOW_HTTP; GOOGLE_*; AZURE_*. DATAMESH_TIMEOUT is how long a\nserver may stay silent, in seconds (default: 30).\n\nThe registry is where `registry:` in mesh.yaml or DATAMESH_REGISTRY says, a SQLite file or\npostgres://user:${env:NAME}@host/database?schema=NAME (default: the mesh's file .datamesh/registry.db).\n\nExit codes: 0 done (or a repeat), 1 internal, 2 wrong arguments, 3 rejected by the audit, or by its version, 4 invalid manifest,\n5 conflict, 6 not found, 7 source unreadable, 8 write failed, 9 invalid query, 10 registry, 11 registry too new,\n12 lease lost, 13 incompatible change, 14 denied, 15 not applied, 16 plan refused, 17 plan edited,\n18 plan of another mesh, 19 plan too new, 20 plan out of date, 21 log or receipt changed, 22 invalid policy, 130 interrupted"
 )]
 pub(crate) struct Cli {
     /// The mesh directory (default: the nearest folder upwards with a mesh.yaml)
@@ -34,6 +39,14 @@ pub(crate) struct Cli {
     /// What sorts and aggregations may hold in memory before they spill to disk (default: a quarter of the machine's)
     #[arg(long, global = true, env = "DATAMESH_MEMORY", value_name = "MIB", default_value_t = crate::machine::quarter_of_memory(), hide_default_value = true)]
     pub(crate) memory: usize,
+
+    /// Act as somebody else: user:NAME, service:NAME, team:NAME or role:NAME. Only who administers the mesh may, and it is recorded
+    #[arg(long = "as", global = true, env = "DATAMESH_AS", value_name = "PRINCIPAL")]
+    pub(crate) principal: Option<String>,
+
+    /// What this is done for; policies may ask for it, and it is recorded
+    #[arg(long, global = true, env = "DATAMESH_PURPOSE", value_name = "PURPOSE")]
+    pub(crate) purpose: Option<String>,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -66,7 +79,13 @@ impl Cli {
             Command::Lineage(arguments) => return arguments.format == LineageFormat::Json,
             Command::Domains(arguments) => return arguments.wants_json(),
             Command::Schema { .. } | Command::Completions { .. } => return false,
-            Command::Import(_) | Command::Export(_) => return false,
+            Command::Import(_) | Command::Export(_) | Command::Receipt(_) => return false,
+            Command::Verify(arguments) => arguments.format,
+            Command::Policy(arguments) => return arguments.wants_json(),
+            Command::Access(arguments) => return arguments.wants_json(),
+            Command::Audit(arguments) => return arguments.wants_json(),
+            Command::Provision(arguments) => return arguments.wants_json(),
+            Command::Outbox(arguments) => return arguments.wants_json(),
         };
         format == ReportFormat::Json
     }
@@ -187,6 +206,37 @@ pub(crate) enum Command {
         after_help = "Examples:\n  datamesh maintain\n  datamesh maintain weather/observations --dry-run\n  datamesh maintain --older-than 7d --target-size 128\n\nSafe beside running publishes and queries. Small data files of one partition are merged, in the table's sort order.\nSnapshots older than the contract's `sla.retention` expire; without a retention all are kept. A file that nothing\nreferences any more, or that a crash left behind, is deleted once it has been so for --older-than: let that be longer\nthan your longest query."
     )]
     Maintain(MaintainArguments),
+    /// Check, test and explain the policies that bind every domain, and those of the domains
+    #[command(
+        after_help = "Examples:\n  datamesh policy check\n  datamesh policy test\n  datamesh policy explain user:alice read customer/customer-360.customer_profile\n  datamesh policy list"
+    )]
+    Policy(PolicyArguments),
+    /// Ask for access to data products, approve, deny and revoke it
+    #[command(
+        after_help = "Examples:\n  datamesh access request customer/customer-360 --role analyst --reason \"churn model\"\n  datamesh access list --state pending\n  datamesh access approve 1\n  datamesh access revoke 1 --reason \"left the team\"\n\nAn approved request works at once, and a revoked grant ends with the next query."
+    )]
+    Access(AccessArguments),
+    /// Show who did what, what was decided and why; check that nobody changed the log
+    #[command(
+        after_help = "Examples:\n  datamesh audit\n  datamesh audit --principal user:alice --outcome deny --since 2026-01-01\n  datamesh audit --resource customer/customer-360 --format json\n  datamesh audit verify\n  datamesh audit checkpoint --out monday.checkpoint"
+    )]
+    Audit(AuditArguments),
+    /// Print the signed receipt of a publication
+    #[command(after_help = "Examples:\n  datamesh receipt weather/observations\n  datamesh receipt weather/observations --publication 12 --out 12.receipt.json")]
+    Receipt(ReceiptArguments),
+    /// Verify a publication's receipt, offline, by the mesh's public key alone
+    #[command(
+        after_help = "Examples:\n  datamesh verify 12.receipt.json --key mesh.pub\n  datamesh verify 12.receipt.json --key ed25519:…\n\nThe exit code is 21 where the receipt was changed, or signed by somebody else."
+    )]
+    Verify(VerifyArguments),
+    /// Keep a catalog as the contracts say: AWS Glue, or a folder
+    #[command(
+        after_help = "Examples:\n  datamesh provision plan --target glue\n  datamesh provision apply --target glue weather/observations\n  datamesh provision drift --target glue\n  datamesh provision destroy --target local --yes\n\nOnly what carries this mesh's marker is changed or removed. AWS credentials come from the usual chain."
+    )]
+    Provision(ProvisionArguments),
+    /// Tell other systems of publications: move the pointers of a catalog's tables
+    #[command(after_help = "Examples:\n  datamesh outbox run --target glue\n  datamesh outbox run --target glue --every 10s")]
+    Outbox(OutboxArguments),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  datamesh completions bash > /etc/bash_completion.d/datamesh")]
     Completions {
@@ -207,6 +257,10 @@ pub(crate) enum SchemaDocument {
     Domain,
     /// `mesh.yaml`.
     Mesh,
+    /// `policies/waivers.yaml`.
+    Waivers,
+    /// `policies/*.tests.yaml`.
+    PolicyTests,
 }
 
 /// How a report is printed.
@@ -391,6 +445,11 @@ fn parse_as_of(text: &str) -> Result<AsOf, String> {
     if let Ok(number) = text.parse() {
         return Ok(AsOf::Publication(number));
     }
+    parse_time(text).map(AsOf::Time).map_err(|_| "it is neither the number of a publication nor a time such as 2026-01-31T12:00:00Z".to_owned())
+}
+
+/// A time: RFC 3339, or a date with or without a time of day, which are UTC.
+pub(crate) fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
     let zoned = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()).ok();
     let naive = || {
         let formats = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"];
@@ -400,8 +459,7 @@ fn parse_as_of(text: &str) -> Result<AsOf, String> {
     zoned
         .or_else(naive)
         .or_else(date)
-        .map(AsOf::Time)
-        .ok_or_else(|| "it is neither the number of a publication nor a time such as 2026-01-31T12:00:00Z".to_owned())
+        .ok_or_else(|| "it is no time such as 2026-01-31T12:00:00Z".to_owned())
 }
 
 #[derive(Debug, Args)]

@@ -39,7 +39,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Profile(arguments) => profile::run(arguments, told, cli.memory, interrupted()?).await,
         Command::Domains(arguments) => domains::run(arguments, told).await,
         Command::Import(arguments) => crate::import::run(&arguments),
-        Command::Export(arguments) => crate::export::run(&arguments, told),
+        Command::Export(arguments) => crate::export::run(&arguments, told).await,
         Command::Schema { document, tests } => {
             let schema = match document {
                 _ if tests => schema::tests_schema(),
@@ -47,6 +47,8 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
                 SchemaDocument::Tests => schema::tests_schema(),
                 SchemaDocument::Domain => schema::domain_schema(),
                 SchemaDocument::Mesh => schema::mesh_schema(),
+                SchemaDocument::Waivers => schema::waivers_schema(),
+                SchemaDocument::PolicyTests => schema::policy_tests_schema(),
             };
             output::print_json(&schema)?;
             Ok(0)
@@ -70,6 +72,13 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         },
         Command::Lineage(arguments) => lineage::run(arguments, told, cli.memory).await,
         Command::Maintain(arguments) => crate::maintain::run(arguments, told, cli.memory).await,
+        Command::Policy(arguments) => crate::policy::run(arguments, told, cli.memory).await,
+        Command::Access(arguments) => crate::access::run(arguments, told).await,
+        Command::Audit(arguments) => crate::audit::run(arguments, told).await,
+        Command::Receipt(arguments) => crate::receipt::run(&arguments, told).await,
+        Command::Verify(arguments) => crate::receipt::verify(&arguments, told),
+        Command::Provision(arguments) => crate::provision::run(arguments, told).await,
+        Command::Outbox(arguments) => crate::provision::outbox(arguments, told).await,
     }
 }
 

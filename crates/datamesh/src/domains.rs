@@ -146,7 +146,7 @@ async fn registered(root: &Path) -> Result<(Vec<DataProduct>, Vec<Edge>)> {
         return Ok((Vec::new(), Vec::new()));
     }
     let context = home::context(root).await?;
-    context.authorize(Action::Describe, "mesh", json!({ "operation": "domains" })).await?;
+    context.authorize_mesh(Action::Describe, json!({ "operation": "domains" })).await?;
     let catalog = context.registry.catalog().await?;
     let lineage = context.registry.lineage(None).await?;
     Ok((catalog.into_iter().map(|product| product.revision.contract).collect(), lineage))

@@ -1,17 +1,19 @@
 //! Finding the mesh, and wiring the parts for it.
 
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
 use datamesh_app::ports::{Clock, Context, Ids};
-use datamesh_core::decision::Principal;
+use datamesh_app::signing::SigningKey;
+use datamesh_core::decision::{Action, Principal};
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_engine::{DataEngine, EngineOptions};
 use datamesh_iceberg::Storage;
 use datamesh_iceberg::local::to_url;
 use datamesh_iceberg::storage::{shown, split};
 use datamesh_registry::SqlRegistry;
+use serde_json::json;
 use uuid::Uuid;
 
 /// Rows in a batch.
@@ -84,15 +86,52 @@ impl Ids for RandomIds {
 /// The mesh's registry with who acts on it.
 pub(crate) async fn context(root: &Path) -> Result<Context> {
     let registry = SqlRegistry::open(&crate::registry::location(root)?).await?;
+    let registry = registry.with_signer(Arc::new(signing_key(root)?));
     let user = whoami::fallible::username()
         .map_err(|error| Error::new(ErrorCode::Internal, format!("cannot tell who runs this: {error}")))?;
-    Ok(Context {
+    let owner = Context {
         registry: Arc::new(registry),
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),
         principal: Principal { id: format!("user:{user}") },
+        // Whoever can open the folder of an embedded mesh owns it.
+        owns_mesh: true,
+        impersonated_by: None,
+        purpose: ACTING.get().and_then(|acting| acting.purpose.clone()),
         door: "command-line".to_owned(),
-    })
+        rules: Arc::default(),
+    };
+    let Some(id) = ACTING.get().and_then(|acting| acting.principal.as_ref()) else { return Ok(owner) };
+    let rules = owner.rules().await?;
+    let found = rules.policies.principal_of(id, false);
+    let found = found.map_err(|why| {
+        Error::new(ErrorCode::InvalidArgument, format!("nobody can act as `{id}`: {why}"))
+            .with_help("write `user:NAME`, `service:NAME`, `team:NAME` or `role:NAME`")
+    })?;
+    owner.authorize_mesh(Action::Administer, json!({ "operation": "impersonate", "as": found.id })).await?;
+    let impersonated_by = Some(owner.principal.id.clone());
+    Ok(Context { principal: Principal { id: found.id }, owns_mesh: false, impersonated_by, ..owner })
+}
+
+/// Who acts, and what for, as the command line says.
+#[derive(Debug, Default)]
+pub(crate) struct Acting {
+    /// Somebody else than whoever runs the program.
+    pub(crate) principal: Option<String>,
+    /// What for.
+    pub(crate) purpose: Option<String>,
+}
+
+static ACTING: OnceLock<Acting> = OnceLock::new();
+
+/// Says who acts, once, before anything is done.
+pub(crate) fn act(acting: Acting) {
+    let _ = ACTING.set(acting);
+}
+
+/// The key that the mesh signs with, made at first use.
+pub(crate) fn signing_key(root: &Path) -> Result<SigningKey> {
+    SigningKey::open_or_make(&root.join(".datamesh").join("keys").join("signing.key"))
 }
 
 /// The engine over the mesh's warehouse.

@@ -1,6 +1,8 @@
 //! The `datamesh` command: configuration, wiring, and what a user sees. Decisions live in the crates below.
 
+mod access;
 mod apply;
+mod audit;
 mod check;
 mod cli;
 mod commands;
@@ -20,7 +22,10 @@ mod observer;
 mod output;
 mod plan;
 mod plan_text;
+mod policy;
 mod profile;
+mod provision;
+mod receipt;
 mod registry;
 mod retry;
 mod rollback;
@@ -48,6 +53,7 @@ fn main() -> ExitCode {
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, ignored);
     let cli = cli::Cli::parse();
     let json = cli.wants_json();
+    home::act(home::Acting { principal: cli.principal.clone(), purpose: cli.purpose.clone() });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

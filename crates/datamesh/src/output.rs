@@ -32,6 +32,15 @@ pub(crate) fn paint(text: &str, code: &str, on: bool) -> String {
     if on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
+/// A text of somebody's without what a terminal would act on.
+pub(crate) fn plain(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.chars().any(char::is_control) {
+        text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>().into()
+    } else {
+        text.into()
+    }
+}
+
 /// A document as printed; writing to a closed pipe is not an error worth telling.
 pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use datamesh_core::audit::{Signer, Verifier};
 use datamesh_core::contract::WriteMode;
-use datamesh_core::decision::{Action, DecisionRecord, Principal, decide};
+use datamesh_core::decision::{Action, DECISION_FORMAT, DecisionRecord, Outcome, Principal};
 use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::ports::{
     CommitOutcome, CommitRequest, Lease, MaintenanceCommit, PublishStep, QuarantineFile, Registry, StepObserver,
@@ -13,6 +13,26 @@ use datamesh_core::{DataProduct, Result};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use serde_json::json;
 use uuid::Uuid;
+
+/// A decision that allows something.
+fn decide(
+    at: DateTime<Utc>,
+    principal: &Principal,
+    action: Action,
+    resource: &str,
+    context: serde_json::Value,
+) -> DecisionRecord {
+    DecisionRecord {
+        format: DECISION_FORMAT,
+        at,
+        principal: principal.clone(),
+        action,
+        resource: resource.to_owned(),
+        outcome: Outcome::Allow,
+        reasons: vec!["mesh-owner".to_owned()],
+        context,
+    }
+}
 
 /// Hears nothing.
 pub(crate) struct Deaf;

@@ -558,7 +558,8 @@ async fn transforms_and_lineage_are_kept(mesh: Mesh) {
     assert_eq!(registry.lineage(None).await.unwrap(), edges);
     assert_eq!(registry.last_transforms(&sales()).await.unwrap(), [(1, run)]);
     // What rows that were published before came from is known for good, each edge once.
-    let mut again = request(registry, &sales(), vec![table("orders", Some("m2"), "m3")]).await.unwrap();
+    let tables = vec![table("orders", Some("m2"), "m3")];
+    let mut again = crate::requests::request(registry, &sales(), tables).await.unwrap();
     again.lineage = vec![lineage_of(3)];
     assert_eq!(commit(registry, &again).await, Some(3));
     let mut every = registry.lineage(None).await.unwrap();
