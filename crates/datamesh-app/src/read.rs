@@ -11,7 +11,9 @@ use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus, Revis
 use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::json;
 
-use crate::govern::{ReadTable, Reader, Reading};
+use datamesh_core::decision::Action;
+
+use crate::govern::{ReadTable, Reader, Reading, Resource, published};
 use crate::ports::{Context, Engine, QueryRequest, Rows, TableKey, Visibility};
 
 /// Runs a query. All its tables are pinned in one read, and show what whoever asks may see.
@@ -240,6 +242,64 @@ async fn decide_quarantine(
         }
     }
     Ok(())
+}
+
+/// The recorded attempts of a product, newest first, as far as whoever asks may know them: rows that failed are shown to
+/// those who publish it, and how many rows there are to those who see them all. What is withheld is replaced by
+/// `{"withheld": true}`.
+///
+/// # Errors
+/// A registry that cannot be read.
+pub async fn publications(context: &Context, contract: &DataProduct, limit: u64) -> Result<Vec<Publication>> {
+    let mut found = context.registry.publications(&contract.key(), limit).await?;
+    let rules = context.rules().await?;
+    let actor = context.actor(&rules)?;
+    let circumstances = context.circumstances();
+    if rules.policies.decide(&actor, Action::Publish, Resource::Product(contract), &circumstances).is_allowed() {
+        return Ok(found);
+    }
+    let catalog = context.registry.catalog().await?;
+    let product = catalog.iter().find(|product| product.key == contract.key());
+    let tables: Vec<ReadTable<'_>> = product.into_iter().flat_map(published).collect();
+    let decisions = context.decide_tables(&rules, &actor, &catalog, &tables).await?;
+    let counts = !decisions.is_empty() && decisions.iter().all(|decision| decision.access.shows_all_rows());
+    for publication in &mut found {
+        if counts {
+            without_samples(&mut publication.report);
+        } else {
+            publication.report = json!({ "withheld": true });
+        }
+    }
+    Ok(found)
+}
+
+/// Takes rows and values out of a report.
+fn without_samples(report: &mut serde_json::Value) {
+    match report {
+        serde_json::Value::Object(fields) => {
+            fields.retain(|key, _| !matches!(key.as_str(), "samples" | "because" | "value" | "measured"));
+            fields.values_mut().for_each(without_samples);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(without_samples),
+        _ => {}
+    }
+}
+
+/// The tables of which whoever asks may know how many rows they have, and where they lie.
+///
+/// # Errors
+/// A registry that cannot be read.
+pub async fn counted(context: &Context, catalog: &[CatalogProduct]) -> Result<BTreeSet<TableKey>> {
+    let rules = context.rules().await?;
+    let actor = context.actor(&rules)?;
+    let tables: Vec<ReadTable<'_>> = catalog.iter().flat_map(published).collect();
+    let key = |read: &ReadTable<'_>| (read.product.key.clone(), read.table.name.sql());
+    if actor.owns_mesh() {
+        return Ok(tables.iter().map(key).collect());
+    }
+    let decisions = context.decide_tables(&rules, &actor, catalog, &tables).await?;
+    let shown = tables.iter().zip(decisions).filter(|(_, decision)| decision.access.shows_all_rows());
+    Ok(shown.map(|(read, _)| key(read)).collect())
 }
 
 /// The newest publication that serves.

@@ -73,14 +73,22 @@ fn parts(resource: &str) -> Vec<String> {
     found
 }
 
-/// The waiver of a policy for a resource: one that counts, else the one that expired last.
-fn waiver<'w>(waivers: &'w [Waiver], policy: &str, resource: &str, now: DateTime<Utc>) -> Option<&'w Waiver> {
-    if !waivers.iter().any(|waiver| waiver.policy == policy) {
+/// The waiver of a policy for a resource: one that counts, else the one that expired last. What a domain waives is its own
+/// policies; those of the mesh, of which `domain` is `None`, only the mesh does.
+fn waiver<'w>(
+    waivers: &'w [Waiver],
+    policy: &str,
+    domain: Option<&str>,
+    resource: &str,
+    now: DateTime<Utc>,
+) -> Option<&'w Waiver> {
+    let counts =
+        |waiver: &&Waiver| waiver.policy == policy && (waiver.domain.is_none() || waiver.domain.as_deref() == domain);
+    if !waivers.iter().any(|waiver| counts(&waiver)) {
         return None;
     }
     let resource = parts(resource);
-    let about =
-        waivers.iter().filter(|waiver| waiver.policy == policy && resource.starts_with(&parts(&waiver.resource)));
+    let about = waivers.iter().filter(|waiver| counts(waiver) && resource.starts_with(&parts(&waiver.resource)));
     about.max_by_key(|waiver| (waiver.expires > now, waiver.expires))
 }
 
@@ -324,7 +332,8 @@ impl Judge<'_> {
             let rule = &self.policies.rules[at];
             let resource = name();
             let now = self.context.time;
-            let waiver = waiver(&self.policies.waivers, &rule.id, &resource, now).filter(|_| waivable);
+            let waiver =
+                waiver(&self.policies.waivers, &rule.id, rule.domain.as_deref(), &resource, now).filter(|_| waivable);
             let counts = waiver.is_some_and(|waiver| waiver.expires > now);
             findings.push(Finding {
                 policy: rule.id.clone(),
@@ -368,6 +377,7 @@ mod tests {
     fn a_waiver_is_for_a_subtree() {
         let now: DateTime<Utc> = "2026-05-04T10:00:00Z".parse().expect("a time");
         let waiver_of = |resource: &str, expires: &str| Waiver {
+            domain: None,
             policy: "p".into(),
             resource: resource.into(),
             owner: "team".into(),
@@ -376,8 +386,8 @@ mod tests {
         };
         let check = |about: &str, resource: &str, expected: bool| {
             let waivers = [waiver_of(about, "2027-01-01T00:00:00Z")];
-            assert_eq!(waiver(&waivers, "p", resource, now).is_some(), expected, "{about} {resource}");
-            assert!(waiver(&waivers, "q", resource, now).is_none());
+            assert_eq!(waiver(&waivers, "p", None, resource, now).is_some(), expected, "{about} {resource}");
+            assert!(waiver(&waivers, "q", None, resource, now).is_none());
         };
         check("air-traffic", "air_traffic/flights.legs.id", true);
         check("air_traffic/flights", "air-traffic/flights", true);
@@ -387,7 +397,11 @@ mod tests {
         check("sales/orders.lines", "sales/orders", false);
         check("sales/orders", "sales/orders#files", true);
         let both = [waiver_of("sales", "2026-01-01T00:00:00Z"), waiver_of("sales/orders", "2026-06-01T00:00:00Z")];
-        assert_eq!(waiver(&both, "p", "sales/orders", now).map(|w| w.resource.as_str()), Some("sales/orders"));
-        assert_eq!(waiver(&both, "p", "sales/other", now).map(|w| w.resource.as_str()), Some("sales"));
+        assert_eq!(waiver(&both, "p", None, "sales/orders", now).map(|w| w.resource.as_str()), Some("sales/orders"));
+        // A domain waives its own policies, and none of the mesh.
+        let own = [Waiver { domain: Some("sales".to_owned()), ..waiver_of("sales", "2027-01-01T00:00:00Z") }];
+        assert!(waiver(&own, "p", None, "sales/orders", now).is_none());
+        assert!(waiver(&own, "p", Some("sales"), "sales/orders", now).is_some());
+        assert_eq!(waiver(&both, "p", None, "sales/other", now).map(|w| w.resource.as_str()), Some("sales"));
     }
 }

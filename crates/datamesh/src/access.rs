@@ -267,7 +267,7 @@ async fn show_offers(context: &datamesh_app::Context, options: &ShowArguments) -
         ReportFormat::Text => {
             let mut text = format!("{} offers\n", contract.id);
             for offer in &offers {
-                text.push_str(&format!("  {}", output::plain(&offer.role)));
+                text.push_str(&format!("  {}", output::printable(&offer.role)));
                 let mut parts = Vec::new();
                 if !offer.tables.is_empty() {
                     parts.push(format!("tables {}", list(&offer.tables).join(", ")));
@@ -287,10 +287,11 @@ async fn show_offers(context: &datamesh_app::Context, options: &ShowArguments) -
                 if let Some(expires) = offer.expires {
                     parts.push(format!("at most {expires}"));
                 }
-                let approvers = if offer.approvers.is_empty() { contract.owner.clone() } else { offer.approvers.join(", ") };
+                let approvers =
+                    if offer.approvers.is_empty() { contract.owner.clone() } else { offer.approvers.join(", ") };
                 let count = if offer.approvals > 1 { format!("{} of ", offer.approvals) } else { String::new() };
                 parts.push(format!("approved by {count}{approvers}"));
-                text.push_str(&format!(": {}\n", output::plain(&parts.join("; "))));
+                text.push_str(&format!(": {}\n", output::printable(&parts.join("; "))));
             }
             output::print(&text);
         }
@@ -304,7 +305,7 @@ fn tell(outcome: &AccessOutcome, format: ReportFormat) -> Result<u8> {
         ReportFormat::Text => {
             let request = &outcome.request;
             let what = format!("{} as {} for {}", request.product, request.role, request.principal);
-            let what = output::plain(&what).into_owned();
+            let what = output::printable(&what).into_owned();
             let text = match (&outcome.grant, request.state) {
                 (Some(grant), _) if grant.revoked.is_some() => format!("grant {} is revoked: {what}\n", grant.number),
                 (Some(grant), _) => {
@@ -343,7 +344,7 @@ fn request_line(request: &AccessRequest, state: RequestState) -> String {
         request.role,
         request.at.format("%Y-%m-%d"),
     );
-    format!("{}\n", output::plain(&line))
+    format!("{}\n", output::printable(&line))
 }
 
 fn grant_line(grant: &Grant, now: chrono::DateTime<chrono::Utc>) -> String {
@@ -357,19 +358,23 @@ fn grant_line(grant: &Grant, now: chrono::DateTime<chrono::Utc>) -> String {
         "grant   {:>4}  {state:9}  {}  {}  as {}{until}",
         grant.number, grant.product, grant.principal, grant.role
     );
-    format!("{}\n", output::plain(&line))
+    format!("{}\n", output::printable(&line))
 }
 
 fn request_text(request: &AccessRequest, grant: Option<&Grant>, now: chrono::DateTime<chrono::Utc>) -> String {
     let mut text = request_line(request, request.state_at(now));
-    text.push_str(&format!("  by {}: {}\n", output::plain(&request.requested_by), output::plain(&request.reason)));
+    text.push_str(&format!(
+        "  by {}: {}\n",
+        output::printable(&request.requested_by),
+        output::printable(&request.reason)
+    ));
     if let Some(purpose) = &request.purpose {
-        text.push_str(&format!("  for {}\n", output::plain(purpose)));
+        text.push_str(&format!("  for {}\n", output::printable(purpose)));
     }
     for approval in &request.approvals {
-        let note = approval.note.as_deref().map_or_else(String::new, |note| format!(": {}", output::plain(note)));
+        let note = approval.note.as_deref().map_or_else(String::new, |note| format!(": {}", output::printable(note)));
         let at = approval.at.format("%Y-%m-%d %H:%M");
-        text.push_str(&format!("  approved by {} {at}{note}\n", output::plain(&approval.by)));
+        text.push_str(&format!("  approved by {} {at}{note}\n", output::printable(&approval.by)));
     }
     if let Some(grant) = grant {
         text.push_str(&grant_line(grant, now));

@@ -45,7 +45,7 @@ pub(crate) async fn run(arguments: &ApplyArguments, told: Option<&Path>, memory:
             let root = home::find(told)?;
             let (engine, context) = (home::engine(&root, memory)?, home::context(&root).await?);
             let plan = plan_file::read(&read(file)?, &context.registry.mesh_identity().await?)?;
-            (engine, context, Planned { plan, refusals: Vec::new(), unchanged: 0 })
+            (engine, context, Planned { plan, refusals: Vec::new(), notes: Vec::new(), unchanged: 0 })
         }
         None => {
             let (root, desired) = plan::load(arguments.path.as_deref(), told)?;

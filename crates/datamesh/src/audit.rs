@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
-use datamesh_app::signing::{KeyRing, PublicKey};
+use datamesh_app::signing::KeyRing;
 use datamesh_core::audit::{AuditEntry, AuditKind, AuditQuery, AuditVerification, Checkpoint};
 use datamesh_core::decision::{Action, Outcome};
 use datamesh_core::{Error, ErrorCode, Result};
@@ -126,17 +126,17 @@ pub(crate) fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|error| Error::io(ErrorCode::NotFound, "read", path, error))
 }
 
-/// A public key: as text, or a file that holds it; without either the mesh's own.
-pub(crate) fn public_key(told: Option<&str>, root: Option<&Path>) -> Result<PublicKey> {
-    let refused = |why: String| {
-        Error::new(ErrorCode::InvalidArgument, format!("the key cannot be used: {why}"))
+/// Public keys: as text, or a file that holds them, one a line; without either the mesh's own.
+pub(crate) fn public_keys(told: Option<&str>, root: Option<&Path>) -> Result<KeyRing> {
+    let refused = |error: Error| {
+        Error::new(ErrorCode::InvalidArgument, format!("the key cannot be used: {error}"))
             .with_help("`datamesh audit key` prints a mesh's public key, `ed25519:…`")
     };
     match (told, root) {
-        (Some(text), _) if text.starts_with("ed25519:") => PublicKey::parse(text.trim()).map_err(refused),
-        (Some(file), _) => PublicKey::parse(read(Path::new(file))?.trim()).map_err(refused),
-        (None, Some(root)) => Ok(home::signing_key(root)?.public()),
-        (None, None) => Err(refused("there is none".to_owned())),
+        (Some(text), _) if text.starts_with("ed25519:") => KeyRing::parse(text).map_err(refused),
+        (Some(file), _) => KeyRing::parse(&read(Path::new(file))?).map_err(refused),
+        (None, Some(root)) => Ok(KeyRing(vec![home::signing_key(root)?.public().clone()])),
+        (None, None) => KeyRing::parse("").map_err(refused),
     }
 }
 
@@ -152,7 +152,7 @@ pub(crate) async fn run(arguments: AuditArguments, told: Option<&Path>) -> Resul
         Some(AuditCommand::Key) => Ok(0),
         Some(AuditCommand::Verify(options)) => {
             context.authorize_mesh(Action::Describe, details("audit verify")).await?;
-            let key = public_key(options.key.as_deref(), Some(&root))?;
+            let keys = public_keys(options.key.as_deref(), Some(&root))?;
             let anchor = match &options.checkpoint {
                 None => None,
                 Some(path) => Some(Checkpoint::parse(&read(path)?).map_err(|why| {
@@ -160,7 +160,7 @@ pub(crate) async fn run(arguments: AuditArguments, told: Option<&Path>) -> Resul
                         .with_help("`datamesh audit checkpoint --out FILE` writes one")
                 })?),
             };
-            let found = context.registry.verify_audit(&KeyRing(vec![key]), anchor.as_ref()).await?;
+            let found = context.registry.verify_audit(&keys, anchor.as_ref()).await?;
             match options.format {
                 ReportFormat::Json => output::print_json(&found)?,
                 ReportFormat::Text => output::print(&verification_text(&found)),
@@ -171,9 +171,9 @@ pub(crate) async fn run(arguments: AuditArguments, told: Option<&Path>) -> Resul
             context.authorize_mesh(Action::Administer, details("audit checkpoint")).await?;
             let checkpoint = context.registry.checkpoint(context.clock.now()).await?;
             match &options.out {
-                None => output::print(&checkpoint.to_text()),
+                None => output::print(&checkpoint.to_text()?),
                 Some(out) => {
-                    std::fs::write(out, checkpoint.to_text())
+                    std::fs::write(out, checkpoint.to_text()?)
                         .map_err(|error| Error::io(ErrorCode::WriteFailed, "write", out, error))?;
                 }
             }
@@ -184,10 +184,10 @@ pub(crate) async fn run(arguments: AuditArguments, told: Option<&Path>) -> Resul
             context.authorize_mesh(Action::Administer, details("audit")).await?;
             let query = AuditQuery {
                 principal: options.principal,
-                action: options.action,
+                action: options.action.map(|action| action.as_str().to_owned()),
                 kind: options.kind,
                 resource: options.resource,
-                outcome: options.outcome,
+                outcome: options.outcome.map(|outcome| outcome.as_str().to_owned()),
                 since: options.since,
                 until: options.until,
                 before: options.before,
@@ -209,26 +209,26 @@ fn entry_text(entry: &AuditEntry) -> String {
         "{:>6}  {}  {}",
         entry.sequence,
         entry.at.format("%Y-%m-%d %H:%M:%S"),
-        output::plain(&entry.principal)
+        output::printable(&entry.principal)
     );
     if let Some(by) = &entry.impersonated_by {
-        text.push_str(&format!(" (by {})", output::plain(by)));
+        text.push_str(&format!(" (by {})", output::printable(by)));
     }
     text.push_str(&format!("  {}", entry.kind.as_str()));
-    for word in [entry.outcome.map(Outcome::as_str), entry.action.map(Action::as_str)].into_iter().flatten() {
+    for word in [&entry.outcome, &entry.action].into_iter().filter(|word| !word.is_empty()) {
         text.push_str(&format!(" {word}"));
     }
-    if let Some(resource) = &entry.resource {
-        text.push_str(&format!("  {}", output::plain(resource)));
+    if !entry.resource.is_empty() {
+        text.push_str(&format!("  {}", output::printable(&entry.resource)));
     }
     if let Some(rows) = entry.details.get("rows").and_then(serde_json::Value::as_u64) {
         text.push_str(&format!("  {} rows", output::grouped(rows)));
     }
     if let Some(purpose) = &entry.purpose {
-        text.push_str(&format!("  for {}", output::plain(purpose)));
+        text.push_str(&format!("  for {}", output::printable(purpose)));
     }
     if !entry.policies.is_empty() {
-        text.push_str(&format!("  by {}", output::plain(&entry.policies.join(", "))));
+        text.push_str(&format!("  by {}", output::printable(&entry.policies.join(", "))));
     }
     text + "\n"
 }
@@ -237,8 +237,8 @@ fn verification_text(found: &AuditVerification) -> String {
     let mut text = String::new();
     for flaw in &found.flaws {
         match flaw.sequence {
-            Some(sequence) => text.push_str(&format!("entry {sequence}: {}\n", output::plain(&flaw.what))),
-            None => text.push_str(&format!("{}\n", output::plain(&flaw.what))),
+            Some(sequence) => text.push_str(&format!("entry {sequence}: {}\n", output::printable(&flaw.what))),
+            None => text.push_str(&format!("{}\n", output::printable(&flaw.what))),
         }
     }
     let more = found.flaw_count - found.flaws.len() as u64;

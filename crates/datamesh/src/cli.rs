@@ -222,7 +222,9 @@ pub(crate) enum Command {
     )]
     Audit(AuditArguments),
     /// Print the signed receipt of a publication
-    #[command(after_help = "Examples:\n  datamesh receipt weather/observations\n  datamesh receipt weather/observations --publication 12 --out 12.receipt.json")]
+    #[command(
+        after_help = "Examples:\n  datamesh receipt weather/observations\n  datamesh receipt weather/observations --publication 12 --out 12.receipt.json"
+    )]
     Receipt(ReceiptArguments),
     /// Verify a publication's receipt, offline, by the mesh's public key alone
     #[command(
@@ -235,7 +237,9 @@ pub(crate) enum Command {
     )]
     Provision(ProvisionArguments),
     /// Tell other systems of publications: move the pointers of a catalog's tables
-    #[command(after_help = "Examples:\n  datamesh outbox run --target glue\n  datamesh outbox run --target glue --every 10s")]
+    #[command(
+        after_help = "Examples:\n  datamesh outbox run --target glue\n  datamesh outbox run --target glue --every 10s"
+    )]
     Outbox(OutboxArguments),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  datamesh completions bash > /etc/bash_completion.d/datamesh")]
@@ -445,7 +449,9 @@ fn parse_as_of(text: &str) -> Result<AsOf, String> {
     if let Ok(number) = text.parse() {
         return Ok(AsOf::Publication(number));
     }
-    parse_time(text).map(AsOf::Time).map_err(|_| "it is neither the number of a publication nor a time such as 2026-01-31T12:00:00Z".to_owned())
+    parse_time(text)
+        .map(AsOf::Time)
+        .map_err(|_| "it is neither the number of a publication nor a time such as 2026-01-31T12:00:00Z".to_owned())
 }
 
 /// A time: RFC 3339, or a date with or without a time of day, which are UTC.
@@ -456,10 +462,7 @@ pub(crate) fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
         formats.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok()).map(|time| time.and_utc())
     };
     let date = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().map(|date| date.and_time(NaiveTime::MIN).and_utc());
-    zoned
-        .or_else(naive)
-        .or_else(date)
-        .ok_or_else(|| "it is no time such as 2026-01-31T12:00:00Z".to_owned())
+    zoned.or_else(naive).or_else(date).ok_or_else(|| "it is no time such as 2026-01-31T12:00:00Z".to_owned())
 }
 
 #[derive(Debug, Args)]

@@ -1,13 +1,15 @@
 //! One function a command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::CommandFactory;
 use datamesh_app::Progress;
-use datamesh_app::ports::{BoundDatabase, BoundIceberg, BoundSource, Context, GivenTable, QueryRequest, StageInput};
+use datamesh_app::ports::{
+    BoundDatabase, BoundIceberg, BoundSource, Context, GivenTable, QueryRequest, StageInput, TableKey,
+};
 use datamesh_app::publish::{PublishReport, PublishRequest, PublishStatus, publish};
 use datamesh_app::read::{self, QuarantineRequest, find_product, serving};
 use datamesh_core::contract::{CsvOptions, DataProduct, FileSource, SourceFormat, SourceSpec};
@@ -206,7 +208,7 @@ async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: u
         dry_run: arguments.dry_run,
         resolves: Vec::new(),
     };
-    let engine = home::engine(&root, memory)?;
+    let engine = home::governed(&root, memory, &context).await?;
     let show = arguments.format == ReportFormat::Text && std::io::stderr().is_terminal();
     let progress: Arc<dyn Progress> = Arc::new(Observer::new(show));
     let report = publish(request, &engine, &context, progress, stop).await?;
@@ -258,10 +260,11 @@ async fn run_query(arguments: QueryArguments, told: Option<&Path>, memory: usize
         (Some(out), RowFormat::Table) => format_of(out),
         (_, format) => format,
     };
-    let engine = home::engine(&root, memory)?;
+    let context = home::context(&root).await?;
+    let engine = home::governed(&root, memory, &context).await?;
     let tables = arguments.tables.iter().map(|given| given_table(given)).collect::<Result<_>>()?;
     let request = QueryRequest { sql, as_of: arguments.as_of, tables };
-    let rows = read::query(&engine, &home::context(&root).await?, &request).await?;
+    let rows = read::query(&engine, &context, &request).await?;
     output::write_rows(rows, format, arguments.out.as_deref()).await?;
     Ok(0)
 }
@@ -294,8 +297,13 @@ fn format_of(path: &Path) -> RowFormat {
     }
 }
 
-async fn describe(context: &Context, resource: &str, operation: &str) -> Result<()> {
-    context.authorize(Action::Describe, resource, json!({ "operation": operation })).await.map(|_| ())
+/// A table's name as SQL spells it.
+fn sql(table: &str) -> String {
+    table.to_ascii_lowercase().replace('-', "_")
+}
+
+async fn describe(context: &Context, contract: &DataProduct, operation: &str) -> Result<()> {
+    context.authorize_product(Action::Describe, contract, json!({ "operation": operation })).await.map(|_| ())
 }
 
 /// Who answers for a table or column, where that is somebody else than for what it stands in.
@@ -309,18 +317,24 @@ fn own_owner<'c>(contract: &'c DataProduct, table: &Table, column: Option<&Colum
     own.filter(|_| own != around)
 }
 
-fn show_json(product: &CatalogProduct, majors: &[CatalogProduct], publications: &[Publication]) -> Value {
+fn show_json(
+    product: &CatalogProduct,
+    majors: &[CatalogProduct],
+    publications: &[Publication],
+    counted: &BTreeSet<TableKey>,
+) -> Value {
     let contract = &product.revision.contract;
     let tables = contract.tables.iter().map(|table| {
         let pointer = product.tables.iter().find(|pointer| pointer.table == table.name.sql());
+        let told = pointer.filter(|_| counted.contains(&(product.key.clone(), table.name.sql())));
         let mut shown = json!({
             "table": table.name,
             "sql_name": format!("{}.{}.{}", product.key.domain, product.key.product, table.name.sql()),
             "description": table.description,
             "write": table.write,
-            "rows": pointer.map(|pointer| pointer.rows),
+            "rows": told.map(|pointer| pointer.rows),
             "publication": pointer.map(|pointer| pointer.publication),
-            "metadata_location": pointer.map(|pointer| pointer.metadata_location.clone()),
+            "metadata_location": told.map(|pointer| pointer.metadata_location.clone()),
             "columns": table.columns.iter().map(|column| {
                 let mut shown = json!({
                     "name": column.name,
@@ -363,7 +377,12 @@ fn show_json(product: &CatalogProduct, majors: &[CatalogProduct], publications: 
     })
 }
 
-fn show_text(product: &CatalogProduct, majors: &[CatalogProduct], publications: &[Publication]) -> String {
+fn show_text(
+    product: &CatalogProduct,
+    majors: &[CatalogProduct],
+    publications: &[Publication],
+    counted: &BTreeSet<TableKey>,
+) -> String {
     let contract = &product.revision.contract;
     let mut text = format!("{} {}  {}  owner {}\n", contract.id, contract.version, contract.status, contract.owner);
     if let Some(description) = &contract.description {
@@ -386,9 +405,13 @@ fn show_text(product: &CatalogProduct, majors: &[CatalogProduct], publications: 
     for table in &contract.tables {
         let name = format!("{}.{}.{}", product.key.domain, product.key.product, table.name.sql());
         let pointer = product.tables.iter().find(|pointer| pointer.table == table.name.sql());
+        let told = counted.contains(&(product.key.clone(), table.name.sql()));
         let rows = pointer.map_or_else(
             || "not published".to_owned(),
-            |pointer| format!("{} rows, publication {}", grouped(pointer.rows), pointer.publication),
+            |pointer| match told {
+                true => format!("{} rows, publication {}", grouped(pointer.rows), pointer.publication),
+                false => format!("publication {}", pointer.publication),
+            },
         );
         let owner = own_owner(contract, table, None).map_or_else(String::new, |owner| format!("  owner {owner}"));
         text.push_str(&format!("\n{name}  ({rows}){owner}\n"));
@@ -412,7 +435,7 @@ fn show_text(product: &CatalogProduct, majors: &[CatalogProduct], publications: 
             let about = column.description.as_deref().map_or_else(String::new, |about| format!("  {about}"));
             text.push_str(&format!("  {:width$}  {}{marks}{about}\n", column.name, column.data_type));
         }
-        if let Some(pointer) = pointer {
+        if let Some(pointer) = pointer.filter(|_| told) {
             text.push_str(&format!("  metadata {}\n", pointer.metadata_location));
         }
     }
@@ -438,11 +461,13 @@ async fn run_show(arguments: ShowArguments, told: Option<&Path>) -> Result<u8> {
     let root: PathBuf = home::find(told)?;
     let context = home::context(&root).await?;
     let Some(wanted) = &arguments.product else {
-        describe(&context, "mesh", "show").await?;
-        let catalog = context.registry.catalog().await?;
+        context.authorize_mesh(Action::Describe, json!({ "operation": "show" })).await?;
+        let catalog = context.discover(context.registry.catalog().await?).await?;
+        let counted = read::counted(&context, &catalog).await?;
         match arguments.format {
             ReportFormat::Json => {
-                let products: Vec<Value> = catalog.iter().map(|product| show_json(product, &[], &[])).collect();
+                let products: Vec<Value> =
+                    catalog.iter().map(|product| show_json(product, &[], &[], &counted)).collect();
                 output::print_json(&products)?;
             }
             ReportFormat::Text if catalog.is_empty() => {
@@ -457,7 +482,10 @@ async fn run_show(arguments: ShowArguments, told: Option<&Path>) -> Result<u8> {
                         contract.id, contract.version, contract.status, contract.owner
                     ));
                     for pointer in &product.tables {
-                        text.push_str(&format!("  {}  {} rows\n", pointer.table, grouped(pointer.rows)));
+                        match counted.contains(&(product.key.clone(), sql(&pointer.table))) {
+                            true => text.push_str(&format!("  {}  {} rows\n", pointer.table, grouped(pointer.rows))),
+                            false => text.push_str(&format!("  {}\n", pointer.table)),
+                        }
                     }
                 }
                 output::print(&text);
@@ -466,16 +494,17 @@ async fn run_show(arguments: ShowArguments, told: Option<&Path>) -> Result<u8> {
         return Ok(0);
     };
     let product = find_product(&context, wanted, None).await?;
-    describe(&context, &product.revision.contract.id.to_string(), "show").await?;
-    let publications = context.registry.publications(&product.key, 100).await?;
-    let mut majors = context.registry.catalog().await?;
+    describe(&context, &product.revision.contract, "show").await?;
+    let publications = read::publications(&context, &product.revision.contract, 100).await?;
+    let mut majors = context.discover(context.registry.catalog().await?).await?;
+    let counted = read::counted(&context, std::slice::from_ref(&product)).await?;
     majors.retain(|other| {
         (&other.key.domain, &other.key.product) == (&product.key.domain, &product.key.product)
             && other.key.major != product.key.major
     });
     match arguments.format {
-        ReportFormat::Json => output::print_json(&show_json(&product, &majors, &publications))?,
-        ReportFormat::Text => output::print(&show_text(&product, &majors, &publications)),
+        ReportFormat::Json => output::print_json(&show_json(&product, &majors, &publications, &counted))?,
+        ReportFormat::Text => output::print(&show_text(&product, &majors, &publications, &counted)),
     }
     Ok(0)
 }
@@ -490,8 +519,8 @@ async fn run_publications(arguments: PublicationsArguments, told: Option<&Path>)
     let root = home::find(told)?;
     let context = home::context(&root).await?;
     let product = find_product_or_attempt(&context, &root, &arguments.product).await?;
-    describe(&context, &product.id.to_string(), "publications").await?;
-    let publications = context.registry.publications(&product.key(), arguments.limit).await?;
+    describe(&context, &product, "publications").await?;
+    let publications = read::publications(&context, &product, arguments.limit).await?;
     match arguments.format {
         ReportFormat::Json => output::print_json(&publications)?,
         ReportFormat::Text => {
@@ -503,6 +532,7 @@ async fn run_publications(arguments: PublicationsArguments, told: Option<&Path>)
                     PublicationStatus::Rejected => "rejected",
                 };
                 let what = match publication.report["rollbackTo"].as_u64() {
+                    None if publication.report["withheld"].as_bool() == Some(true) => "counts are not shown".to_owned(),
                     Some(target) => format!("back to publication {target}"),
                     None => format!(
                         "in {} = published {} + quarantined {}",

@@ -110,8 +110,8 @@ async fn load(wanted: &str, told: Option<&Path>, domain: Option<&Name>) -> Resul
         .with_source(error)
     })?;
     let context = home::context(&root).await?;
-    context.authorize_product(Action::Describe, &product.revision.contract, json!({ "operation": "diff" })).await?;
     let product = find_product(&context, name, major).await?;
+    context.authorize_product(Action::Describe, &product.revision.contract, json!({ "operation": "diff" })).await?;
     Ok(Side { contract: product.revision.contract, file: None })
 }
 

@@ -87,8 +87,8 @@ pub(crate) async fn run(
         .prefix("datamesh-explain-")
         .tempdir()
         .map_err(|error| Error::io(ErrorCode::WriteFailed, "make a folder in", &std::env::temp_dir(), error))?;
-    let engine = home::engine(&root, memory)?;
     let context = home::context(&root).await?;
+    let engine = home::governed(&root, memory, &context).await?;
     let show = arguments.format == ReportFormat::Text && std::io::stderr().is_terminal();
     let progress: Arc<dyn Progress> = Arc::new(Observer::new(show));
     let rehearsed = rehearse(request, scratch.path().to_owned(), &engine, &context, progress, stop).await;

@@ -1,4 +1,4 @@
-//! `datamesh export`: manifests as documents of the field's standards.
+//! `datamesh export`: manifests as documents of the field's standards, and as Terraform.
 
 use std::path::{Path, PathBuf};
 
@@ -8,21 +8,25 @@ use datamesh_manifest::standards::{Tree, odcs, odps, tree};
 use datamesh_manifest::{Mesh, load_mesh, load_product, mesh};
 
 use crate::init::write_new;
+use crate::terraform::{self, TerraformArguments};
 use crate::{home, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArguments {
-    /// The standard that the document shall be of
+    /// The standard that the document shall be of, or terraform
     #[arg(value_enum)]
     pub(crate) standard: ExportStandard,
-    /// domain/product, or the path of a manifest or its folder
-    pub(crate) product: String,
+    /// domain/product, or the path of a manifest or its folder; one, or with terraform any number (default: the whole mesh)
+    #[arg(value_name = "PRODUCT")]
+    pub(crate) products: Vec<String>,
     /// The standard's version (default: the oldest that loses nothing, or the one that the manifest was imported from)
     #[arg(long, value_name = "VERSION")]
     pub(crate) standard_version: Option<String>,
-    /// Write to a file that is not there yet (default: print it); JSON where its name ends in .json
-    #[arg(long, value_name = "FILE")]
+    /// Write to a file that is not there yet, JSON where its name ends in .json; with terraform a folder (default: print it)
+    #[arg(long, value_name = "PATH")]
     pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) terraform: TerraformArguments,
 }
 
 /// What can be exported.
@@ -32,12 +36,29 @@ pub(crate) enum ExportStandard {
     Odcs,
     /// Open Data Product Standard of Bitol: 1.0.0, 1.1.0
     Odps,
+    /// Terraform, which OpenTofu reads too: databases, tables and access in AWS Glue and Lake Formation
+    Terraform,
 }
 
-pub(crate) fn run(arguments: &ExportArguments, told: Option<&Path>) -> Result<u8> {
-    let manifest = manifest(&arguments.product, told)?;
+pub(crate) async fn run(arguments: &ExportArguments, told: Option<&Path>) -> Result<u8> {
+    let read = || {
+        if let Some(option) = arguments.terraform.given() {
+            return Err(Error::new(ErrorCode::InvalidArgument, format!("`{option}` is for terraform alone"))
+                .with_help("leave it out, or write `datamesh export terraform`"));
+        }
+        manifest(one_product(&arguments.products)?, told)
+    };
     let document = match arguments.standard {
+        ExportStandard::Terraform => {
+            if arguments.standard_version.is_some() {
+                return Err(Error::new(ErrorCode::InvalidArgument, "terraform is no standard that has versions")
+                    .with_help("leave `--standard-version` out"));
+            }
+            let out = arguments.out.as_deref();
+            return terraform::run(&arguments.products, &arguments.terraform, out, told).await;
+        }
         ExportStandard::Odcs => {
+            let manifest = read()?;
             let version = match &arguments.standard_version {
                 Some(text) => Some(odcs::Version::parse(text).ok_or_else(|| {
                     let known: Vec<String> = odcs::Version::ALL.iter().map(ToString::to_string).collect();
@@ -55,6 +76,7 @@ pub(crate) fn run(arguments: &ExportArguments, told: Option<&Path>) -> Result<u8
             })?
         }
         ExportStandard::Odps => {
+            let manifest = read()?;
             let document = odps::export(&manifest, None);
             let written = odps::edition(&document).as_str().trim_start_matches('v');
             if let Some(text) =
@@ -83,6 +105,17 @@ pub(crate) fn run(arguments: &ExportArguments, told: Option<&Path>) -> Result<u8
         }
     }
     Ok(0)
+}
+
+/// The product, where there is exactly one.
+fn one_product(products: &[String]) -> Result<&str> {
+    match products {
+        [product] => Ok(product),
+        [] => Err(Error::new(ErrorCode::InvalidArgument, "no product is named")
+            .with_help("write `domain/product`, or the path of a manifest or its folder")),
+        several => Err(Error::new(ErrorCode::InvalidArgument, format!("{} products are named", several.len()))
+            .with_help("a document is of one product: export them one by one")),
+    }
 }
 
 /// The tree of the manifest that `wanted` means. It must be one that `check` accepts; the domain is told in it.

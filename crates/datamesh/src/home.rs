@@ -139,13 +139,18 @@ pub(crate) fn engine(root: &Path, memory_mib: usize) -> Result<DataEngine> {
     engine_over(warehouse(root)?, root, memory_mib)
 }
 
+/// The engine over the mesh's warehouse, with the key that values are masked by.
+pub(crate) async fn governed(root: &Path, memory_mib: usize, context: &Context) -> Result<DataEngine> {
+    Ok(engine(root, memory_mib)?.with_mask_key(&context.registry.mesh_identity().await?.key))
+}
+
 /// An engine that answers questions about manifests, wherever they lie; it has no tables.
 pub(crate) fn engine_without_tables() -> Result<DataEngine> {
     engine_over(to_url(Path::new("warehouse")), Path::new("."), 64)
 }
 
 /// The URL of the folder of all tables: as the environment says, else `mesh.yaml`, else a folder of the mesh.
-fn warehouse(root: &Path) -> Result<String> {
+pub(crate) fn warehouse(root: &Path) -> Result<String> {
     let working = |error| Error::io(ErrorCode::NotFound, "find", Path::new("."), error);
     let (told, from) = match std::env::var("DATAMESH_WAREHOUSE").ok().filter(|told| !told.is_empty()) {
         Some(told) => (told, std::env::current_dir().map_err(working)?),

@@ -31,6 +31,7 @@ mod retry;
 mod rollback;
 mod run;
 mod secrets;
+mod terraform;
 mod test;
 
 use std::process::ExitCode;

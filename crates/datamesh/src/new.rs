@@ -140,7 +140,8 @@ async fn draft(arguments: NewArguments, told: Option<&Path>, memory: usize) -> R
             Meant::Table(table) => {
                 let root = root.as_deref().map_or_else(|| home::find(told), |root| Ok(root.to_owned()))?;
                 let context = home::context(&root).await?;
-                let profiled = profile_table(&engine, &context, &table).await?;
+                let governed = home::governed(&root, memory, &context).await?;
+                let profiled = profile_table(&governed, &context, &table).await?;
                 let version = &profiled.product.revision.contract.version;
                 let input = format!("{}@^{}.{}", profiled.product.revision.contract.id, version.major, version.minor);
                 if !inputs.contains(&input) {

@@ -33,7 +33,7 @@ pub(crate) fn paint(text: &str, code: &str, on: bool) -> String {
 }
 
 /// A text of somebody's without what a terminal would act on.
-pub(crate) fn plain(text: &str) -> std::borrow::Cow<'_, str> {
+pub(crate) fn printable(text: &str) -> std::borrow::Cow<'_, str> {
     if text.chars().any(char::is_control) {
         text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>().into()
     } else {

@@ -51,8 +51,10 @@ pub(crate) fn load(path: Option<&Path>, told: Option<&Path>) -> Result<(PathBuf,
 }
 
 fn desired(mesh: Mesh, scope: Scope) -> Desired {
+    let governance = (scope != Scope::Products).then(|| mesh.governance());
     let domains = if scope == Scope::Products { Vec::new() } else { mesh.domains };
     Desired {
+        governance,
         domains: domains.into_iter().map(|(_, domain)| domain).collect(),
         products: mesh.products.into_iter().map(|product| product.contract).collect(),
         scope,
@@ -80,10 +82,12 @@ pub(crate) fn to_json(planned: &Planned) -> Value {
         "options": plan.options,
         "changes": !plan.is_empty(),
         "unchanged": planned.unchanged,
+        "governance": plan.governance,
         "domains": plan.domains,
         "moves": plan.moves,
         "products": plan.products,
         "refusals": planned.refusals,
+        "notes": planned.notes,
     })
 }
 

@@ -109,6 +109,13 @@ fn product(painter: &Painter, step: &ProductStep) -> String {
 
 fn steps(painter: &Painter, plan: &MeshPlan) -> String {
     let mut text = String::new();
+    if let Some(step) = &plan.governance {
+        text.push_str(&format!("{}\n", painter.mark("~", "principals and policies change")));
+        for change in &step.changes {
+            let (sign, what) = change.split_at_checked(2).unwrap_or(("", change));
+            text.push_str(&format!("    {}\n", painter.mark(sign.trim(), what)));
+        }
+    }
     for step in &plan.domains {
         let (sign, what) = match step.action {
             DomainAction::Create => ("+", "is new"),
@@ -144,6 +151,7 @@ fn refusal(painter: &Painter, refusal: &Refusal) -> String {
 fn summary(plan: &MeshPlan) -> String {
     let count = |wanted: &[ProductAction]| plan.products.iter().filter(|step| wanted.contains(&step.action)).count();
     let mut parts = Vec::new();
+    parts.extend(plan.governance.as_ref().map(|_| "policies".to_owned()));
     for (number, what) in [
         (plan.domains.len(), if plan.domains.len() == 1 { "domain" } else { "domains" }),
         (plan.moves.len(), "to move"),
@@ -165,6 +173,11 @@ pub(crate) fn planned(planned: &Planned) -> String {
         return format!("nothing to do: {} products are as the manifests say\n", planned.unchanged);
     }
     let mut text = steps(&painter, &planned.plan);
+    for note in &planned.notes {
+        let head = paint(&format!("warning [{}]", note.policy), "1;33", painter.on);
+        text.push_str(&format!("{head} {}: {}\n", note.subject, note.message));
+        text.push_str(&format!("    {} {}\n", paint("help:", "36", painter.on), note.help));
+    }
     for one in &planned.refusals {
         text.push_str(&refusal(&painter, one));
     }

@@ -59,7 +59,9 @@ async fn profile(arguments: ProfileArguments, told: Option<&Path>, memory: usize
         }
         Meant::Table(name) => {
             let root = home::find(told)?;
-            let profiled = profile_table(&home::engine(&root, memory)?, &home::context(&root).await?, &name).await?;
+            let context = home::context(&root).await?;
+            let engine = home::governed(&root, memory, &context).await?;
+            let profiled = profile_table(&engine, &context, &name).await?;
             (profiled.profile, Some(profiled.table))
         }
     };

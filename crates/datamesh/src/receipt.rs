@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use datamesh_app::read::find_product;
-use datamesh_app::signing::KeyRing;
 use datamesh_core::decision::Action;
 use datamesh_core::receipt::{self, Receipt};
 use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::json;
 
-use crate::audit::{EXIT_TAMPERED, public_key, read};
+use crate::audit::{EXIT_TAMPERED, public_keys, read};
 use crate::cli::ReportFormat;
 use crate::{home, output};
 
@@ -71,16 +70,16 @@ pub(crate) async fn run(arguments: &ReceiptArguments, told: Option<&Path>) -> Re
 
 pub(crate) fn verify(arguments: &VerifyArguments, told: Option<&Path>) -> Result<u8> {
     let root = if arguments.key.is_some() { None } else { Some(home::find(told)?) };
-    let key = public_key(arguments.key.as_deref(), root.as_deref())?;
+    let keys = public_keys(arguments.key.as_deref(), root.as_deref())?;
     let text = read(&arguments.receipt)?;
-    let found = receipt::verify(&text, &KeyRing(vec![key]));
+    let found = receipt::verify(&text, &keys);
     match (&found, arguments.format) {
         (Ok(receipt), ReportFormat::Json) => output::print_json(&json!({ "valid": true, "receipt": receipt }))?,
-        (Err(flaw), ReportFormat::Json) => {
-            output::print_json(&json!({ "valid": false, "why": flaw.to_string() }))?
-        }
+        (Err(flaw), ReportFormat::Json) => output::print_json(&json!({ "valid": false, "why": flaw.to_string() }))?,
         (Ok(receipt), ReportFormat::Text) => output::print(&receipt_text(receipt)),
-        (Err(flaw), ReportFormat::Text) => output::print(&format!("not valid: {}\n", output::plain(&flaw.to_string()))),
+        (Err(flaw), ReportFormat::Text) => {
+            output::print(&format!("not valid: {}\n", output::printable(&flaw.to_string())))
+        }
     }
     Ok(if found.is_ok() { 0 } else { EXIT_TAMPERED })
 }
@@ -89,15 +88,15 @@ fn receipt_text(receipt: &Receipt) -> String {
     let mut text = format!(
         "valid: publication {} of {} {} by {}, {}\n",
         receipt.publication,
-        output::plain(&receipt.product.to_string()),
+        output::printable(&receipt.product.to_string()),
         receipt.version,
-        output::plain(&receipt.principal),
+        output::printable(&receipt.principal),
         receipt.at.format("%Y-%m-%d %H:%M:%S UTC"),
     );
     for table in &receipt.tables {
         text.push_str(&format!(
             "  {}: in {} = published {} + quarantined {}\n",
-            output::plain(&table.table),
+            output::printable(&table.table),
             output::grouped(table.rows_in),
             output::grouped(table.published),
             output::grouped(table.quarantined),

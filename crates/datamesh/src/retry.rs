@@ -27,7 +27,7 @@ pub(crate) async fn run(arguments: RetryArguments, told: Option<&Path>, memory: 
         mended: arguments.from.map(|path| (path, working)),
         dry_run: arguments.dry_run,
     };
-    let engine = home::engine(&root, memory)?;
+    let engine = home::governed(&root, memory, &context).await?;
     let show = arguments.format == ReportFormat::Text && std::io::stderr().is_terminal();
     let progress: Arc<dyn Progress> = Arc::new(Observer::new(show));
     let report = retry(request, &engine, &context, progress, stop).await?;

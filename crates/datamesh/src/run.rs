@@ -43,7 +43,7 @@ pub(crate) async fn run(arguments: RunArguments, told: Option<&Path>, memory: us
         Some(wanted) => Some(find_maintained(&root, wanted, &home::context(&root).await?).await?),
         None => None,
     };
-    let engine = Arc::new(home::engine(&root, memory)?);
+    let engine = Arc::new(home::governed(&root, memory, &home::context(&root).await?).await?);
     if let (Some(product), false) = (&wanted, arguments.upstream) {
         let context = home::context(&root).await?;
         let progress: Arc<dyn Progress> = Arc::new(Observer::new(show));

@@ -7,6 +7,7 @@ use datamesh_core::access::{AccessWay, RowFilter};
 use datamesh_core::contract::{DataProduct, Table};
 use datamesh_core::decision::Action;
 use datamesh_core::mask::Mask;
+use datamesh_core::ownership::OwnedPath;
 use datamesh_core::protection::Protection;
 
 use super::{Candidate, WayReport, names};
@@ -169,7 +170,14 @@ impl<'a> Reading<'a> {
             refused.merge(&Verdict { permits: BTreeSet::new(), ..verdict });
             return Ok(None);
         }
-        let mut way = AccessWay { grant: candidate.grant.map(|grant| grant.number), rows, ..AccessWay::default() };
+        // Who owns a table sees what it was before, columns that it no longer has included.
+        let of_table = OwnedPath::Table(self.contract, self.table.name.as_str());
+        let owns = self.principal.owns_mesh()
+            || self.principal.domains.contains(&self.domain)
+            || self.policies.ownership.owner_of(of_table).is_some_and(|own| self.principal.teams.contains(own.team));
+        let removed = owns && candidate.offer.is_none();
+        let mut way =
+            AccessWay { grant: candidate.grant.map(|grant| grant.number), rows, removed, ..AccessWay::default() };
         let mut memo: HashMap<(Action, usize, bool), Verdict> = HashMap::new();
         let unmasks = |path: &[String]| candidate.offer.is_some_and(|offer| names(&offer.unmasked, self.table, path));
         let mut answer = |action: Action, asked: &Asked| -> Result<Verdict, String> {

@@ -237,6 +237,7 @@ fn only_what_judges_manifests_is_waived() {
     let mut governance = governance();
     for id in ["restricted-columns", "nothing", "freshness"] {
         governance.waivers.push(Waiver {
+            domain: None,
             policy: id.into(),
             resource: "sales".into(),
             owner: "platform".into(),

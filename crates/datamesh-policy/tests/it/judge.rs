@@ -107,6 +107,7 @@ fn a_breaking_change_needs_a_major() {
 fn a_waiver_counts_for_a_while_and_then_says_so() {
     let mut governance = governance();
     let waiver = |resource: &str, hours: i64| Waiver {
+        domain: None,
         policy: "pii-masked".into(),
         resource: resource.into(),
         owner: "platform".into(),
