@@ -132,8 +132,7 @@ pub async fn act(context: &Context, action: AccessAction) -> Result<AccessOutcom
                 context.authorize_product(Action::Describe, contract, details).await?
             } else {
                 let request = find_request(context, found.request).await?;
-                let facts =
-                    RequestFacts { requester: String::new(), principal: String::new(), ..facts(contract, &request)? };
+                let facts = facts(contract, &request)?;
                 context.authorize(Action::Approve, Resource::Request(contract, &facts), details).await?
             }
         }

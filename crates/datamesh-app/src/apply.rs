@@ -114,7 +114,11 @@ async fn judge_plan<E: Engine>(planned: &mut Planned, applied: &Applied, engine:
     for step in planned.plan.products.iter().filter(|step| step.action != ProductAction::Retire) {
         let key = former_key(&planned.plan, step);
         let before = applied.products.iter().find(|product| product.key == key).map(|product| &product.contract);
-        let change = Change::between(before, &step.contract, planned.plan.options.acknowledge);
+        // A move alone breaks nothing that the plan does not refuse itself.
+        let before = before.map(|before| DataProduct { id: step.contract.id.clone(), ..before.clone() });
+        let mut change = Change::between(before.as_ref(), &step.contract, planned.plan.options.acknowledge);
+        let told = |refusal: &Refusal| refusal.subject == step.product.to_string();
+        change.enough |= planned.refusals.iter().any(told);
         for finding in judge.judge(&step.contract, &change) {
             let help = finding.help.clone().unwrap_or_else(|| "see `datamesh policy check`".to_owned());
             let text = format!("{} (policy {})", finding.message, finding.policy);

@@ -71,13 +71,27 @@ pub fn read(text: &str, identity: &MeshIdentity) -> Result<MeshPlan> {
     serde_json::from_value(plan).map_err(|error| invalid(&error.to_string()))
 }
 
+/// A document with the keys of every object in order: whether the JSON library keeps them so is a matter of its build.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let mut fields: Vec<(String, Value)> =
+                fields.iter().map(|(key, value)| (key.clone(), sorted(value))).collect();
+            fields.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(fields.into_iter().collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        other => other.clone(),
+    }
+}
+
 fn mac(document: &Map<String, Value>, identity: &MeshIdentity) -> Result<Hmac<Sha256>> {
     let failed = |error: &dyn std::fmt::Display| {
         Error::new(ErrorCode::Internal, format!("the plan's digest cannot be computed: {error}"))
     };
     let mut mac = Hmac::<Sha256>::new_from_slice(&identity.key).map_err(|error| failed(&error))?;
-    // Maps of this JSON library are sorted by key.
-    mac.update(&serde_json::to_vec(document).map_err(|error| failed(&error))?);
+    let document = sorted(&Value::Object(document.clone()));
+    mac.update(&serde_json::to_vec(&document).map_err(|error| failed(&error))?);
     Ok(mac)
 }
 
@@ -128,7 +142,7 @@ mod tests {
         assert_eq!(code(&text.replace("hmac-sha256:", "sha256:"), &own), ErrorCode::PlanEdited);
         assert_eq!(code(&text, &identity(1, 8)), ErrorCode::PlanEdited);
         assert_eq!(code(&text, &identity(2, 9)), ErrorCode::PlanOfAnotherMesh);
-        assert_eq!(code(&text.replace("\"format\": 1", "\"format\": 2"), &own), ErrorCode::PlanTooNew);
+        assert_eq!(code(&text.replace("\"format\": 2", "\"format\": 3"), &own), ErrorCode::PlanTooNew);
         for bad in ["", "{", "[]", "{}", "{\"kind\": \"datamesh-plan\"}"] {
             assert_eq!(code(bad, &own), ErrorCode::InvalidArgument, "{bad}");
         }

@@ -157,7 +157,7 @@ pub async fn quarantine<E: Engine>(
     {
         return Err(Error::new(ErrorCode::NotFound, format!("`{}` has no table `{table}`", contract.id)));
     }
-    let details = json!({ "operation": "quarantine", "publication": publication.number, "table": request.table, "reveal": request.reveal });
+    let details = json!({ "operation": "quarantine", "publication": publication.number, "table": request.table });
     // The rows are laid out by the contract they were judged by; what either contract protects is masked.
     let mut judged = publication.contract.clone().unwrap_or_else(|| contract.clone());
     for table in &mut judged.tables {
@@ -216,8 +216,18 @@ async fn decide_quarantine(
         .filter(|table| wanted.is_none_or(|wanted| contract.table(wanted).is_some_and(|own| own.name == table.name)))
         .map(|table| ReadTable { product: &product, table })
         .collect();
-    let reading = context.read_tables(Reader::Asker, &catalog, &tables, details).await?;
+    let reading = context.read_tables(Reader::Asker, &catalog, &tables, details.clone()).await?;
     let protected = context.protections(&catalog, &tables).await?;
+    if request.reveal {
+        let columns = tables.iter().zip(&protected).flat_map(|(read, protections)| {
+            protections.iter().map(|own| Resource::Column(&read.product.revision.contract, read.table, &own.path))
+        });
+        let columns: Vec<Resource<'_>> = columns.collect();
+        let resources = if columns.is_empty() { tables.iter().map(|read| Resource::Table(contract, read.table)).collect() } else { columns };
+        let mut details = details;
+        details["reveal"] = true.into();
+        context.authorize_all(Action::ReadUnmasked, &resources, details).await?;
+    }
     for (read, protections) in tables.iter().zip(protected) {
         let access = reading.access(&read.product.key, &read.table.name.sql());
         let whole = |way: &AccessWay| way.rows.is_none() && way.hidden.is_empty();

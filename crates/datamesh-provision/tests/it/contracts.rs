@@ -176,7 +176,8 @@ pub(crate) fn contracts() -> impl Strategy<Value = DataProduct> {
         Just(None),
         (hostile_text(), proptest::option::of(hostile_text())).prop_map(|(role, value)| {
             let rows = value.map(|value| format!("a_key = '{}'", value.replace('\'', "''")));
-            Some(serde_json::json!([{"role": role, "rows": rows}]))
+            // A role has a name.
+            Some(serde_json::json!([{"role": format!("r{role}"), "rows": rows}]))
         })
     ];
     let text = proptest::option::of(hostile_text());

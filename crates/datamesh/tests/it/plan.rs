@@ -212,7 +212,7 @@ fn a_plan_file_is_applied_as_it_is_or_not_at_all() {
     let other = TestMesh::new().by_hand();
     other.write("week.plan", &text);
     other.run(&["apply", "week.plan"]).expect_code(18);
-    mesh.write("newer.plan", text.replace("\"format\": 1,\n    \"generation\"", "\"format\": 2,\n    \"generation\""));
+    mesh.write("newer.plan", text.replace("\"format\": 2,\n    \"mesh\"", "\"format\": 3,\n    \"mesh\""));
     mesh.run(&["apply", "newer.plan"]).expect_code(19);
     mesh.write("none.plan", "{}");
     mesh.run(&["apply", "none.plan"]).expect_code(2);
