@@ -16,7 +16,8 @@ test: test-rust test-interop
 
 # The tests on an object store run a server from the Python packages; without them they would be skipped.
 test-rust: export DATAMESH_TEST_PYTHON = $(abspath .venv)/bin/python
-test-rust: .venv/ready
+test-rust: export DATAMESH_TEST_TERRAFORM = 1
+test-rust: .venv/ready tests/terraform/node_modules/ready
 ifeq ($(NEXTEST),yes)
 	$(CARGO) nextest run --locked --workspace --no-fail-fast
 else
@@ -29,6 +30,11 @@ test-interop: build .venv/ready
 .venv/ready: tests/interop/requirements.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --requirement tests/interop/requirements.txt
+	touch $@
+
+# What checks the Terraform that is written: hclwrite, and the schema of the AWS provider.
+tests/terraform/node_modules/ready: tests/terraform/package-lock.json
+	cd tests/terraform && npm ci --no-audit --no-fund
 	touch $@
 
 # Measures a release build; see bench/README.md.

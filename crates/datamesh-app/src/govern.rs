@@ -33,8 +33,11 @@ pub struct Rules {
     revisions: Revisions,
     /// Whether a policy looks at the time; then no answer is good for later.
     timed: bool,
-    decided: Mutex<HashMap<Question, (TableDecision, Option<DateTime<Utc>>)>>,
+    decided: Mutex<HashMap<Question, Decided>>,
 }
+
+/// A decision, and until when it is good.
+type Decided = (TableDecision, Option<DateTime<Utc>>);
 
 /// What a decision on a table depends on, beside the rules. Lineage and contract of what was published stay as they are.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -223,7 +223,11 @@ async fn decide_quarantine(
             protections.iter().map(|own| Resource::Column(&read.product.revision.contract, read.table, &own.path))
         });
         let columns: Vec<Resource<'_>> = columns.collect();
-        let resources = if columns.is_empty() { tables.iter().map(|read| Resource::Table(contract, read.table)).collect() } else { columns };
+        let resources = if columns.is_empty() {
+            tables.iter().map(|read| Resource::Table(contract, read.table)).collect()
+        } else {
+            columns
+        };
         let mut details = details;
         details["reveal"] = true.into();
         context.authorize_all(Action::ReadUnmasked, &resources, details).await?;

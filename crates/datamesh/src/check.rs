@@ -83,6 +83,18 @@ fn check_sql(mesh: &mut Mesh) -> Result<()> {
     Ok(())
 }
 
+/// Checks policies against the schema of the mesh's own model.
+fn check_policies(mesh: &mut Mesh) {
+    let governance = mesh.governance();
+    let domains: Vec<_> = mesh.domains.iter().map(|(_, domain)| domain.clone()).collect();
+    let Err(problems) = datamesh_policy::Policies::compile(&governance, &domains) else { return };
+    for problem in problems {
+        // What mesh.yaml has wrong was told where it stands.
+        let Some(file) = governance.policies.iter().find(|file| file.path == problem.location.file) else { continue };
+        mesh.report(problem.diagnostic(), file.text.clone());
+    }
+}
+
 /// Checks inputs, transforms and their tests: against the mesh's manifests, and the registry's contracts where those do not
 /// know a product.
 async fn check_transforms(mesh: &mut Mesh, whole: bool, told: Option<&Path>) -> Result<()> {
@@ -181,6 +193,7 @@ pub(crate) async fn run(arguments: &CheckArguments, told: Option<&Path>) -> Resu
     check_transforms(&mut mesh, whole, told).await?;
     if whole {
         check_language(&mut mesh, told).await?;
+        check_policies(&mut mesh);
     }
     mesh.diagnostics.sort_by(|a, b| key(a).cmp(&key(b)));
     let count = |level| mesh.diagnostics.iter().filter(|diagnostic| diagnostic.level == level).count();

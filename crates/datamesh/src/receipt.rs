@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use datamesh_app::read::find_product;
+use datamesh_app::read::{find_product, publications};
 use datamesh_core::decision::Action;
+use datamesh_core::ports::Publication;
 use datamesh_core::receipt::{self, Receipt};
 use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::json;
@@ -43,7 +44,7 @@ pub(crate) async fn run(arguments: &ReceiptArguments, told: Option<&Path>) -> Re
     let product = find_product(&context, &arguments.product, None).await?;
     let contract = &product.revision.contract;
     context.authorize_product(Action::Describe, contract, json!({ "operation": "receipt" })).await?;
-    let attempts = context.registry.publications(&product.key, u64::MAX).await?;
+    let attempts = publications(&context, contract, u64::MAX).await?;
     let number = match arguments.publication {
         Some(wanted) if attempts.iter().any(|attempt| attempt.number == wanted) => wanted,
         Some(wanted) => {
@@ -55,6 +56,13 @@ pub(crate) async fn run(arguments: &ReceiptArguments, told: Option<&Path>) -> Re
             Error::new(ErrorCode::NotFound, format!("nothing of `{}` was published yet", contract.id))
         })?,
     };
+    // A receipt tells how many rows there are.
+    let withheld =
+        |attempt: &&Publication| attempt.number == number && attempt.report["withheld"].as_bool() == Some(true);
+    if attempts.iter().any(|attempt| withheld(&attempt)) {
+        let message = format!("`{}` may not know how many rows `{}` has", context.principal.id, contract.id);
+        return Err(Error::new(ErrorCode::Denied, message).with_help(format!("ask `{}`, who owns it", contract.owner)));
+    }
     let receipt = context.registry.receipt(number).await?.ok_or_else(|| {
         Error::new(ErrorCode::NotFound, format!("publication {number} has no receipt"))
             .with_help("it was made before there were any")

@@ -129,7 +129,7 @@ mod tests {
         let before = governance(vec![file(None, "policies/a.cedar", "1"), file(None, "policies/b.cedar", "1")]);
         let mut after = governance(vec![file(None, "policies/a.cedar", "2"), file(None, "policies/c.cedar", "1")]);
         after.owner = Some("platform".into());
-        let found = step(Some(&(4, before.clone())), Some(&after), &Scope::Mesh).unwrap();
+        let found = step(Some(&(4, before.clone())), Some(&after), &Scope::Mesh).expect("a step");
         let expected = [
             "~ owner: nobody -> platform",
             "~ policies policies/a.cedar",
@@ -153,7 +153,7 @@ mod tests {
             file(Some("sales"), "domains/sales/policies/t.cedar", "1"),
             file(Some("other"), "domains/other/policies/t.cedar", "1"),
         ]);
-        let found = step(Some(&(1, before)), Some(&desired), &Scope::Domain("sales".into())).unwrap();
+        let found = step(Some(&(1, before)), Some(&desired), &Scope::Domain("sales".into())).expect("a step");
         let paths: Vec<_> =
             found.governance.policies.iter().map(|file| (file.path.as_str(), file.text.as_str())).collect();
         assert_eq!(paths, [("domains/sales/policies/t.cedar", "1"), ("policies/a.cedar", "1")]);

@@ -6,6 +6,7 @@ mod cli;
 mod diff;
 mod domains;
 mod faults;
+mod governance;
 mod lineage;
 mod maintain;
 mod modes;
