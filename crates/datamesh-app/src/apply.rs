@@ -245,9 +245,18 @@ pub async fn apply_plan<E: Engine>(
     };
     let touched: Vec<String> = plan.products.iter().map(|step| step.product.to_string()).collect();
     let details = json!({ "operation": "apply", "generation": plan.generation, "products": touched });
-    let decision = context.authorize_all(Action::Apply, &touched_resources(&plan), details).await?;
-    progress.reached(PublishStep::Authorized);
     let state = context.registry.applied_state().await?;
+    // Whoever changes a product must be allowed to by what it is, not only by what it would be: a manifest names its owner.
+    let mut resources = touched_resources(&plan);
+    let new = plan.products.iter().filter(|step| step.revision == 0);
+    resources.extend(new.map(|step| Resource::Domain(&step.product.domain)));
+    resources.extend(plan.products.iter().filter_map(|step| {
+        let key = former_key(&plan, step);
+        let before = state.products.iter().find(|product| product.key == key)?;
+        Some(Resource::Product(&before.revision.contract))
+    }));
+    let decision = context.authorize_all(Action::Apply, &resources, details).await?;
+    progress.reached(PublishStep::Authorized);
     if plan.is_empty() {
         return Ok(report(plan, state.generation, &evolve::Evolved::default()));
     }

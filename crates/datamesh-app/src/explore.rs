@@ -36,11 +36,12 @@ pub async fn profile_table<E: Engine>(engine: &E, context: &Context, name: &str)
     // The names are quoted, so that nothing in them can be SQL.
     let quoted = |part: &String| format!("\"{}\"", part.replace('"', "\"\""));
     let sql = format!("SELECT * FROM {}.{}.{}", quoted(domain), quoted(product), quoted(table));
-    let catalog = context.discover(catalog).await?;
+    let all = catalog;
+    let catalog = context.discover(all.clone()).await?;
     let request = QueryRequest { sql, ..QueryRequest::default() };
     let wanted = read::tables(&catalog, &engine.names(&request, &catalog)?.tables);
     let details = json!({ "operation": "profile", "table": name });
-    let reading = context.read_tables(Reader::Asker, &catalog, &wanted, details).await?;
+    let reading = context.read_tables(Reader::Asker, &all, &wanted, details).await?;
     let known = catalog.iter().flat_map(published).map(|read| (read.product.key.clone(), read.table.name.sql()));
     let visible = Visibility { tables: reading.tables.clone(), known: known.collect() };
     let query = engine.plan_request(&request, &catalog, &History::default(), &visible).await.map_err(|error| {

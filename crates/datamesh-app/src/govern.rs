@@ -146,7 +146,7 @@ impl Context {
         let governance = governance.unwrap_or_default();
         let domains = self.registry.domains().await?;
         let policies = Policies::load(&governance, &domains).map_err(|problems| unusable(&problems))?;
-        let timed = policies.rules().iter().any(|rule| rule.text.contains("context.time"));
+        let timed = policies.rules().iter().any(|rule| rule.text.contains("time"));
         let rules = Arc::new(Rules { policies, domains, revisions, timed, decided: Mutex::default() });
         *cached = Some(rules.clone());
         Ok(rules)
@@ -432,6 +432,19 @@ impl Context {
         }
         let tables = tables.iter().zip(decisions).map(|(read, decision)| (read.key(), decision.access)).collect();
         Ok(Reading { decision: number, principal: principal.id, tables, resource })
+    }
+
+    /// Decides whether a product may begin in its domain, where nothing of it is applied: its manifest names owner and domain
+    /// itself, so that only who may change the domain may begin one.
+    ///
+    /// # Errors
+    /// As [`Self::authorize`].
+    pub async fn authorize_first(&self, contract: &DataProduct, applied: Option<&DataProduct>) -> Result<()> {
+        if applied.is_some() {
+            return Ok(());
+        }
+        let details = json!({ "operation": "begin", "product": contract.id.to_string() });
+        self.authorize(Action::Apply, Resource::Domain(&contract.id.domain), details).await.map(|_| ())
     }
 
     /// Judges a contract that data is published under. What policies only warn of, or are waived for, is not told here.

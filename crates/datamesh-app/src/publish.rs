@@ -24,6 +24,7 @@ use datamesh_core::{Error, ErrorCode, Name, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::govern::Resource;
 use crate::lineage::{newest_major, source_lineage};
 use crate::ports::{CarriedTable, Context, Engine, PinnedInput, Progress, Pull, Rehearsal, StageInput, StageJob};
 use crate::references;
@@ -241,7 +242,12 @@ impl Plan {
             "tables": tables,
             "dryRun": self.request.dry_run,
         });
-        let decision = context.authorize_product(Action::Publish, &self.request.contract, details).await?;
+        let applied = self.state.revision.as_ref().map(|revision| &revision.contract);
+        context.authorize_first(&self.request.contract, applied).await?;
+        // A manifest names its owner itself: where something is applied, that decides too.
+        let contracts = std::iter::once(&self.request.contract).chain(applied);
+        let resources: Vec<Resource<'_>> = contracts.map(Resource::Product).collect();
+        let decision = context.authorize_all(Action::Publish, &resources, details).await?;
         context.judge_publish(&self.request.contract).await?;
         Ok(AuthorizedPlan { plan: self, attempt, decision, scratch: None })
     }

@@ -310,6 +310,8 @@ async fn authorize(request: &RunRequest, context: &Context, planned: &mut Planne
     if keys.is_empty() {
         return Ok(());
     }
+    let own = catalog.iter().find(|product| product.key == request.contract.key());
+    context.authorize_first(&request.contract, own.map(|own| &own.revision.contract)).await?;
     let read = tables(catalog, &keys);
     let details = json!({ "operation": "run", "product": request.contract.id.to_string(), "dryRun": request.dry_run });
     let reading = context.read_tables(Reader::Product(&request.contract), catalog, &read, details).await?;

@@ -50,7 +50,10 @@ pub fn protections(contract: &DataProduct, table: &Table, inherited: &BTreeMap<S
     let around = of_table(contract, table);
     let mut found = Vec::new();
     for column in &table.columns {
-        match inherited.get(&column.name) {
+        // Lineage knows a renamed column by its former name until it is published again.
+        let former = || column.renamed_from.as_ref().and_then(|name| inherited.get(name));
+        let from = inherited.get(&column.name).or_else(former);
+        match from {
             Some(from) if !from.from.is_empty() => found.push(derived(column, around, from)),
             _ => {
                 let mut own = Vec::new();
@@ -63,7 +66,7 @@ pub fn protections(contract: &DataProduct, table: &Table, inherited: &BTreeMap<S
                     None => found.append(&mut own),
                 }
                 let said = strictest(column, around);
-                let raised = inherited.get(&column.name).and_then(|from| from.classification);
+                let raised = from.and_then(|from| from.classification);
                 if let Some(raised) = raised.filter(|raised| *raised > said) {
                     let mut open = true;
                     for own in found.iter_mut().filter(|own| own.path.first() == Some(&column.name)) {

@@ -42,11 +42,11 @@ pub(crate) struct Cli {
 
     /// Act as somebody else: user:NAME, service:NAME, team:NAME or role:NAME. Only who administers the mesh may, and it is recorded
     #[arg(long = "as", global = true, env = "DATAMESH_AS", value_name = "PRINCIPAL")]
-    pub(crate) principal: Option<String>,
+    pub(crate) act_as: Option<String>,
 
     /// What this is done for; policies may ask for it, and it is recorded
-    #[arg(long, global = true, env = "DATAMESH_PURPOSE", value_name = "PURPOSE")]
-    pub(crate) purpose: Option<String>,
+    #[arg(long = "purpose", global = true, env = "DATAMESH_PURPOSE", value_name = "PURPOSE")]
+    pub(crate) act_for: Option<String>,
 
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, ignored);
     let cli = cli::Cli::parse();
     let json = cli.wants_json();
-    home::act(home::Acting { principal: cli.principal.clone(), purpose: cli.purpose.clone() });
+    home::act(home::Acting { principal: cli.act_as.clone(), purpose: cli.act_for.clone() });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
