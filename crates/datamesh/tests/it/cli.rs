@@ -376,8 +376,10 @@ fn decisions_are_recorded_and_cannot_be_changed() {
     publish(&mesh, "a.csv", "id,name\n1,a\n");
     mesh.count("sales.orders.orders");
     let rows = mesh.registry("SELECT action, resource, outcome FROM decisions ORDER BY number");
-    assert_eq!(rows[0], [json!("publish"), json!(ID), json!("allow")]);
-    assert_eq!(rows[1], [json!("read"), json!("sales.orders_v1.orders"), json!("allow")]);
+    // The first publish begins the product in its domain.
+    assert_eq!(rows[0], [json!("apply"), json!("sales"), json!("allow")]);
+    assert_eq!(rows[1], [json!("publish"), json!(ID), json!("allow")]);
+    assert_eq!(rows[2], [json!("read"), json!("sales.orders_v1.orders"), json!("allow")]);
     let user = mesh.registry("SELECT DISTINCT principal FROM decisions");
     assert!(user[0][0].as_str().is_some_and(|user| user.starts_with("user:") && user.len() > 5));
     let script = "import sqlite3, sys\nconnection = sqlite3.connect(sys.argv[1])\nfor sql in ('DELETE FROM decisions', \"UPDATE decisions SET outcome = 'deny'\"):\n    try:\n        connection.execute(sql)\n    except sqlite3.Error as error:\n        assert 'never' in str(error), error\n    else:\n        raise SystemExit('changed')\n";
