@@ -74,7 +74,7 @@ fn required(object: &'static Object) -> BoxedStrategy<Tree> {
 fn value(object: &'static Object, key: &str, shape: &'static Shape, depth: usize) -> BoxedStrategy<Tree> {
     match (object.name, key) {
         ("DataProduct" | "Table", "name") => "[a-z][a-z0-9_-]{0,5}x".prop_map(Tree::Text).boxed(),
-        ("Column", "name") => "[a-zA-Z]([a-z ]{0,4}[a-z])?".prop_map(Tree::Text).boxed(),
+        ("Column", "name") => "[a-zA-Z][a-z ]{0,5}".prop_map(Tree::Text).boxed(),
         ("Column" | "Item", "type") => {
             let types = [
                 "string",

@@ -119,7 +119,7 @@ pub(super) fn import_all(
                 item: None,
                 fields: false,
                 key_position: is_key.then_some(keys),
-                partition: partitions.iter().position(|column| *column == name).map(|at| at + 1),
+                partition: partition_position(partitions, &name),
                 name,
             };
             Tree::Map(import(walk, &format!("{path}/{at}"), theirs, context))
@@ -182,6 +182,12 @@ fn import(walk: &super::Walk<'_>, path: &str, mut theirs: Map, mut context: Cont
     ordered(ours, object.iter().map(|key| key.name))
 }
 
+/// Where a column stands among those that the table is partitioned by, from 1. The spaces around its name are not a part
+/// of it for our reader.
+fn partition_position(partitions: &[String], name: &str) -> Option<usize> {
+    partitions.iter().position(|column| column == name.trim()).map(|at| at + 1)
+}
+
 /// Writes the columns of a table or struct.
 pub(super) fn export_all(version: Version, list: Vec<Tree>, place: Place, partitions: &[String]) -> Vec<Tree> {
     let mut keys = 0;
@@ -197,7 +203,7 @@ pub(super) fn export_all(version: Version, list: Vec<Tree>, place: Place, partit
                 item: None,
                 fields: false,
                 key_position: is_key.then_some(keys),
-                partition: partitions.iter().position(|column| *column == name).map(|at| at + 1),
+                partition: partition_position(partitions, &name),
                 name,
             };
             Tree::Map(export(ours, context))

@@ -133,7 +133,7 @@ fn partitions(theirs: &Map) -> Vec<String> {
         if property.get("partitioned").and_then(Tree::as_bool) != Some(true) {
             continue;
         }
-        let name = property.get("name").and_then(Tree::as_text).unwrap_or_default();
+        let name = property.get("name").and_then(Tree::as_text).unwrap_or_default().trim();
         let is_word = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         let our_type = property.as_map().and_then(types::one_line).and_then(|text| DataType::parse(&text).ok());
