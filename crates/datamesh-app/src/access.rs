@@ -82,7 +82,44 @@ fn facts(contract: &DataProduct, request: &AccessRequest) -> Result<RequestFacts
 pub async fn act(context: &Context, action: AccessAction) -> Result<AccessOutcome> {
     let rules = context.rules().await?;
     let mut action = action;
-    let decision = match &mut action {
+    let number = match &action {
+        AccessAction::Request(_) => None,
+        AccessAction::Approve { request, .. } | AccessAction::Deny { request, .. } => Some(("request", *request)),
+        AccessAction::Withdraw { request, .. } => Some(("request", *request)),
+        AccessAction::Revoke { grant, .. } => Some(("grant", *grant)),
+    };
+    let decision = decide(context, &rules, &mut action).await;
+    let decision = match (decision, number) {
+        // A number must not tell what may not be found.
+        (Err(error), Some((what, number))) if error.code() == ErrorCode::Denied => {
+            let key = match what {
+                "grant" => find_grant(context, number).await?.product,
+                _ => find_request(context, number).await?.product,
+            };
+            let product = product(context, &key).await?;
+            let known = context.discovers(&rules, &context.actor(&rules)?, &product.revision.contract);
+            return Err(if known { error } else { unknown(what, number) });
+        }
+        (decision, _) => decision?,
+    };
+    let actor = context.actor(&rules)?;
+    let command = AccessCommand {
+        id: context.ids.attempt(),
+        at: context.clock.now(),
+        by: actor.id.clone(),
+        impersonated_by: context.impersonated_by.clone(),
+        door: Some(context.door.clone()),
+        decision: Some(decision),
+        administers: actor.owns_mesh(),
+        separation: rules.separation,
+        action,
+    };
+    context.registry.access(&command, &Members(&rules)).await
+}
+
+/// Asks the policies about a step, and records the answer: the decision's number.
+async fn decide(context: &Context, rules: &Rules, action: &mut AccessAction) -> Result<u64> {
+    Ok(match action {
         AccessAction::Request(draft) => {
             let given = draft.principal.clone();
             let (kind, name) = parse_principal(&given).map_err(|why| Error::new(ErrorCode::InvalidArgument, why))?;
@@ -97,11 +134,15 @@ pub async fn act(context: &Context, action: AccessAction) -> Result<AccessOutcom
             // A role that is not offered is told by the workflow's own rules.
             if is_personal && !grantee.has_role(&draft.role) && offered.iter().any(|offer| offer.role == draft.role) {
                 let message = format!("`{}` does not have the role `{}`", grantee.id, draft.role);
-                return Err(Error::new(ErrorCode::Denied, message).with_help(format!(
+                let help = format!(
                     "roles are given in mesh.yaml: `principals: [{{{}: {name}, roles: [{}]}}]`",
                     kind.as_str(),
                     draft.role
-                )));
+                );
+                // The grantee is told of the product only where who asks may know it.
+                context.authorize_product(Action::Describe, contract, json!({ "operation": "access request" })).await?;
+                let resource = Resource::Product(contract);
+                return context.deny(Action::Read, resource, "role-not-held", message, help).await;
             }
             draft.principal = grantee.id;
             let details = json!({ "operation": "access request", "role": draft.role, "for": draft.principal });
@@ -126,29 +167,17 @@ pub async fn act(context: &Context, action: AccessAction) -> Result<AccessOutcom
             let product = product(context, &found.product).await?;
             let contract = &product.revision.contract;
             let details = json!({ "operation": "access revoke", "grant": found.number });
-            let actor = context.actor(&rules)?;
-            // Whoever has a grant may give it back.
-            if actor.id == found.principal {
+            let actor = context.actor(rules)?;
+            let request = find_request(context, found.request).await?;
+            // Whoever has a grant may give it back, and who asked for it, as a service's.
+            if actor.id == found.principal || actor.id == request.requested_by {
                 context.authorize_product(Action::Describe, contract, details).await?
             } else {
-                let request = find_request(context, found.request).await?;
                 let facts = facts(contract, &request)?;
                 context.authorize(Action::Approve, Resource::Request(contract, &facts), details).await?
             }
         }
-    };
-    let actor = context.actor(&rules)?;
-    let command = AccessCommand {
-        id: context.ids.attempt(),
-        at: context.clock.now(),
-        by: actor.id.clone(),
-        impersonated_by: context.impersonated_by.clone(),
-        door: Some(context.door.clone()),
-        decision: Some(decision),
-        administers: actor.owns_mesh(),
-        action,
-    };
-    context.registry.access(&command, &Members(&rules)).await
+    })
 }
 
 /// Requests and grants, those that whoever asks may see: their own, and those of products that are theirs to answer for.

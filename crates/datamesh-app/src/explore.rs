@@ -39,7 +39,7 @@ pub async fn profile_table<E: Engine>(engine: &E, context: &Context, name: &str)
     let all = catalog;
     let catalog = context.discover(all.clone()).await?;
     let request = QueryRequest { sql, ..QueryRequest::default() };
-    let wanted = read::tables(&catalog, &engine.names(&request, &catalog)?.tables);
+    let wanted = read::tables(&catalog, &engine.names(&request, &catalog, &History::default())?.tables);
     let details = json!({ "operation": "profile", "table": name });
     let reading = context.read_tables(Reader::Asker, &all, &wanted, details).await?;
     let known = catalog.iter().flat_map(published).map(|read| (read.product.key.clone(), read.table.name.sql()));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
-use datamesh_core::access::TableAccess;
+use datamesh_core::access::{SeparationOfDuties, TableAccess};
 use datamesh_core::access_request::GrantFilter;
 use datamesh_core::audit::{ReadOutcome, ReadRecord};
 use datamesh_core::contract::{DataProduct, Table};
@@ -12,6 +12,8 @@ use datamesh_core::decision::{Action, DECISION_FORMAT, DecisionRecord, Outcome};
 use datamesh_core::domain::Domain;
 use datamesh_core::ids::ProductKey;
 use datamesh_core::inheritance::Inheritance;
+use datamesh_core::lineage::{ColumnLineage, Dataset, Edge};
+use datamesh_core::mask::Mask;
 use datamesh_core::ports::{CatalogProduct, Revisions};
 use datamesh_core::protection::{Inherited, Protection, protections};
 use datamesh_core::{Error, ErrorCode, Result};
@@ -28,6 +30,8 @@ use crate::ports::{Context, Rows, TableKey, Visibility};
 pub struct Rules {
     /// The policies.
     pub policies: Policies,
+    /// Who counts as one where duties are separated.
+    pub separation: SeparationOfDuties,
     /// The domains.
     pub domains: Vec<Domain>,
     revisions: Revisions,
@@ -75,10 +79,23 @@ pub struct ReadTable<'a> {
     pub product: &'a CatalogProduct,
     /// Its contract.
     pub table: &'a Table,
+    /// The moment that it is read as of, in words; `None`: now.
+    pub moment: Option<&'a str>,
 }
 
-impl ReadTable<'_> {
-    fn key(&self) -> TableKey {
+impl<'a> ReadTable<'a> {
+    /// A table as it is now.
+    pub fn now(product: &'a CatalogProduct, table: &'a Table) -> Self {
+        Self { product, table, moment: None }
+    }
+
+    /// As the log names it.
+    fn resource(&self) -> String {
+        let name = sql(&self.key());
+        self.moment.map_or(name.clone(), |moment| format!("{name} as of {moment}"))
+    }
+
+    pub(crate) fn key(&self) -> TableKey {
         (self.product.key.clone(), self.table.name.sql())
     }
 
@@ -86,6 +103,15 @@ impl ReadTable<'_> {
         let name = self.table.name.sql();
         self.product.tables.iter().find(|pointer| pointer.table == name).map_or(0, |pointer| pointer.publication)
     }
+}
+
+/// What the record of a read refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecidedRead {
+    /// The decision's number.
+    pub decision: u64,
+    /// The tables, as the log names them.
+    pub resource: String,
 }
 
 /// A read that was decided and recorded.
@@ -102,6 +128,11 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// What its record refers to.
+    pub fn decided(&self) -> DecidedRead {
+        DecidedRead { decision: self.decision, resource: self.resource.clone() }
+    }
+
     /// What is seen of a table; nothing where it was not asked about.
     pub fn access(&self, product: &ProductKey, table: &str) -> TableAccess {
         self.tables.get(&(product.clone(), table.to_owned())).cloned().unwrap_or_default()
@@ -145,9 +176,10 @@ impl Context {
         let (_, governance) = self.registry.governance().await?;
         let governance = governance.unwrap_or_default();
         let domains = self.registry.domains().await?;
+        let separation = governance.separation_of_duties;
         let policies = Policies::load(&governance, &domains).map_err(|problems| unusable(&problems))?;
         let timed = policies.rules().iter().any(|rule| rule.text.contains("time"));
-        let rules = Arc::new(Rules { policies, domains, revisions, timed, decided: Mutex::default() });
+        let rules = Arc::new(Rules { policies, separation, domains, revisions, timed, decided: Mutex::default() });
         *cached = Some(rules.clone());
         Ok(rules)
     }
@@ -247,7 +279,19 @@ impl Context {
         let number = self.record(action, &names, outcome, reasons.into_iter().collect(), details).await?;
         match denied {
             None => Ok(number),
-            Some((resource, decision)) => Err(self.denial(action, &resource, &because(&decision), None, number)),
+            Some((resource, decision)) => {
+                // What may not be found is not named beside what was asked about.
+                let hidden = |resource: &&Resource<'_>| match resource {
+                    Resource::Product(contract) => !self.discovers(&rules, &actor, contract),
+                    _ => false,
+                };
+                let found = resources.iter().find(|own| resource_name(own) == resource);
+                let resource = match found.filter(|_| resources.len() > 1).filter(hidden) {
+                    Some(_) => "a product that it has to do with".to_owned(),
+                    None => resource,
+                };
+                Err(self.denial(action, &resource, &because(&decision), None, number))
+            }
         }
     }
 
@@ -282,9 +326,53 @@ impl Context {
         catalog: &[CatalogProduct],
         tables: &[ReadTable<'_>],
     ) -> Result<Vec<Vec<Protection>>> {
-        let mut wanted: BTreeSet<ProductKey> = tables.iter().map(|table| table.product.key.clone()).collect();
+        let wanted: BTreeSet<ProductKey> = tables.iter().map(|table| table.product.key.clone()).collect();
+        let contracts = catalog.iter().map(|product| (product.key.clone(), &product.revision.contract));
+        let inheritance = self.inheritance(contracts, wanted, Vec::new()).await?;
+        let own = tables.iter().map(|read| {
+            let inherited: BTreeMap<String, Inherited> = inheritance.of(&read.product.key, &read.table.name.sql());
+            protections(&read.product.revision.contract, read.table, &inherited)
+        });
+        Ok(own.collect())
+    }
+
+    /// A table that is about to be published, with what its columns inherit declared: of what is published already, and of
+    /// what its rows are made of now.
+    ///
+    /// # Errors
+    /// A registry that cannot be read.
+    pub async fn protect(
+        &self,
+        catalog: &[CatalogProduct],
+        contract: &DataProduct,
+        mut table: Table,
+        made_of: Option<&ColumnLineage>,
+    ) -> Result<Table> {
+        let key = contract.key();
+        let dataset = Dataset::Table { product: key.clone(), table: table.name.sql() };
+        let edges = made_of.map(|lineage| lineage.edges(&dataset)).unwrap_or_default();
+        let others = catalog.iter().map(|product| (product.key.clone(), &product.revision.contract));
+        let contracts = others.filter(|(other, _)| *other != key).chain([(key.clone(), contract)]);
+        let inheritance = self.inheritance(contracts, BTreeSet::from([key.clone()]), edges).await?;
+        let found = protections(contract, &table, &inheritance.of(&key, &table.name.sql()));
+        for protection in found.iter().filter(|protection| protection.mask != Mask::None) {
+            let own = table.columns.iter_mut().find(|column| protection.path.first() == Some(&column.name));
+            // A column with fields of their own masks is hidden field by field.
+            if let Some(column) = own.filter(|_| protection.path.len() == 1) {
+                column.pii = true;
+            }
+        }
+        Ok(table)
+    }
+
+    async fn inheritance<'c>(
+        &self,
+        contracts: impl Iterator<Item = (ProductKey, &'c DataProduct)>,
+        mut wanted: BTreeSet<ProductKey>,
+        mut edges: Vec<Edge>,
+    ) -> Result<Inheritance<'c>> {
         let mut known: BTreeSet<ProductKey> = BTreeSet::new();
-        let mut edges = Vec::new();
+        wanted.extend(Inheritance::reads(&edges));
         while !wanted.is_empty() {
             let batch: Vec<ProductKey> = std::mem::take(&mut wanted).into_iter().collect();
             let found = self.registry.lineage_of(&batch).await?;
@@ -292,13 +380,7 @@ impl Context {
             wanted = Inheritance::reads(&found).difference(&known).cloned().collect();
             edges.extend(found);
         }
-        let contracts = catalog.iter().map(|product| (product.key.clone(), &product.revision.contract));
-        let inheritance = Inheritance::new(contracts, &edges);
-        let own = tables.iter().map(|read| {
-            let inherited: BTreeMap<String, Inherited> = inheritance.of(&read.product.key, &read.table.name.sql());
-            protections(&read.product.revision.contract, read.table, &inherited)
-        });
-        Ok(own.collect())
+        Ok(Inheritance::new(contracts, &edges))
     }
 
     /// Decides what a reader sees of tables; nothing is recorded.
@@ -415,7 +497,7 @@ impl Context {
                 );
             }
         }
-        let resource: BTreeSet<String> = tables.iter().map(|read| sql(&read.key())).collect();
+        let resource: BTreeSet<String> = tables.iter().map(ReadTable::resource).collect();
         let resource = resource.into_iter().collect::<Vec<_>>().join(", ");
         let outcome = if denied.is_some() { Outcome::Deny } else { Outcome::Allow };
         let number = self.record(Action::Read, &resource, outcome, reasons.into_iter().collect(), details).await?;
@@ -460,6 +542,28 @@ impl Context {
         let more = if stopping.len() > 1 { format!(", and {} more", stopping.len() - 1) } else { String::new() };
         let message = format!("policy `{}` forbids it for `{}`: {}{more}", first.policy, first.resource, first.message);
         let help = first.help.clone().unwrap_or_else(|| "see `datamesh policy check`".to_owned());
+        let reasons: BTreeSet<String> = stopping.iter().map(|finding| finding.policy.clone()).collect();
+        let details = json!({ "operation": "judge" });
+        let resource = contract.id.to_string();
+        self.record(Action::Publish, &resource, Outcome::Deny, reasons.into_iter().collect(), details).await?;
+        Err(Error::new(ErrorCode::Denied, message).with_help(help))
+    }
+
+    /// Records a denial for another reason than a policy's: `reason` is a word for it.
+    ///
+    /// # Errors
+    /// `denied`, with this message; a registry that cannot record it.
+    pub async fn deny<T>(
+        &self,
+        action: Action,
+        resource: Resource<'_>,
+        reason: &str,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Result<T> {
+        let (message, resource) = (message.into(), resource_name(&resource));
+        let details = json!({ "why": message });
+        self.record(action, &resource, Outcome::Deny, vec![reason.to_owned()], details).await?;
         Err(Error::new(ErrorCode::Denied, message).with_help(help))
     }
 
@@ -483,20 +587,42 @@ impl Context {
     /// Rows whose end is recorded: how many there were, of which columns.
     pub fn recorded(&self, rows: Rows, reading: &Reading, operation: &str) -> Rows {
         let columns = rows.schema.fields().iter().map(|field| field.name().clone()).collect();
-        let record = ReadRecord {
-            decision: reading.decision,
+        let record = self.read_record(reading.decision, &reading.resource, columns, operation);
+        crate::recorded::rows(rows, record, self.clone())
+    }
+
+    /// The record of a read that has yielded nothing yet.
+    fn read_record(&self, decision: u64, resource: &str, columns: Vec<String>, operation: &str) -> ReadRecord {
+        ReadRecord {
+            decision,
             at: self.clock.now(),
             principal: self.principal.id.clone(),
             impersonated_by: self.impersonated_by.clone(),
-            resource: reading.resource.clone(),
+            resource: resource.to_owned(),
             columns,
             rows: 0,
             outcome: ReadOutcome::Cancelled,
             purpose: self.purpose.clone(),
             door: Some(self.door.clone()),
             details: json!({ "operation": operation }),
-        };
-        crate::recorded::rows(rows, record, self.clone())
+        }
+    }
+
+    /// Records a read that was carried out within the engine.
+    ///
+    /// # Errors
+    /// A registry that cannot record it.
+    pub async fn record_read(
+        &self,
+        read: &DecidedRead,
+        columns: Vec<String>,
+        rows: Option<u64>,
+        operation: &str,
+    ) -> Result<()> {
+        let outcome = if rows.is_some() { ReadOutcome::Complete } else { ReadOutcome::Failed };
+        let record = self.read_record(read.decision, &read.resource, columns, operation);
+        let record = ReadRecord { rows: rows.unwrap_or_default(), outcome, ..record };
+        self.registry.record_read(&record).await.map(|_| ())
     }
 
     /// What whoever asks sees of a whole catalog, where a statement lists tables.
@@ -519,7 +645,7 @@ impl Context {
 /// The published tables of a product that its contract has.
 pub fn published(product: &CatalogProduct) -> impl Iterator<Item = ReadTable<'_>> {
     let contract = &product.revision.contract;
-    product.tables.iter().filter_map(move |pointer| Some(ReadTable { product, table: contract.table(&pointer.table)? }))
+    product.tables.iter().filter_map(move |pointer| Some(ReadTable::now(product, contract.table(&pointer.table)?)))
 }
 
 /// Why something is denied.

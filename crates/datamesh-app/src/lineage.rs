@@ -252,7 +252,15 @@ pub async fn recorded(
         }
         contract = found.contract.unwrap_or(contract);
     }
-    let roots = roots(&contract, &product.key, &parsed)?;
+    let details = json!({ "operation": "lineage", "subject": subject, "publication": publication });
+    let roots = match roots(&contract, &product.key, &parsed) {
+        Ok(roots) => roots,
+        // The error tells tables and columns.
+        Err(error) => {
+            context.authorize_product(Action::Describe, &product.revision.contract, details).await?;
+            return Err(error);
+        }
+    };
     let graph = LineageGraph::new(context.registry.lineage(publication).await?);
     let mut tables = BTreeMap::new();
     for root in &roots {
@@ -268,7 +276,6 @@ pub async fn recorded(
         tables: tables.into_iter().collect(),
         roots,
     };
-    let details = json!({ "operation": "lineage", "subject": subject, "publication": publication });
     authorize(context, &context.registry.catalog().await?, &report, details).await?;
     Ok(report)
 }

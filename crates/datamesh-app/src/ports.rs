@@ -23,7 +23,7 @@ use datamesh_core::verdict::TableReport;
 use futures::stream::BoxStream;
 use uuid::Uuid;
 
-use crate::govern::RulesCache;
+use crate::govern::{DecidedRead, RulesCache};
 
 /// Tells the time.
 pub trait Clock: Send + Sync {
@@ -125,6 +125,8 @@ pub struct TransformInput {
     pub full_refresh: bool,
     /// What `now()` answers.
     pub now: DateTime<Utc>,
+    /// The decision on reading its tables; `None`: it was not asked for yet.
+    pub decided: Option<DecidedRead>,
 }
 
 /// What a transform's text says that it reads.
@@ -368,6 +370,8 @@ impl Sight {
 pub struct NamedTables {
     /// The tables of products.
     pub tables: BTreeSet<TableKey>,
+    /// Those that are read as they were, with the moments in words: `publication 3`.
+    pub moments: BTreeMap<TableKey, String>,
     /// Whether it asks which tables and columns there are, so that it is planned over all that may be seen.
     pub lists: bool,
 }
@@ -417,6 +421,8 @@ pub struct PinnedInput {
     pub protected: bool,
     /// What the product that reads it sees of it.
     pub sight: Sight,
+    /// The decision on reading it; `None`: it is the product's own.
+    pub decided: Option<DecidedRead>,
 }
 
 /// Batches with their schema.
@@ -587,7 +593,7 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     /// `invalid-query`.
-    fn names(&self, request: &QueryRequest, catalog: &[CatalogProduct]) -> Result<NamedTables>;
+    fn names(&self, request: &QueryRequest, catalog: &[CatalogProduct], history: &History) -> Result<NamedTables>;
 
     /// Plans a query over the catalog: all its tables are pinned here, and show what `visible` says. `history` is that of the
     /// products that [`Self::travels`] names.

@@ -12,7 +12,7 @@ use datamesh_core::contract::{DataProduct, Lifecycle, Table, WriteMode};
 use datamesh_core::decision::Action;
 use datamesh_core::evolution::compare;
 use datamesh_core::ids::{AttemptId, ProductId, ProductKey};
-use datamesh_core::lineage::TableLineage;
+use datamesh_core::lineage::{ColumnLineage, TableLineage};
 use datamesh_core::ports::{
     CommitOutcome, CommitRequest, Lease, ProductState, PublishStep, QuarantineResolution, TableCommit, TablePointer,
 };
@@ -293,9 +293,16 @@ impl AuthorizedPlan {
                 engine.check_carried(table, pointer)?;
             }
         }
+        let catalog = context.registry.catalog().await?;
         let mut staged = Vec::new();
         for (table, input) in self.plan.inputs() {
-            let mut judged = self.plan.judged(table);
+            let made_of = match input {
+                StageInput::Query(query) => Some(engine.transform_lineage(table, query).await?),
+                _ => None,
+            };
+            let judged = self.plan.judged(table);
+            // Rows that break a rule are told without what their columns inherit.
+            let mut judged = context.protect(&catalog, &self.plan.request.contract, judged, made_of.as_ref()).await?;
             if matches!(input, StageInput::Query(query) if query.full_refresh) {
                 judged.write = WriteMode::Replace;
             }
@@ -313,7 +320,15 @@ impl AuthorizedPlan {
                     columns: judged_columns(&self.plan.request.contract, table),
                 }),
             };
-            staged.push(engine.stage(job, progress.clone()).await?);
+            let done = engine.stage(job, progress.clone()).await;
+            if let StageInput::Query(query) = input
+                && let Some(decided) = &query.decided
+            {
+                let columns = made_of.as_ref().map(ColumnLineage::columns_read).unwrap_or_default();
+                let rows = done.as_ref().ok().map(E::rows_read);
+                context.record_read(decided, columns, rows, "run").await?;
+            }
+            staged.push(done?);
             progress.reached(PublishStep::Staged);
         }
         Ok(StagedPlan { authorized: self, staged, pinned, reaudits: 0 })
@@ -403,7 +418,14 @@ impl<E: Engine> StagedPlan<E> {
         let mut in_order: Vec<(usize, E::Settled)> = places.into_iter().zip(settled).collect();
         in_order.sort_by_key(|(at, _)| *at);
         let mut settled: Vec<E::Settled> = in_order.into_iter().map(|(_, settled)| settled).collect();
-        engine.measure(&mut settled, &carried, &self.pinned, context.clock.now()).await?;
+        let measured = engine.measure(&mut settled, &carried, &self.pinned, context.clock.now()).await;
+        for pinned in &self.pinned {
+            let Some(decided) = &pinned.decided else { continue };
+            let columns = references::columns(&self.plan().request.contract, &pinned.reference);
+            let rows = measured.is_ok().then_some(pinned.pointer.rows);
+            context.record_read(decided, columns, rows, "reference").await?;
+        }
+        measured?;
         let mut fresh = settled.iter();
         let tables: Vec<TableReport> = reports
             .into_iter()

@@ -37,7 +37,7 @@ pub async fn query<E: Engine>(engine: &E, context: &Context, request: &QueryRequ
     let travels = engine.travels(request)?;
     let history = if travels.is_empty() { History::default() } else { context.registry.history(&travels).await? };
     let catalog = context.registry.catalog().await?;
-    let (reading, visible) = see(engine, context, request, &catalog, details).await?;
+    let (reading, visible) = see(engine, context, request, &catalog, &history, details).await?;
     let query = match engine.plan_request(request, &catalog, &history, &visible).await {
         Ok(query) => query,
         // What is not there is told with what there is to find.
@@ -58,10 +58,14 @@ async fn see<E: Engine>(
     context: &Context,
     request: &QueryRequest,
     catalog: &[CatalogProduct],
+    history: &History,
     details: serde_json::Value,
 ) -> Result<(Reading, Visibility)> {
-    let named = engine.names(request, catalog)?;
+    let named = engine.names(request, catalog, history)?;
     let mut tables = tables(catalog, &named.tables);
+    for read in &mut tables {
+        read.moment = named.moments.get(&read.key()).map(String::as_str);
+    }
     let rules = context.rules().await?;
     let actor = context.actor(&rules)?;
     // What may not even be found is not there.
@@ -76,7 +80,7 @@ async fn see<E: Engine>(
 pub(crate) fn tables<'c>(catalog: &'c [CatalogProduct], keys: &BTreeSet<TableKey>) -> Vec<ReadTable<'c>> {
     let found = keys.iter().filter_map(|(key, name)| {
         let product = catalog.iter().find(|product| product.key == *key)?;
-        Some(ReadTable { product, table: product.revision.contract.table(name)? })
+        Some(ReadTable::now(product, product.revision.contract.table(name)?))
     });
     found.collect()
 }
@@ -166,7 +170,7 @@ pub async fn quarantine<E: Engine>(
             column.pii |= current.column(&column.name).is_some_and(datamesh_core::Column::is_protected);
         }
     }
-    decide_quarantine(context, contract, &mut judged, request, details).await?;
+    let reading = decide_quarantine(context, contract, &mut judged, request, details).await?;
     let contract = &judged;
     let files = context.registry.quarantine_files(publication.number).await?;
     let mut tables = Vec::new();
@@ -178,6 +182,9 @@ pub async fn quarantine<E: Engine>(
         let own: Vec<_> = files.iter().filter(|file| file.table == table.name.sql()).cloned().collect();
         if wanted && !own.is_empty() {
             let rows = engine.read_quarantine(contract, table.name.as_str(), &own, request.reveal).await?;
+            let reading =
+                Reading { resource: format!("{} quarantine of {}", contract.id, table.name), ..reading.clone() };
+            let rows = context.recorded(rows, &reading, "quarantine");
             tables.push((table.name.to_string(), rows));
         }
     }
@@ -192,7 +199,7 @@ async fn decide_quarantine(
     judged: &mut DataProduct,
     request: &QuarantineRequest,
     details: serde_json::Value,
-) -> Result<()> {
+) -> Result<Reading> {
     let catalog = context.registry.catalog().await?;
     // What was never published is decided on by its contract alone.
     let unpublished = || CatalogProduct {
@@ -216,7 +223,7 @@ async fn decide_quarantine(
         .tables
         .iter()
         .filter(|table| wanted.is_none_or(|wanted| contract.table(wanted).is_some_and(|own| own.name == table.name)))
-        .map(|table| ReadTable { product: &product, table })
+        .map(|table| ReadTable::now(&product, table))
         .collect();
     let reading = context.read_tables(Reader::Asker, &catalog, &tables, details.clone()).await?;
     let protected = context.protections(&catalog, &tables).await?;
@@ -244,10 +251,10 @@ async fn decide_quarantine(
                 "`{}` may not read the quarantine of `{}.{}`: the table is not seen {what}",
                 context.principal.id, contract.id, read.table.name
             );
-            return Err(Error::new(ErrorCode::Denied, message).with_help(format!(
-                "rows that broke a rule cannot be filtered or masked cell by cell; ask `{}`",
-                contract.owner
-            )));
+            let help =
+                format!("rows that broke a rule cannot be filtered or masked cell by cell; ask `{}`", contract.owner);
+            let resource = Resource::Table(contract, read.table);
+            return context.deny(Action::Read, resource, "not-seen-whole", message, help).await;
         }
         let Some(table) = judged.tables.iter_mut().find(|table| table.name == read.table.name) else { continue };
         for protection in protections.iter().filter(|protection| protection.mask != Mask::None) {
@@ -257,7 +264,7 @@ async fn decide_quarantine(
             }
         }
     }
-    Ok(())
+    Ok(reading)
 }
 
 /// The recorded attempts of a product, newest first, as far as whoever asks may know them: rows that failed are shown to

@@ -55,6 +55,7 @@ pub(crate) async fn pin(
                     pointer: pointer.clone(),
                     protected: table.has_protected_columns(),
                     sight: Sight::plain(),
+                    decided: None,
                 }),
                 _ => return missing(format!("publish table `{}` with it, or before it", reference.table)),
             },
@@ -73,6 +74,7 @@ pub(crate) async fn pin(
                     pointer: pointer.clone(),
                     protected: contract.table(&name).is_none_or(Table::has_protected_columns),
                     sight: Sight::plain(),
+                    decided: None,
                 });
             }
         }
@@ -88,7 +90,7 @@ pub(crate) async fn pin(
             .filter_map(|(at, pinned)| {
                 let product = newest(&catalog, pinned.reference.product.as_ref()?)?;
                 let table = product.revision.contract.table(&pinned.reference.table.sql())?;
-                Some((at, ReadTable { product, table }))
+                Some((at, ReadTable::now(product, table)))
             })
             .collect();
         let tables: Vec<ReadTable<'_>> = outside.iter().map(|(_, read)| *read).collect();
@@ -96,9 +98,21 @@ pub(crate) async fn pin(
         for (at, read) in outside {
             let access = reading.access(&read.product.key, &read.table.name.sql());
             pinned[at].sight = Sight::new(access, read.table.clone());
+            pinned[at].decided = Some(reading.decided());
         }
     }
     Ok(pinned)
+}
+
+/// The columns that a contract's references and comparisons read of a table.
+pub(crate) fn columns(contract: &DataProduct, read: &TableReference) -> Vec<String> {
+    let tables = contract.tables.iter();
+    let columns = tables.flat_map(|table| {
+        let keys = table.references.iter().filter(|own| own.to == *read).flat_map(|own| own.at.iter());
+        let compared = table.metrics.iter().filter_map(|rule| rule.compare_to.as_ref());
+        keys.chain(compared.filter(|own| own.table == *read).filter_map(|own| own.column.as_ref()))
+    });
+    columns.cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The major version that the bare name of a product means in SQL.

@@ -169,6 +169,7 @@ fn pin<E: Engine>(
         base: base.map(|pointer| pointer.metadata_location.clone()),
         full_refresh: request.full_refresh,
         now,
+        decided: None,
     })
 }
 
@@ -317,6 +318,7 @@ async fn authorize(request: &RunRequest, context: &Context, planned: &mut Planne
     let reading = context.read_tables(Reader::Product(&request.contract), catalog, &read, details).await?;
     for input in inputs.values_mut() {
         let StageInput::Query(input) = input else { continue };
+        input.decided = Some(reading.decided());
         for table in &mut input.tables {
             let own = read
                 .iter()

@@ -226,6 +226,44 @@ pub struct Governance {
     /// Ids of policies of the default pack that do not hold here.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub disabled: BTreeSet<String>,
+    /// Who counts as one where duties are separated.
+    #[serde(skip_serializing_if = "SeparationOfDuties::is_people")]
+    pub separation_of_duties: SeparationOfDuties,
+}
+
+/// Who counts as one and the same where duties are separated (NIST RBAC, static separation of duty): nobody approves
+/// their own request, and two approvers are two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeparationOfDuties {
+    /// People: who acts in another's name counts with both.
+    #[default]
+    People,
+    /// Names: who acts in another's name counts as that other only. For a mesh that one person runs.
+    Names,
+}
+
+impl SeparationOfDuties {
+    /// Its words.
+    pub const WORDS: &[&str] = &["people", "names"];
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::People => "people",
+            Self::Names => "names",
+        }
+    }
+
+    /// What a word means.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::People, Self::Names].into_iter().find(|one| one.as_str() == word)
+    }
+
+    /// Whether it is the default.
+    pub fn is_people(&self) -> bool {
+        *self == Self::People
+    }
 }
 
 /// What a contract offers to a role.

@@ -11,7 +11,7 @@ use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::access::{AccessOffer, Grant, PrincipalKind, Revocation, offers, parse_principal};
+use crate::access::{AccessOffer, Grant, PrincipalKind, Revocation, SeparationOfDuties, offers, parse_principal};
 use crate::contract::DataProduct;
 use crate::error::{Error, ErrorCode, Result};
 use crate::ids::ProductKey;
@@ -186,7 +186,7 @@ impl AccessRequest {
             == (&other.principal, &other.product, &other.tables, &other.role, &other.purpose)
     }
 
-    /// Whether somebody has a part in it, and so may not approve it.
+    /// Whether it is somebody's own: theirs to withdraw, and not theirs to approve.
     fn concerns(&self, actor: &str, members: &dyn Membership) -> bool {
         [&self.principal, &self.requested_by].into_iter().any(|own| own == actor)
             || self.principal.strip_prefix("team:").is_some_and(|team| members.is_member(actor, team))
@@ -210,15 +210,19 @@ pub struct AccessCommand {
     pub decision: Option<u64>,
     /// Whether policies let them administer the product: they may deny and revoke, whoever approves.
     pub administers: bool,
+    /// Who counts as one and the same.
+    pub separation: SeparationOfDuties,
     /// What is done.
     pub action: AccessAction,
 }
 
-impl AccessCommand {
-    /// Who acts, and who acts in that one's name.
-    fn actors(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.by.as_str()).chain(self.impersonated_by.as_deref())
-    }
+/// Who acts, and, where people count, who acts in that one's name.
+fn actors<'a>(
+    by: &'a str,
+    impersonated_by: Option<&'a str>,
+    separation: SeparationOfDuties,
+) -> impl Iterator<Item = &'a str> {
+    std::iter::once(by).chain(impersonated_by.filter(|_| separation == SeparationOfDuties::People))
 }
 
 /// What is done about access.
@@ -542,20 +546,31 @@ pub fn approve(
     let number = request.number;
     check_pending(request, command.at)?;
     check_text("note", note.unwrap_or_default(), LONGEST_REASON)?;
-    if let Some(own) = command.actors().find(|actor| request.concerns(actor, members)) {
+    // Whoever is behind another's name has a part in what is done in it.
+    let has_part = |actor: &str| {
+        let behind = request.impersonated_by.as_deref().filter(|_| command.separation == SeparationOfDuties::People);
+        behind == Some(actor) || request.concerns(actor, members)
+    };
+    let mut own = actors(&command.by, command.impersonated_by.as_deref(), command.separation);
+    if let Some(own) = own.find(|actor| has_part(actor)) {
         return Err(denied(format!("`{own}` has a part in request {number}, and nobody approves their own request"))
             .with_help("another approver must do it"));
     }
     let offers = offers_for(contract, &request.role, &request.tables, request.purpose.as_deref())?;
     check_approver(command, &offers, contract, number, members)?;
-    // Who owns the mesh may act for several; each name counts, and the log tells who was behind it.
-    if request.approvals.iter().any(|approval| approval.by == command.by) {
-        return Err(denied(format!("`{}` has approved request {number} already", command.by))
+    let persons = |approval: &Approval| -> Vec<String> {
+        let all = actors(&approval.by, approval.impersonated_by.as_deref(), command.separation);
+        all.map(str::to_owned).collect()
+    };
+    let earlier: BTreeSet<String> = request.approvals.iter().flat_map(persons).collect();
+    let mut twice = actors(&command.by, command.impersonated_by.as_deref(), command.separation);
+    if let Some(twice) = twice.find(|actor| earlier.contains(*actor)) {
+        return Err(denied(format!("`{twice}` has approved request {number} already"))
             .with_help("a second, different approver must agree"));
     }
     let expires_at = end(&offers, request.duration.as_deref(), command.at)?;
-    let mut request = request.clone();
-    request.approvals.push(Approval {
+    let mut approved = request.clone();
+    approved.approvals.push(Approval {
         by: command.by.clone(),
         impersonated_by: command.impersonated_by.clone(),
         at: command.at,
@@ -564,14 +579,14 @@ pub fn approve(
     // Who approved earlier may be no approver any more, or have become a member of the team that it is for.
     let counts = |approval: &&Approval| {
         offers.iter().all(|offer| approves(&approval.by, offer, contract, members))
-            && !request.concerns(&approval.by, members)
+            && !persons(approval).iter().any(|actor| has_part(actor))
     };
-    let approved: Vec<String> = request.approvals.iter().filter(counts).map(|approval| approval.by.clone()).collect();
+    let approvers: Vec<String> = approved.approvals.iter().filter(counts).map(|approval| approval.by.clone()).collect();
     let needed = offers.iter().map(|offer| usize::from(offer.approvals)).max().unwrap_or(1);
-    if approved.len() < needed {
-        return Ok(Approved::Waiting(request));
+    if approvers.len() < needed {
+        return Ok(Approved::Waiting(approved));
     }
-    request.state = RequestState::Approved;
+    approved.state = RequestState::Approved;
     let grant = Grant {
         number: 0,
         request: number,
@@ -581,11 +596,11 @@ pub fn approve(
         role: request.role.clone(),
         purpose: request.purpose.clone(),
         granted_at: command.at,
-        approved_by: approved,
+        approved_by: approvers,
         expires_at,
         revoked: None,
     };
-    Ok(Approved::Granted(request, Box::new(grant)))
+    Ok(Approved::Granted(approved, Box::new(grant)))
 }
 
 /// An approver refuses a request.

@@ -397,6 +397,14 @@ pub struct ColumnLineage {
 }
 
 impl ColumnLineage {
+    /// The columns that it reads, `domain.product_v1.table.column`, each once.
+    pub fn columns_read(&self) -> Vec<String> {
+        let inputs = std::iter::once(&self.dataset).chain(self.fields.iter().map(|field| &field.inputs));
+        let read =
+            inputs.flat_map(Inputs::fields).map(|(input, _)| format!("{}.{}", input.dataset.name(), input.field));
+        read.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// The edges into `output`. A dataset that is read without any of its columns has an edge of its own.
     pub fn edges(&self, output: &Dataset) -> Vec<Edge> {
         let mut edges = Vec::new();

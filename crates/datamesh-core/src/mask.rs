@@ -126,10 +126,16 @@ impl Mask {
             ),
             Self::Truncate(Truncation::Hour) => matches!(data_type, DataType::Timestamp | DataType::TimestampNtz),
             Self::Truncate(_) => matches!(data_type, DataType::Date | DataType::Timestamp | DataType::TimestampNtz),
-            Self::Bucket(_) => matches!(
-                data_type,
-                DataType::Int | DataType::Long | DataType::Float | DataType::Double | DataType::Decimal(..)
-            ),
+            Self::Bucket(width) => {
+                let width: f64 = width.parse().unwrap_or_default();
+                // A bucket of one value alone hides nothing.
+                match data_type {
+                    DataType::Int | DataType::Long => width > 1.0,
+                    DataType::Float | DataType::Double => width > 0.0,
+                    DataType::Decimal(_, scale) => width > 10_f64.powi(-i32::from(*scale)),
+                    _ => false,
+                }
+            }
         }
     }
 }

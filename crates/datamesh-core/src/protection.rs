@@ -1,6 +1,6 @@
 //! Which values of a table are protected, and what stands for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,9 +49,13 @@ pub struct Inherited {
 pub fn protections(contract: &DataProduct, table: &Table, inherited: &BTreeMap<String, Inherited>) -> Vec<Protection> {
     let around = of_table(contract, table);
     let mut found = Vec::new();
+    let lost = lost(table, inherited);
     for column in &table.columns {
         // Lineage knows a renamed column by its former name until it is published again.
-        let former = || column.renamed_from.as_ref().and_then(|name| inherited.get(name));
+        let former = || match column.renamed_from.as_ref().map(|name| inherited.get(name)) {
+            Some(None) => lost.as_ref(),
+            found => found.flatten(),
+        };
         let from = inherited.get(&column.name).or_else(former);
         match from {
             Some(from) if !from.from.is_empty() => found.push(derived(column, around, from)),
@@ -84,6 +88,23 @@ pub fn protections(contract: &DataProduct, table: &Table, inherited: &BTreeMap<S
         }
     }
     found
+}
+
+/// What columns inherit that the table no longer has under any name it tells. Renamed more than once since lineage was
+/// recorded, a column could be any of them: it inherits all of that until it is published again.
+fn lost(table: &Table, inherited: &BTreeMap<String, Inherited>) -> Option<Inherited> {
+    let is_told = |name: &String| {
+        table.columns.iter().any(|column| column.name == *name || column.renamed_from.as_ref() == Some(name))
+    };
+    let mut gone = inherited.iter().filter(|(name, _)| !is_told(name)).map(|(_, inherited)| inherited);
+    let first = gone.next()?.clone();
+    Some(gone.fold(first, |all, other| Inherited {
+        // One mask where all agree, else the value is hidden.
+        mask: if all.mask == other.mask { all.mask } else { None },
+        pii: all.pii || other.pii,
+        classification: all.classification.max(other.classification),
+        from: all.from.iter().chain(&other.from).cloned().collect::<BTreeSet<_>>().into_iter().collect(),
+    }))
 }
 
 fn derived(column: &Column, around: Classification, from: &Inherited) -> Protection {

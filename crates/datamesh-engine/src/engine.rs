@@ -716,8 +716,8 @@ impl Engine for DataEngine {
         query::plan(&self.context(), &mesh, request).await
     }
 
-    fn names(&self, request: &QueryRequest, catalog: &[CatalogProduct]) -> Result<NamedTables> {
-        query::names(&self.context(), request, catalog)
+    fn names(&self, request: &QueryRequest, catalog: &[CatalogProduct], history: &History) -> Result<NamedTables> {
+        query::names(&self.context(), request, catalog, history)
     }
 
     fn check_row_filter(

@@ -404,32 +404,61 @@ fn all_tables(mesh: &Mesh<'_>) -> Option<String> {
     (!names.is_empty()).then(|| format!("a table is named domain.product.table; there are: {}", names.join(", ")))
 }
 
+/// What a version of a product is called. One that cannot be resolved is called as it was asked for; planning says why.
+fn moment(product: &ProductKey, version: Version, history: &History) -> String {
+    let (as_of, otherwise) = match version {
+        Version::Number(number) => (u64::try_from(number).ok().map(AsOf::Publication), format!("snapshot {number}")),
+        Version::Time(time) => (Some(AsOf::Time(time)), version.to_string()),
+    };
+    let publication = as_of.and_then(|as_of| history.publication(product, as_of).ok());
+    publication.map_or(otherwise, |publication| format!("publication {publication}"))
+}
+
 /// The tables of the mesh that a query names.
 pub(crate) fn names(
     context: &SessionContext,
     request: &QueryRequest,
     catalog: &[CatalogProduct],
+    history: &History,
 ) -> Result<NamedTables> {
     let parsed = versions::parse(context, request)?;
     let references = context.state().resolve_table_references(&parsed.statement);
     let references =
         references.map_err(|error| unwrap(ErrorCode::InvalidQuery, "the query cannot be planned", error))?;
     let mut schemas = schemas(catalog);
+    let mut versions = BTreeMap::new();
     for table in &parsed.versioned {
         let product = table.schema.as_ref().and_then(|name| schemas.get(name)).copied();
         if let (Some((domain, _)), Some(product)) = (&table.schema, product) {
-            schemas.insert((domain.clone(), table.stand_in.clone()), product);
+            let name = (domain.clone(), table.stand_in.clone());
+            versions.insert(name.clone(), moment(&product.key, table.version, history));
+            schemas.insert(name, product);
         }
     }
+    let through = |product: &ProductKey| {
+        let as_of = match request.as_of? {
+            AsOf::Publication(number) => AsOf::Through(number),
+            other => other,
+        };
+        history.publication(product, as_of).ok().map(|publication| format!("publication {publication}"))
+    };
     let mut named = NamedTables::default();
+    let mut moments: BTreeMap<TableKey, BTreeSet<String>> = BTreeMap::new();
     for reference in references {
         named.lists |= reference.schema() == Some("information_schema");
         let TableReference::Full { catalog, schema, table } = reference else { continue };
-        let product = schemas.get(&(catalog.to_string(), schema.to_string()));
+        let place = (catalog.to_string(), schema.to_string());
+        let product = schemas.get(&place);
         let has = |product: &&&CatalogProduct| product.tables.iter().any(|own| sql_name(&own.table) == *table);
         let found: Option<TableKey> = product.filter(has).map(|product| (product.key.clone(), table.to_string()));
-        named.tables.extend(found);
+        if let Some(key) = found {
+            let moment = versions.get(&place).cloned().or_else(|| through(&key.0));
+            moments.entry(key.clone()).or_default().insert(moment.unwrap_or_else(|| "now".to_owned()));
+            named.tables.insert(key);
+        }
     }
+    let earlier = moments.into_iter().filter(|(_, moments)| moments.iter().any(|moment| moment != "now"));
+    named.moments = earlier.map(|(key, moments)| (key, Vec::from_iter(moments).join(" and "))).collect();
     Ok(named)
 }
 

@@ -4,7 +4,9 @@ mod check;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use datamesh_core::access::{AttributeType, AttributeValue, PrincipalKind, PrincipalProfile, Role, parse_principal};
+use datamesh_core::access::{
+    AttributeType, AttributeValue, PrincipalKind, PrincipalProfile, Role, SeparationOfDuties, parse_principal,
+};
 
 pub(crate) use check::check;
 
@@ -23,6 +25,8 @@ pub struct Principals {
     pub principals: Vec<PrincipalProfile>,
     /// Ids of policies of the default pack that do not hold.
     pub disabled: BTreeSet<String>,
+    /// Who counts as one where duties are separated.
+    pub separation_of_duties: SeparationOfDuties,
 }
 
 /// Reads what a `mesh.yaml` says of principals.
@@ -31,7 +35,10 @@ pub(crate) fn read(document: &mut Document<'_>, root: &Node) -> Principals {
     let roles = read_roles(document, root);
     let principals = read_principals(document, root, &attributes, &roles);
     let disabled = root.get("policies").map(|policies| distinct(document, policies, "disable")).unwrap_or_default();
-    Principals { attributes, roles, principals, disabled }
+    // The reader has refused other words.
+    let separation_of_duties = root.get("separationOfDuties").and_then(|node| SeparationOfDuties::parse(node.text()?));
+    let separation_of_duties = separation_of_duties.unwrap_or_default();
+    Principals { attributes, roles, principals, disabled, separation_of_duties }
 }
 
 /// The entries of a list, or the one value that stands in place of it.

@@ -88,6 +88,7 @@ impl Mesh {
             policies: self.policies.clone(),
             waivers: self.waivers.clone(),
             disabled: principals.disabled,
+            separation_of_duties: principals.separation_of_duties,
         }
     }
 

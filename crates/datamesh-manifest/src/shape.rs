@@ -585,6 +585,12 @@ pub static MESH: Object = Object {
         ),
         key("principals", Shape::List(&Shape::Object(&PRINCIPAL)), "Users and services, with roles and attributes"),
         key("policies", Shape::Object(&POLICY_SETTINGS), "Which policies hold"),
+        key(
+            "separationOfDuties",
+            Shape::Word(datamesh_core::access::SeparationOfDuties::WORDS),
+            "Whether whoever acts `--as` somebody else counts beside that name (people, the default), or not (names), \
+             where nobody approves their own request",
+        ),
         key("warehouse", Shape::Text, "Where tables are kept: a folder, or s3://bucket/prefix (default: warehouse)"),
         key(
             "registry",

@@ -1,5 +1,6 @@
 //! `datamesh domains`: who is in the mesh, what they mean by their words, and how they lean on each other.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,8 @@ use datamesh_core::context_map::{
 };
 use datamesh_core::decision::Action;
 use datamesh_core::domain::{Domain, Relationship, Team};
-use datamesh_core::lineage::Edge;
+use datamesh_core::ids::ProductKey;
+use datamesh_core::lineage::{Dataset, Edge};
 use datamesh_core::ownership::{OwnedPath, Ownership, named_owners};
 use datamesh_core::{DataProduct, Error, ErrorCode, Result};
 use datamesh_manifest::domain::check_domains;
@@ -108,7 +110,7 @@ impl Known {
     async fn load(told: Option<&Path>) -> Result<Self> {
         let root = home::find(told)?;
         let mut mesh = load_mesh(&root)?;
-        let (registered, lineage) = registered(&root).await?;
+        let (registered, lineage) = registered(&root, &mut mesh).await?;
         check_domains(&mut mesh, &registered)?;
         if mesh.has_errors() {
             output::print_problems(&mesh.diagnostics, &mesh.sources);
@@ -140,16 +142,33 @@ impl Known {
     }
 }
 
-/// The registry's contracts and lineage, where there is a registry.
-async fn registered(root: &Path) -> Result<(Vec<DataProduct>, Vec<Edge>)> {
+/// The registry's contracts and lineage, where there is a registry: of products that whoever asks may find. Others are taken
+/// out of the manifests too.
+async fn registered(root: &Path, mesh: &mut Mesh) -> Result<(Vec<DataProduct>, Vec<Edge>)> {
     if !crate::registry::location(root)?.has_registry().await? {
         return Ok((Vec::new(), Vec::new()));
     }
     let context = home::context(root).await?;
     context.authorize_mesh(Action::Describe, json!({ "operation": "domains" })).await?;
     let catalog = context.registry.catalog().await?;
-    let lineage = context.registry.lineage(None).await?;
-    Ok((catalog.into_iter().map(|product| product.revision.contract).collect(), lineage))
+    let mut lineage = context.registry.lineage(None).await?;
+    let rules = context.rules().await?;
+    let actor = context.actor(&rules)?;
+    let finds = |contract: &DataProduct| context.discovers(&rules, &actor, contract);
+    let mut contracts: Vec<DataProduct> = catalog.into_iter().map(|product| product.revision.contract).collect();
+    let hidden: BTreeSet<ProductKey> =
+        contracts.iter().filter(|contract| !finds(contract)).map(DataProduct::key).collect();
+    // What is applied decides, not a manifest that somebody may have changed since.
+    let is_hidden = |contract: &DataProduct| hidden.contains(&contract.key()) || !finds(contract);
+    mesh.products.retain(|loaded| !is_hidden(&loaded.contract));
+    contracts.retain(|contract| !is_hidden(contract));
+    lineage.retain(|edge| {
+        [&edge.output, &edge.input].into_iter().all(|node| match &node.dataset {
+            Dataset::Table { product, .. } => !hidden.contains(product),
+            _ => true,
+        })
+    });
+    Ok((contracts, lineage))
 }
 
 /// Runs the command.

@@ -129,6 +129,16 @@ pub(crate) fn act(acting: Acting) {
     let _ = ACTING.set(acting);
 }
 
+/// Decides on reading a file or table by its place, where somebody else acts than whoever runs the program: what that one may
+/// open is the system's to say.
+pub(crate) async fn read_location(told: Option<&Path>, location: &str, operation: &str) -> Result<()> {
+    if ACTING.get().is_none_or(|acting| acting.principal.is_none()) {
+        return Ok(());
+    }
+    let context = context(&find(told)?).await?;
+    context.read_location(location, json!({ "operation": operation })).await.map(|_| ())
+}
+
 /// The key that the mesh signs with, made at first use.
 pub(crate) fn signing_key(root: &Path) -> Result<SigningKey> {
     SigningKey::open_or_make(&root.join(".datamesh").join("keys").join("signing.key"))

@@ -133,8 +133,12 @@ async fn draft(arguments: NewArguments, told: Option<&Path>, memory: usize) -> R
     for (at, from) in arguments.from.iter().enumerate() {
         let name = arguments.name.get(at).map(String::as_str);
         let drafted = match meant(from, arguments.input_format)? {
-            Meant::Source(source) => from_source(&engine, *source, name, root.as_deref(), folder.as_deref()).await?,
+            Meant::Source(source) => {
+                home::read_location(told, from, "new").await?;
+                from_source(&engine, *source, name, root.as_deref(), folder.as_deref()).await?
+            }
             Meant::Iceberg(location) => {
+                home::read_location(told, &location, "new").await?;
                 from_iceberg(&engine, &location, name, root.as_deref(), folder.as_deref()).await?
             }
             Meant::Table(table) => {

@@ -616,7 +616,7 @@ async fn explain(options: &ExplainOptions, told: Option<&Path>) -> Result<u8> {
         Some((contract, table, column)) => {
             let decided = match (&manifests, before(contract)) {
                 (None, Some(product)) => {
-                    let tables = [ReadTable { product, table }];
+                    let tables = [ReadTable::now(product, table)];
                     context.decide_tables(&rules, &principal, &catalog, &tables).await?.pop()
                 }
                 (Some((mesh, policies)), _) => {

@@ -49,10 +49,12 @@ pub(crate) async fn run(
 async fn profile(arguments: ProfileArguments, told: Option<&Path>, memory: usize) -> Result<u8> {
     let (profile, contract) = match meant(&arguments.data, arguments.input_format)? {
         Meant::Source(source) => {
+            home::read_location(told, &arguments.data, "profile").await?;
             let engine = home::engine_without_tables()?;
             (examine(&engine, *source, false).await?, None)
         }
         Meant::Iceberg(location) => {
+            home::read_location(told, &location, "profile").await?;
             let working = std::env::current_dir()
                 .map_err(|error| Error::io(ErrorCode::NotFound, "find", Path::new("."), error))?;
             (home::engine_without_tables()?.examine_iceberg(&location, &working).await?, None)

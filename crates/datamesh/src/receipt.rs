@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use datamesh_app::govern::Resource;
 use datamesh_app::read::{find_product, publications};
 use datamesh_core::decision::Action;
 use datamesh_core::ports::Publication;
@@ -61,7 +62,8 @@ pub(crate) async fn run(arguments: &ReceiptArguments, told: Option<&Path>) -> Re
         |attempt: &&Publication| attempt.number == number && attempt.report["withheld"].as_bool() == Some(true);
     if attempts.iter().any(|attempt| withheld(&attempt)) {
         let message = format!("`{}` may not know how many rows `{}` has", context.principal.id, contract.id);
-        return Err(Error::new(ErrorCode::Denied, message).with_help(format!("ask `{}`, who owns it", contract.owner)));
+        let help = format!("ask `{}`, who owns it", contract.owner);
+        return context.deny(Action::Read, Resource::Product(contract), "rows-not-told", message, help).await;
     }
     let receipt = context.registry.receipt(number).await?.ok_or_else(|| {
         Error::new(ErrorCode::NotFound, format!("publication {number} has no receipt"))

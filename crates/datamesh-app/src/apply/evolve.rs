@@ -213,6 +213,8 @@ async fn job<E: Engine>(
             base: base.as_ref().map(|base| base.metadata_location.clone()),
             full_refresh: true,
             now: context.clock.now(),
+            // The product's own rows.
+            decided: None,
         })),
         pull: None,
         base,

@@ -46,6 +46,7 @@ fn command(by: &str, day: i64, action: AccessAction) -> AccessCommand {
         door: None,
         decision: None,
         administers: false,
+        separation: SeparationOfDuties::People,
         action,
     }
 }
@@ -144,6 +145,12 @@ fn two_different_approvers_make_a_grant() {
     assert_eq!((grant.product.major, grant.expires_at), (1, Some(at(92))));
     assert_eq!(approve_by(&request, "user:olga", 1).expect_err("not the owner").code(), ErrorCode::Denied);
     assert_eq!(approve_by(&once, "user:eve", REQUEST_DAYS).expect_err("too late").code(), ErrorCode::Conflict);
+    // One person in two names is one person.
+    let hidden = AccessCommand { impersonated_by: Some("user:sam".to_owned()), ..acts("user:sue", 2) };
+    assert_eq!(approve(&once, None, &hidden, &offered(), &members).expect_err("twice").code(), ErrorCode::Denied);
+    // Unless the mesh has but one: then names count.
+    let alone = AccessCommand { separation: SeparationOfDuties::Names, ..hidden };
+    assert!(matches!(approve(&once, None, &alone, &offered(), &members), Ok(Approved::Granted(..))));
     // Who is no approver any more does not count any more.
     let without = |principal: &str, team: &str| principal != "user:sam" && members(principal, team);
     let later = approve(&once, None, &acts("user:eve", 2), &offered(), &without);
@@ -163,6 +170,13 @@ fn nobody_approves_their_own_request() {
     refused(&own, &acts("user:sam", 1));
     let for_another = AccessRequest { requested_by: "user:sam".to_owned(), ..asked(&draft("analyst")) };
     refused(&for_another, &acts("user:sam", 1));
+    let hidden = AccessRequest { impersonated_by: Some("user:sam".to_owned()), ..asked(&draft("analyst")) };
+    refused(&hidden, &acts("user:sam", 1));
+    let both = AccessCommand { impersonated_by: Some("user:sam".to_owned()), ..acts("user:sue", 1) };
+    refused(&hidden, &both);
+    let alone = |command| AccessCommand { separation: SeparationOfDuties::Names, ..command };
+    assert!(approve(&hidden, None, &alone(both), &offered(), &members).is_ok());
+    refused(&own, &alone(acts("user:sam", 1)));
     let team = AccessRequest { principal: "team:fleet".to_owned(), ..asked(&draft("analyst")) };
     refused(&team, &acts("user:sue", 1));
     assert!(approve_by(&team, "user:sam", 1).is_ok());
@@ -263,7 +277,7 @@ proptest! {
             prop_assert_eq!(before.state_at(own.at), RequestState::Pending);
             if let Some(grant) = grant {
                 let names: BTreeSet<String> = next.approvals.iter()
-                    .map(|approval| approval.by.clone()).collect();
+                    .flat_map(|approval| [Some(approval.by.clone()), approval.impersonated_by.clone()]).flatten().collect();
                 prop_assert!(grant.approved_by.len() >= 2);
                 prop_assert!(names.len() >= grant.approved_by.len());
                 prop_assert!(names.iter().all(|name| !next.concerns(name, &members)));

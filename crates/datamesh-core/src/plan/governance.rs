@@ -70,6 +70,10 @@ fn changes(before: &Governance, after: &Governance) -> Vec<String> {
     if before.owner != after.owner {
         lines.push(format!("~ owner: {} -> {}", word(&before.owner), word(&after.owner)));
     }
+    if before.separation_of_duties != after.separation_of_duties {
+        let word = |governance: &Governance| governance.separation_of_duties.as_str();
+        lines.push(format!("~ separation of duties: {} -> {}", word(before), word(after)));
+    }
     let teams = |governance: &Governance| named(&governance.teams, |team| team.name.clone());
     compare(&mut lines, "team", &teams(before), &teams(after));
     let kinds = |governance: &Governance| -> BTreeMap<String, &'static str> {

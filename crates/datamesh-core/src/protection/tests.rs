@@ -118,3 +118,30 @@ fn the_stricter_classification_counts() {
     let outer = column("address", DataType::Struct(vec![inner]), false, None);
     assert_eq!(strictest(&outer, Classification::Public), Classification::Restricted);
 }
+
+#[test]
+fn a_renamed_column_inherits_by_its_former_names() {
+    let inherited = |mask: Option<&str>, from: &str| Inherited {
+        mask: mask.map(|mask| Mask::parse(mask).expect("a mask")),
+        pii: true,
+        classification: None,
+        from: vec![from.to_owned()],
+    };
+    let renamed = |name: &str, former: &str| Column {
+        renamed_from: Some(former.to_owned()),
+        ..column(name, DataType::String, false, None)
+    };
+    let email = || ("email", inherited(Some("hash"), "crm.people_v1.people.email"));
+    check(vec![renamed("mail", "email")], &[email()], &["mail=hash"]);
+    // Twice before it was published again: its own past is not told, so that it is any of those that are gone.
+    check(vec![renamed("contact", "mail"), column("id", DataType::Long, false, None)], &[email()], &["contact=hash"]);
+    let phone = || ("phone", inherited(Some("redact"), "crm.people_v1.people.phone"));
+    check(
+        vec![renamed("contact", "mail"), renamed("number", "phone")],
+        &[email(), phone()],
+        &["contact=hash", "number=redact"],
+    );
+    check(vec![renamed("contact", "mail")], &[email(), phone()], &["contact=null"]);
+    // What is new was made of nothing yet.
+    check(vec![column("contact", DataType::String, false, None)], &[email()], &[]);
+}

@@ -5,5 +5,6 @@ mod compile;
 mod decide;
 mod judge;
 mod layers;
+mod matrix;
 mod mesh;
 mod read;

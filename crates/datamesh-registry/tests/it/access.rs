@@ -44,6 +44,7 @@ fn command(by: &str, action: AccessAction) -> AccessCommand {
         door: Some("test".to_owned()),
         decision: None,
         administers: false,
+        separation: Default::default(),
         action,
     }
 }

@@ -20,6 +20,7 @@ teams:
   - {name: platform, members: [{username: pia}]}
   - {name: stewards, members: [{username: steve}]}
   - {name: customer-team, members: [{username: carl}]}
+separationOfDuties: names
 attributes: {country: string}
 roles: [{name: analyst}, {name: support}]
 principals:
@@ -181,6 +182,26 @@ fn an_approver_revokes_a_grant_and_its_holder_does_not_revoke_others() {
     assert_eq!(rows_as(&mesh, "sam", COUNT), [json!({"n": 5})]);
     run_as(&mesh, "steve", &["access", "revoke", &alice, "--reason", "left the team"]).expect_code(0);
     run_as(&mesh, "alice", &["query", COUNT]).expect_code(DENIED);
+}
+
+#[test]
+fn one_person_in_two_names_is_one_person() {
+    let mesh = unapplied();
+    let text = fs::read_to_string(mesh.path("mesh.yaml")).unwrap();
+    mesh.write("mesh.yaml", text.replace("separationOfDuties: names\n", ""));
+    mesh.run(&["apply"]).expect_code(0);
+    publish(&mesh);
+    run_as(&mesh, "alice", &["access", "request", ID, "--role", "analyst", "--reason", "churn"]).expect_code(0);
+    let refused = run_as(&mesh, "steve", &["access", "approve", "1"]).expect_code(DENIED);
+    assert!(refused.stderr.contains("nobody approves their own request"), "{refused}");
+    run_as(&mesh, "alice", &["query", COUNT]).expect_code(DENIED);
+
+    mesh.write("mesh.yaml", text);
+    let plan = mesh.run(&["plan"]).expect_code(0);
+    assert!(plan.stdout.contains("separation of duties: people -> names"), "{plan}");
+    mesh.run(&["apply"]).expect_code(0);
+    run_as(&mesh, "steve", &["access", "approve", "1"]).expect_code(0);
+    assert_eq!(rows_as(&mesh, "alice", COUNT), [json!({"n": 2})]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use chrono::DateTime;
 use datamesh_app::ports::{
     Engine, NamedTables, PinnedTable, QueryRequest, Sight, StageInput, TransformInput, Visibility,
 };
+use datamesh_core::history::History;
 use datamesh_core::transform::{InputPin, TransformRun, TransformSpec};
 use serde_json::json;
 
@@ -11,7 +12,7 @@ use super::{Mesh, access, filter, key, people};
 
 fn names(mesh: &Mesh, sql: &str) -> NamedTables {
     let request = QueryRequest { sql: sql.to_owned(), ..QueryRequest::default() };
-    mesh.engine.names(&request, &mesh.catalog).expect("a query")
+    mesh.engine.names(&request, &mesh.catalog, &History::default()).expect("a query")
 }
 
 #[tokio::test]
@@ -58,6 +59,7 @@ fn input(mesh: &Mesh, sql: &str, since: Option<i64>, sight: Sight) -> StageInput
         base: None,
         full_refresh: false,
         now: DateTime::UNIX_EPOCH,
+        decided: None,
     }))
 }
 
