@@ -269,6 +269,8 @@ pub struct PointerChange {
     pub metadata_location: String,
     /// The publication that it is of.
     pub publication: u64,
+    /// Number of the outbox's entry that tells of it.
+    pub sequence: u64,
 }
 
 /// What became of changed pointers.
@@ -318,6 +320,7 @@ async fn follow(
         (catalog::TABLE_TYPE.to_owned(), "ICEBERG".to_owned()),
         (catalog::METADATA_LOCATION.to_owned(), pointer.metadata_location.clone()),
         (catalog::PUBLICATION.to_owned(), pointer.publication.to_string()),
+        (catalog::SEQUENCE.to_owned(), pointer.sequence.to_string()),
     ]);
     for _ in 0..options.rounds.max(1) {
         let read = options.retry.run(timer, || target.table(&pointer.database, &pointer.table)).await;

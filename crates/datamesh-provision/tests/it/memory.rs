@@ -93,6 +93,10 @@ impl Target for Memory {
         "memory"
     }
 
+    fn place(&self) -> String {
+        "test".to_owned()
+    }
+
     async fn describe(&self, scope: &Scope) -> Result<State, TargetError> {
         let mut state = self.state.lock().unwrap().clone();
         state.databases.retain(|_, found| scope.covers(&found.database));
