@@ -197,7 +197,7 @@ mod tests {
     fn kinds_have_words() {
         for kind in OutboxKind::ALL {
             assert_eq!(OutboxKind::parse(kind.as_str()), Some(kind));
-            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+            assert_eq!(serde_json::to_value(kind).expect("a word"), kind.as_str());
         }
         assert_eq!(OutboxKind::parse("lost"), None);
     }

@@ -1,6 +1,6 @@
 //! The outbox's consumer that keeps a target current: pointers follow each move, tables each change of their product.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -10,7 +10,7 @@ use datamesh_core::{Error, ErrorCode, Result};
 use serde::Serialize;
 
 use crate::catalog;
-use crate::provision::{ApplyOptions, Change, Desired, PointerChange, Target, Timer, apply, describe, sync};
+use crate::provision::{ApplyOptions, Change, Desired, Plan, PointerChange, Target, Timer, refresh, sync};
 
 /// Entries that are read at once.
 const BATCH: u64 = 500;
@@ -68,8 +68,8 @@ pub struct Delivered {
 /// What of a run is done, and what was in its way.
 struct Run {
     delivered: Delivered,
-    /// The first of what is not this mesh's to change, and how many there were.
-    refused: Option<(Error, usize)>,
+    /// What is not this mesh's to change, by what is told of it.
+    refused: BTreeMap<String, Error>,
 }
 
 impl Run {
@@ -78,11 +78,20 @@ impl Run {
         if error.code() != ErrorCode::PlanRefused {
             return Err(error);
         }
-        match &mut self.refused {
-            None => self.refused = Some((error, 0)),
-            Some((_, more)) => *more += 1,
-        }
+        self.refused.entry(error.to_string()).or_insert(error);
         Ok(())
+    }
+
+    /// The error of what was in the way.
+    fn end(mut self) -> Result<Delivered> {
+        let Some((text, first)) = self.refused.pop_first() else { return Ok(self.delivered) };
+        match self.refused.len() {
+            0 => Err(first),
+            more => {
+                let help = first.help().unwrap_or_default().to_owned();
+                Err(Error::new(first.code(), format!("{text}, and {more} more are in the way")).with_help(help))
+            }
+        }
     }
 }
 
@@ -100,7 +109,7 @@ impl Follower<'_> {
         let known = self.outbox.consumers().await?;
         let from = known.iter().find(|consumer| consumer.name == self.consumer).map_or(0, |known| known.sequence);
         let delivered = Delivered { consumer: self.consumer.to_owned(), from, to: from, ..Delivered::default() };
-        let mut run = Run { delivered, refused: None };
+        let mut run = Run { delivered, refused: BTreeMap::new() };
         let mut place = from;
         loop {
             let batch = self.outbox.outbox(place, BATCH).await?;
@@ -109,19 +118,12 @@ impl Follower<'_> {
             }
             self.deliver(&batch.entries, &mut run).await?;
             place = batch.to;
-            if run.refused.is_none() {
+            if run.refused.is_empty() {
                 self.outbox.advance_consumer(self.consumer, place, self.at).await?;
                 run.delivered.to = place;
             }
         }
-        match run.refused {
-            None => Ok(run.delivered),
-            Some((error, 0)) => Err(error),
-            Some((error, more)) => {
-                let help = error.help().unwrap_or_default().to_owned();
-                Err(Error::new(error.code(), format!("{error}, and {more} more are in the way")).with_help(help))
-            }
-        }
+        run.end()
     }
 
     async fn deliver(&self, entries: &[OutboxEntry], run: &mut Run) -> Result<()> {
@@ -131,7 +133,7 @@ impl Follower<'_> {
         for product in products {
             changed.insert(self.database(product)?);
         }
-        self.update(&desired, &changed, run).await?;
+        self.refresh(&desired.only(&changed), false, run).await?;
         let mut absent = BTreeSet::new();
         for entry in pointers {
             let Some(pointer) = &entry.pointer else { continue };
@@ -168,12 +170,10 @@ impl Follower<'_> {
                 }
             }
         }
-        let databases: BTreeSet<&String> = absent.iter().map(|(database, _)| database).collect();
-        for database in databases {
-            self.make(&desired, &BTreeSet::from([database.clone()]), run).await?;
-        }
+        let databases = absent.iter().map(|(database, _)| database.clone()).collect();
+        self.refresh(&desired.only(&databases), true, run).await?;
         let made: BTreeSet<String> = run.delivered.made.iter().map(Change::object).collect();
-        if run.refused.is_none() {
+        if run.refused.is_empty() {
             run.delivered.missing.extend(absent.into_iter().map(|(_, object)| object).filter(|o| !made.contains(o)));
         }
         Ok(())
@@ -183,25 +183,13 @@ impl Follower<'_> {
         catalog::database_name(product, self.database_prefix)
     }
 
-    /// Brings databases up to date that are there.
-    async fn update(&self, desired: &Desired, databases: &BTreeSet<String>, run: &mut Run) -> Result<()> {
-        let desired = desired.only(databases);
-        if desired.databases.is_empty() {
-            return Ok(());
+    /// Brings databases up to date, or makes them.
+    async fn refresh(&self, desired: &Desired, make: bool, run: &mut Run) -> Result<()> {
+        let (applied, refusals) = refresh(self.target, desired, make, &self.options, self.timer).await?;
+        for refusal in refusals {
+            let refused = Plan { refusals: vec![refusal], ..Plan::default() };
+            refused.check(&desired.mesh).or_else(|error| run.refuse(error))?;
         }
-        let state = describe(self.target, &desired, self.options.retry, self.timer).await?;
-        for database in desired.databases.keys().filter(|name| state.databases.contains_key(*name)) {
-            self.make(&desired, &BTreeSet::from([database.clone()]), run).await?;
-        }
-        Ok(())
-    }
-
-    async fn make(&self, desired: &Desired, databases: &BTreeSet<String>, run: &mut Run) -> Result<()> {
-        let options = ApplyOptions { prune: false, ..self.options };
-        let applied = match apply(self.target, &desired.only(databases), &options, self.timer).await {
-            Ok(applied) => applied,
-            Err(error) => return run.refuse(error),
-        };
         applied.check()?;
         run.delivered.made.extend(applied.done);
         Ok(())

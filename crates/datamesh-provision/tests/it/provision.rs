@@ -345,6 +345,9 @@ fn the_outbox_is_delivered_once_and_again_after_a_crash() {
     go().unwrap_err();
     let resumed = go().unwrap();
     assert_eq!((resumed.from, resumed.to, resumed.moved.len(), resumed.current.len()), (5, 6, 1, 1));
+    mesh.apply(7, |contract| contract.tables[0].description = Some("another".to_owned()));
+    assert_eq!(go().unwrap().made.len(), 1);
+    assert_eq!(*memory.described.lock().unwrap(), 0, "a catalog of thousands is not read for one table");
 }
 
 #[test]
