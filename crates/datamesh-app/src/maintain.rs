@@ -24,6 +24,9 @@ pub const DEFAULT_AGE: Duration = Duration::hours(24);
 /// Bytes that a compacted data file should have, unless told otherwise.
 pub const DEFAULT_TARGET_BYTES: u64 = 256 << 20;
 
+/// How long the outbox keeps its entries for a consumer that does not come.
+const OUTBOX_AGE: Duration = Duration::days(30);
+
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct MaintainRequest {
@@ -89,6 +92,8 @@ pub struct MaintainReport {
     pub deleted_files: u64,
     /// Files that are no longer referenced, but not yet old enough to be deleted.
     pub waiting_files: usize,
+    /// Entries of the outbox that were deleted since nobody needs them any more.
+    pub outbox_entries: u64,
 }
 
 /// Looks after the mesh. Ends early, cleanly, when `stop` does.
@@ -143,6 +148,9 @@ pub async fn maintain<E: Engine>(
     }
     if request.delete {
         delete(request, engine, context, &products, &catalog, &mut report).await?;
+        if !request.dry_run && request.product.is_none() {
+            report.outbox_entries = context.registry.trim_outbox(context.clock.now() - OUTBOX_AGE).await?;
+        }
     }
     Ok(report)
 }

@@ -19,6 +19,7 @@ use crate::history::History;
 use crate::identity::MeshIdentity;
 use crate::ids::{AttemptId, ProductKey};
 use crate::lineage::{Edge, TableLineage};
+use crate::outbox::Outbox;
 use crate::transform::TransformRun;
 use crate::watermark::Watermark;
 
@@ -113,6 +114,8 @@ pub struct TablePointer {
     pub publication: u64,
     /// Rows in the current snapshot.
     pub rows: u64,
+    /// Number of the outbox's entry that told of it last: of two places of one pointer the greater is the newer.
+    pub sequence: u64,
 }
 
 impl TablePointer {
@@ -528,7 +531,7 @@ pub fn preferred<'c>(majors: impl Iterator<Item = &'c CatalogProduct>) -> Option
 
 /// The registry: one per mesh. Every method that changes something is one transaction.
 #[async_trait]
-pub trait Registry: Send + Sync {
+pub trait Registry: Outbox {
     /// Which mesh this is the registry of.
     async fn mesh_identity(&self) -> Result<MeshIdentity>;
 

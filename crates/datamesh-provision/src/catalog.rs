@@ -24,8 +24,10 @@ pub const CLASSIFICATION: &str = "datamesh.classification";
 pub const OWNER: &str = "datamesh.owner";
 /// Parameter with a table's partition fields, as its contract writes them.
 pub const PARTITION_BY: &str = "datamesh.partition-by";
-/// Parameter with the number of the publication that a table's pointer is that of: pointers only move on.
+/// Parameter with the number of the publication that a table's pointer is that of.
 pub const PUBLICATION: &str = "datamesh.publication";
+/// Parameter with the number of the outbox's entry that told of a table's pointer: pointers only move on.
+pub const SEQUENCE: &str = "datamesh.sequence";
 /// Iceberg's parameter with the kind of table (`iceberg-aws`, `GlueTableOperations`).
 pub const TABLE_TYPE: &str = "table_type";
 /// Iceberg's parameter with the current metadata document.
@@ -139,6 +141,14 @@ pub fn database_name(key: &ProductKey, prefix: &str) -> Result<String> {
             format!("the prefix of databases has `{}`", bad.escape_default()),
         )
         .with_help("write lower case letters, digits and underscores"));
+    }
+    // Terraform's labels and Athena's plain names begin so.
+    if prefix.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(Error::new(
+            ErrorCode::InvalidArgument,
+            format!("the prefix of databases begins with `{}`", &prefix[..1]),
+        )
+        .with_help("begin it with a letter or an underscore"));
     }
     Ok(name)
 }

@@ -13,7 +13,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_glue::Client;
-use aws_sdk_glue::error::{BuildError, DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_glue::error::{BuildError, ProvideErrorMetadata, SdkError};
 use aws_sdk_glue::types::{Column, Database as GlueDatabase, DatabaseInput, StorageDescriptor, Table, TableInput};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -148,6 +148,14 @@ impl Target for GlueTarget {
         "glue"
     }
 
+    fn place(&self) -> String {
+        let region = self.client.config().region().map(ToString::to_string).unwrap_or_default();
+        match &self.catalog_id {
+            None => region,
+            Some(catalog_id) => format!("{region}/{catalog_id}"),
+        }
+    }
+
     async fn describe(&self, scope: &Scope) -> Result<State, TargetError> {
         let call = self.client.get_databases().set_catalog_id(self.catalog_id.clone());
         let mut pages = call.into_paginator().send();
@@ -210,6 +218,21 @@ impl Target for GlueTarget {
     }
 }
 
+/// An error with what led to it.
+fn causes(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
 /// What a failed call means for the object it was about.
 fn classify<E, R>(doing: &str, error: SdkError<E, R>) -> TargetError
 where
@@ -220,7 +243,7 @@ where
         let text = match (error.code(), error.message()) {
             (Some(code), Some(message)) => format!("{code}: {message}"),
             (Some(code), None) => code.to_owned(),
-            _ => DisplayErrorContext(error).to_string(),
+            _ => causes(error),
         };
         Error::new(code, format!("Glue cannot {doing}: {text}"))
     };

@@ -105,7 +105,8 @@ fn write_body(out: &mut String, body: &[Item], depth: usize) {
         match item {
             Item::Blank => out.push('\n'),
             Item::Comment(text) => {
-                let _ = writeln!(out, "{indent}# {}", crate::catalog::single_line(text, 1000));
+                let shown: String = text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect();
+                let _ = writeln!(out, "{indent}# {}", crate::catalog::single_line(&shown, 1000));
             }
             Item::Attribute(name, _) => {
                 let _ = writeln!(out, "{indent}{name:width$} = {value}");
@@ -248,7 +249,11 @@ fn escape(out: &mut String, text: &str) {
 
 /// Characters that a reader of the text would not see, or that change the order of what they see.
 fn is_unseen(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+    c.is_control() || is_hidden(c)
+}
+
+/// Those of them that are no control characters, and so would stay in a comment.
+fn is_hidden(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{feff}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }

@@ -5,8 +5,8 @@
 //! <root>/<database>/<table>.table.json
 //! ```
 //!
-//! Documents are replaced as a whole. Updates are checked against the document's own text, without a lock: two writers at
-//! the same moment are for a real catalog.
+//! Documents are replaced as a whole. Updates are checked against the hash of the document, under the lock of the folder: of
+//! two writers at the same moment the second sees what the first has written.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +14,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use datamesh_core::canonical::sha256;
 use datamesh_core::{Error, ErrorCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,7 @@ pub const LOCAL_FORMAT: u32 = 1;
 
 const DATABASE: &str = "database.json";
 const TABLE: &str = ".table.json";
+const LOCK: &str = ".lock";
 
 /// A folder as a catalog.
 #[derive(Clone, Debug)]
@@ -66,10 +68,19 @@ impl LocalTarget {
 
     fn read_table(&self, database: &str, name: &str) -> Result<Option<FoundTable>, TargetError> {
         let found = read::<CatalogTable>(&self.folder(database).join(format!("{name}{TABLE}")))?;
-        Ok(found.map(|(table, text)| FoundTable { table, version: Some(text) }))
+        Ok(found.map(|(table, text)| FoundTable { table, version: Some(sha256(text.as_bytes())) }))
+    }
+
+    /// Held until it is dropped; the system releases it with the process.
+    fn lock(&self) -> Result<fs::File, TargetError> {
+        fs::create_dir_all(&self.root).map_err(|error| failed("make", &self.root, error))?;
+        let path = self.root.join(LOCK);
+        let lock = fs::File::create(&path).and_then(|file| file.lock().map(|()| file));
+        lock.map_err(|error| failed("lock", &path, error))
     }
 
     fn change(&self, change: &Change) -> Result<(), TargetError> {
+        let _lock = self.lock()?;
         let table_path = |database: &str, table: &str| self.folder(database).join(format!("{table}{TABLE}"));
         match change {
             Change::CreateDatabase { database } => {
@@ -114,6 +125,10 @@ impl LocalTarget {
 impl Target for LocalTarget {
     fn name(&self) -> &'static str {
         "local"
+    }
+
+    fn place(&self) -> String {
+        self.root.display().to_string()
     }
 
     async fn describe(&self, scope: &Scope) -> Result<State, TargetError> {

@@ -1,193 +1,197 @@
-//! The outbox's consumer that keeps a target's pointers current.
+//! The outbox's consumer that keeps a target current: pointers follow each move, tables each change of their product.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use datamesh_core::outbox::{Cursor, Cursors, OUTBOX_FORMAT, Outbox, OutboxEntry, of_pointers, pending};
-use datamesh_core::ports::CatalogProduct;
+use chrono::{DateTime, Utc};
+use datamesh_core::ids::ProductKey;
+use datamesh_core::outbox::{Outbox, OutboxEntry, pending};
 use datamesh_core::{Error, ErrorCode, Result};
 use serde::Serialize;
 
 use crate::catalog;
-use crate::provision::{ApplyOptions, Change, Desired, PointerChange, Target, Timer, apply, sync};
+use crate::provision::{ApplyOptions, Change, Desired, Plan, PointerChange, Target, Timer, refresh, sync};
 
 /// Entries that are read at once.
 const BATCH: u64 = 500;
 
-/// The outbox of a catalog that was read: its pointers as they are.
-#[derive(Clone, Debug)]
-pub struct PointerOutbox<'c>(pub &'c [CatalogProduct]);
-
+/// What should be there, as the registry says now. It is read after the entries that are to be delivered, so that what
+/// they tell of is in it.
 #[async_trait]
-impl Outbox for PointerOutbox<'_> {
-    async fn entries(&self, after: u64, _limit: u64) -> Result<Vec<OutboxEntry>> {
-        Ok(of_pointers(self.0, after))
-    }
+pub trait Wanted: Send + Sync {
+    /// Every product, with the pointers of now.
+    async fn desired(&self) -> Result<Desired>;
 }
 
-/// Cursors as files of a folder, one a consumer.
-#[derive(Clone, Debug)]
-pub struct FileCursors {
-    folder: PathBuf,
-}
-
-impl FileCursors {
-    /// The cursors of a folder, which is made with the first.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
-    }
-
-    fn path(&self, consumer: &str) -> Result<PathBuf> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if consumer.is_empty() || consumer.starts_with('.') || !consumer.chars().all(plain) {
-            let message = format!("`{}` cannot name a consumer", consumer.escape_default());
-            return Err(
-                Error::new(ErrorCode::InvalidArgument, message).with_help("write letters, digits, `-`, `_` and `.`")
-            );
-        }
-        Ok(self.folder.join(format!("{consumer}.cursor.json")))
-    }
-
-    fn read(&self, consumer: &str) -> Result<Cursor> {
-        let path = self.path(consumer)?;
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Cursor::start(consumer)),
-            text => text.map_err(|error| Error::io(ErrorCode::SourceUnreadable, "read", &path, error))?,
-        };
-        let read: Option<Cursor> = serde_json::from_str(&text).ok();
-        read.filter(|cursor| cursor.format == OUTBOX_FORMAT && cursor.consumer == consumer).ok_or_else(|| {
-            Error::new(ErrorCode::SourceUnreadable, format!("`{}` is no cursor of this version", path.display()))
-                .with_help("remove it: everything is delivered once more, which does no harm")
-        })
-    }
-}
-
-#[async_trait]
-impl Cursors for FileCursors {
-    async fn cursor(&self, consumer: &str) -> Result<Cursor> {
-        self.read(consumer)
-    }
-
-    async fn advance(&self, from: &Cursor, to: u64) -> Result<bool> {
-        let path = self.path(&from.consumer)?;
-        let wrong = |doing: &'static str| {
-            let path = path.clone();
-            move |error| Error::io(ErrorCode::WriteFailed, doing, &path, error)
-        };
-        fs::create_dir_all(&self.folder).map_err(wrong("make the folder of"))?;
-        // Two runs at once are told from each other by the lock; the system releases it with the process.
-        let lock = fs::File::create(self.folder.join("cursors.lock")).map_err(wrong("lock"))?;
-        lock.lock().map_err(wrong("lock"))?;
-        if self.read(&from.consumer)? != *from {
-            return Ok(false);
-        }
-        let cursor = Cursor { sequence: to, ..from.clone() };
-        let text = serde_json::to_string(&cursor)
-            .map_err(|error| Error::new(ErrorCode::Internal, "a cursor cannot be written").with_source(error))?;
-        let staged = path.with_extension("tmp");
-        let written = fs::File::create(&staged).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&staged, &path)
-        });
-        written.map_err(wrong("write"))?;
-        Ok(true)
-    }
+/// Who follows the outbox, and how.
+pub struct Follower<'a> {
+    /// Where entries and places are kept.
+    pub outbox: &'a dyn Outbox,
+    /// The consumer's name: one a target's place.
+    pub consumer: &'a str,
+    /// What follows.
+    pub target: &'a dyn Target,
+    /// What should be there.
+    pub wanted: &'a dyn Wanted,
+    /// What every database's name begins with.
+    pub database_prefix: &'a str,
+    /// How changes are carried out. Nothing is removed.
+    pub options: ApplyOptions,
+    /// Waits between tries.
+    pub timer: &'a dyn Timer,
+    /// When the run began.
+    pub at: DateTime<Utc>,
 }
 
 /// What a run did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Delivered {
-    /// The cursor before.
+    /// Who.
+    pub consumer: String,
+    /// The place before.
     pub from: u64,
-    /// The cursor now.
+    /// The place now.
     pub to: u64,
     /// Tables whose pointers moved, `database.table`.
     pub moved: Vec<String>,
-    /// Tables that were current already.
+    /// Tables that were current already, or further.
     pub current: Vec<String>,
-    /// What was made because it was not there.
+    /// What was made because it was not there, and what was changed because its product was.
     pub made: Vec<Change>,
     /// Tables that no contract has any more.
     pub dropped: Vec<String>,
+    /// Tables that are not there, in databases that Terraform keeps: they are its to make.
+    pub missing: Vec<String>,
 }
 
-/// Delivers what is after a target's cursor and moves the cursor behind it. `desired` is what should be there, read from
-/// the registry: a table that is not there yet is made from it. The consumer is called as the target is.
-///
-/// # Errors
-/// As `sync` and `apply`; the cursor then stays before what was not delivered.
-pub async fn run(
-    outbox: &dyn Outbox,
-    cursors: &dyn Cursors,
-    target: &dyn Target,
-    desired: &Desired,
-    database_prefix: &str,
-    options: &ApplyOptions,
-    timer: &dyn Timer,
-) -> Result<Delivered> {
-    let consumer = target.name();
-    let mut cursor = cursors.cursor(consumer).await?;
-    let mut delivered = Delivered { from: cursor.sequence, to: cursor.sequence, ..Delivered::default() };
-    loop {
-        let entries = outbox.entries(cursor.sequence, BATCH).await?;
-        let Some(last) = entries.iter().map(|entry| entry.sequence).max().filter(|last| *last > cursor.sequence) else {
-            return Ok(delivered);
-        };
-        deliver(&pending(&entries, cursor.sequence), target, desired, database_prefix, options, timer, &mut delivered)
-            .await?;
-        if !cursors.advance(&cursor, last).await? {
-            return Err(Error::new(
-                ErrorCode::Conflict,
-                format!("somebody else delivers to `{consumer}` at the same time"),
-            )
-            .with_help("let one of them run; what was delivered twice does no harm"));
+/// What of a run is done, and what was in its way.
+struct Run {
+    delivered: Delivered,
+    /// What is not this mesh's to change, by what is told of it.
+    refused: BTreeMap<String, Error>,
+}
+
+impl Run {
+    /// Goes on where something is in the way; ends where the target fails.
+    fn refuse(&mut self, error: Error) -> Result<()> {
+        if error.code() != ErrorCode::PlanRefused {
+            return Err(error);
         }
-        cursor.sequence = last;
-        delivered.to = last;
+        self.refused.entry(error.to_string()).or_insert(error);
+        Ok(())
     }
-}
 
-async fn deliver(
-    entries: &[OutboxEntry],
-    target: &dyn Target,
-    desired: &Desired,
-    database_prefix: &str,
-    options: &ApplyOptions,
-    timer: &dyn Timer,
-    delivered: &mut Delivered,
-) -> Result<()> {
-    let change = |entry: &OutboxEntry| -> Result<PointerChange> {
-        Ok(PointerChange {
-            database: catalog::database_name(&entry.product, database_prefix)?,
-            table: entry.table.clone(),
-            metadata_location: entry.metadata_location.clone(),
-            publication: entry.publication,
-        })
-    };
-    let changes = entries.iter().map(change).collect::<Result<Vec<_>>>()?;
-    let synced = sync(target, &desired.mesh, &changes, options, timer).await?;
-    delivered.moved.extend(synced.moved);
-    delivered.current.extend(synced.current);
-    let mut absent = BTreeSet::new();
-    for object in synced.absent {
-        let (database, table) = object.split_once('.').unwrap_or((&object, ""));
-        match desired.databases.get(database) {
-            Some(wanted) if wanted.tables.contains_key(table) => {
-                absent.insert(database.to_owned());
+    /// The error of what was in the way.
+    fn end(mut self) -> Result<Delivered> {
+        let Some((text, first)) = self.refused.pop_first() else { return Ok(self.delivered) };
+        match self.refused.len() {
+            0 => Err(first),
+            more => {
+                let help = first.help().unwrap_or_default().to_owned();
+                Err(Error::new(first.code(), format!("{text}, and {more} more are in the way")).with_help(help))
             }
-            _ => delivered.dropped.push(object),
         }
     }
-    if !absent.is_empty() {
-        let options = ApplyOptions { prune: false, ..*options };
-        let applied = apply(target, &desired.only(&absent), &options, timer).await?;
-        applied.check()?;
-        delivered.made.extend(applied.done);
+}
+
+impl Follower<'_> {
+    /// Delivers what comes after the consumer's place, and moves the place behind it. A table that is not there yet is
+    /// made, a product's change is carried out where its database is there; a product that never published waits.
+    ///
+    /// Several may follow for one consumer at once: a table that has gone further is not taken back, and neither is the
+    /// place.
+    ///
+    /// # Errors
+    /// `plan-refused` where something is not this mesh's to change: everything else is delivered, and the place stays
+    /// before it. The target's own failures end the run; what was delivered is delivered again, which does no harm.
+    pub async fn run(&self) -> Result<Delivered> {
+        let known = self.outbox.consumers().await?;
+        let from = known.iter().find(|consumer| consumer.name == self.consumer).map_or(0, |known| known.sequence);
+        let delivered = Delivered { consumer: self.consumer.to_owned(), from, to: from, ..Delivered::default() };
+        let mut run = Run { delivered, refused: BTreeMap::new() };
+        let mut place = from;
+        loop {
+            let batch = self.outbox.outbox(place, BATCH).await?;
+            if batch.to <= place {
+                break;
+            }
+            self.deliver(&batch.entries, &mut run).await?;
+            place = batch.to;
+            if run.refused.is_empty() {
+                self.outbox.advance_consumer(self.consumer, place, self.at).await?;
+                run.delivered.to = place;
+            }
+        }
+        run.end()
     }
-    Ok(())
+
+    async fn deliver(&self, entries: &[OutboxEntry], run: &mut Run) -> Result<()> {
+        let (pointers, products) = pending(entries);
+        let desired = self.wanted.desired().await?;
+        let mut changed = BTreeSet::new();
+        for product in products {
+            changed.insert(self.database(product)?);
+        }
+        self.refresh(&desired.only(&changed), false, run).await?;
+        let mut absent = BTreeSet::new();
+        for entry in pointers {
+            let Some(pointer) = &entry.pointer else { continue };
+            let change = PointerChange {
+                database: self.database(&entry.product)?,
+                table: pointer.table.clone(),
+                metadata_location: pointer.metadata_location.clone(),
+                publication: pointer.publication,
+                sequence: entry.sequence,
+            };
+            let synced = match sync(
+                self.target,
+                &desired.mesh,
+                std::slice::from_ref(&change),
+                &self.options,
+                self.timer,
+            )
+            .await
+            {
+                Ok(synced) => synced,
+                Err(error) => {
+                    run.refuse(error)?;
+                    continue;
+                }
+            };
+            run.delivered.moved.extend(synced.moved);
+            run.delivered.current.extend(synced.current);
+            for object in synced.absent {
+                match desired.databases.get(&change.database) {
+                    Some(wanted) if wanted.tables.contains_key(&change.table) => {
+                        absent.insert((change.database.clone(), object));
+                    }
+                    _ => run.delivered.dropped.push(object),
+                }
+            }
+        }
+        let databases = absent.iter().map(|(database, _)| database.clone()).collect();
+        self.refresh(&desired.only(&databases), true, run).await?;
+        let made: BTreeSet<String> = run.delivered.made.iter().map(Change::object).collect();
+        if run.refused.is_empty() {
+            run.delivered.missing.extend(absent.into_iter().map(|(_, object)| object).filter(|o| !made.contains(o)));
+        }
+        Ok(())
+    }
+
+    fn database(&self, product: &ProductKey) -> Result<String> {
+        catalog::database_name(product, self.database_prefix)
+    }
+
+    /// Brings databases up to date, or makes them.
+    async fn refresh(&self, desired: &Desired, make: bool, run: &mut Run) -> Result<()> {
+        let (applied, refusals) = refresh(self.target, desired, make, &self.options, self.timer).await?;
+        for refusal in refusals {
+            let refused = Plan { refusals: vec![refusal], ..Plan::default() };
+            refused.check(&desired.mesh).or_else(|error| run.refuse(error))?;
+        }
+        applied.check()?;
+        run.delivered.made.extend(applied.done);
+        Ok(())
+    }
 }

@@ -19,7 +19,7 @@ mod execute;
 mod retry;
 
 pub use compare::{Difference, Ownership, ownership};
-pub use execute::{Applied, ApplyOptions, PointerChange, Synced, apply, describe, destroy, sync};
+pub use execute::{Applied, ApplyOptions, PointerChange, Synced, apply, describe, destroy, refresh, sync};
 pub use retry::{Retry, Timer, TokioTimer};
 
 /// What should be there.
@@ -75,6 +75,7 @@ impl Desired {
                 let mut described = catalog::table(contract, table, location, &options)?;
                 if let Some(pointer) = pointer {
                     described.parameters.insert(catalog::PUBLICATION.into(), pointer.publication.to_string());
+                    described.parameters.insert(catalog::SEQUENCE.into(), pointer.sequence.to_string());
                 }
                 tables.insert(described.name.clone(), described);
             }
@@ -236,12 +237,14 @@ pub struct Plan {
     pub refusals: Vec<Refusal>,
     /// Objects of this mesh that no contract asks for any more: `database` or `database.table`. Without `prune` they stay.
     pub leftovers: Vec<String>,
+    /// Tables that are not there, in databases that Terraform keeps: they are its to make.
+    pub missing: Vec<String>,
 }
 
 impl Plan {
     /// Whether everything is as it should be.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.refusals.is_empty() && self.leftovers.is_empty()
+        self.changes.is_empty() && self.refusals.is_empty() && self.leftovers.is_empty() && self.missing.is_empty()
     }
 
     /// An error where something is in the way.
@@ -275,7 +278,8 @@ pub fn plan(desired: &Desired, current: &State, prune: bool) -> Plan {
             );
             continue;
         };
-        match ownership(&found.database.parameters, &desired.mesh) {
+        let owner = ownership(&found.database.parameters, &desired.mesh);
+        match owner {
             Ownership::Foreign => {
                 plan.refusals
                     .push(Refusal { object: name.clone(), why: "exists, and this mesh did not make it".into() });
@@ -290,7 +294,12 @@ pub fn plan(desired: &Desired, current: &State, prune: bool) -> Plan {
             }
         }
         for (table_name, table) in &wanted.tables {
-            plan_table(&mut plan, &desired.mesh, name, found.tables.get(table_name), table);
+            let there = found.tables.get(table_name);
+            if there.is_none() && owner == Ownership::Terraform {
+                plan.missing.push(format!("{name}.{table_name}"));
+                continue;
+            }
+            plan_table(&mut plan, &desired.mesh, name, there, table);
         }
     }
     leftovers(&mut plan, desired, current, prune);
@@ -382,6 +391,9 @@ impl Scope {
 pub trait Target: Send + Sync {
     /// Its word on the command line.
     fn name(&self) -> &'static str;
+
+    /// Where it is, in a few characters that mean the same place to everybody: a region and account, a folder.
+    fn place(&self) -> String;
 
     /// The databases of a scope, with all their tables.
     async fn describe(&self, scope: &Scope) -> Result<State, TargetError>;

@@ -15,9 +15,11 @@ use crate::hcl::{self, Body, Expression, Item, Key, Part, block, resource};
 mod access;
 mod article;
 mod filter;
+pub mod generated;
 
-/// The version constraint of the AWS provider: the first whose `aws_glue_catalog_table` takes all that is written.
-const PROVIDER_VERSION: &str = ">= 6.0";
+/// The version constraint of the AWS provider: the first major version whose `aws_glue_catalog_table` takes all that is
+/// written, and none after it, which may break.
+const PROVIDER_VERSION: &str = "~> 6.0";
 
 /// What the infrastructure is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -184,6 +186,19 @@ fn standard(products: &[&DataProduct], options: &TerraformOptions) -> Result<Ren
         let access = access::access(entry, &offers, options, &mut grants, &mut warnings);
         governed.push(access);
     }
+    let unreachable: Vec<String> = entries
+        .iter()
+        .flat_map(|entry| entry.tables.iter().map(move |(table, metadata)| (entry, table, metadata)))
+        .filter(|(_, _, metadata)| metadata.is_some_and(|metadata| bucket_and_prefix(metadata).is_none()))
+        .map(|(entry, table, _)| format!("`{}`", entry.table_key(table)))
+        .collect();
+    if !unreachable.is_empty() {
+        warnings.push(format!(
+            "{} {} published where AWS cannot read: put `warehouse:` of mesh.yaml on S3",
+            catalog::single_line(&unreachable.join(", "), 1000),
+            if unreachable.len() == 1 { "is" } else { "are" },
+        ));
+    }
     let roles: BTreeSet<&str> = governed.iter().flat_map(|access| &access.roles).map(String::as_str).collect();
 
     let mut files = vec![
@@ -258,7 +273,10 @@ fn variables(entries: &[Entry<'_>], roles: &BTreeSet<&str>, options: &TerraformO
         entry
             .tables
             .iter()
-            .filter_map(|(table, metadata)| Some((Key::Text(entry.table_key(table)), Expression::text((*metadata)?))))
+            .filter_map(|(table, metadata)| Some((Key::Text(entry.table_key(table)), (*metadata)?)))
+            // What Glue's engines cannot reach is not suggested.
+            .filter(|(_, metadata)| bucket_and_prefix(metadata).is_some())
+            .map(|(table, metadata)| (table, Expression::text(metadata)))
     });
     let mut known: Vec<_> = known.collect();
     known.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -432,7 +450,9 @@ fn table_resource(entry: &Entry<'_>, table: &CatalogTable, metadata: Option<&str
     // A product that moved has its files where they were.
     let usual = options.warehouse.as_deref().map(|url| format!("{}/{path}", url.trim_end_matches('/')));
     let location = match &table.location {
-        Some(folder) if usual.as_ref() != Some(folder) => Expression::text(folder),
+        Some(folder) if usual.as_ref() != Some(folder) && bucket_and_prefix(folder).is_some() => {
+            Expression::text(folder)
+        }
         _ => warehouse_url(&path),
     };
     let empty = metadata.is_none() && options.unpublished == Unpublished::Empty;
@@ -487,8 +507,13 @@ fn table_resource(entry: &Entry<'_>, table: &CatalogTable, metadata: Option<&str
 
 /// What others than Terraform change: publications move the pointer, and an empty table becomes a published one.
 fn ignored() -> Expression {
-    let parameters =
-        [catalog::TABLE_TYPE, catalog::METADATA_LOCATION, catalog::PREVIOUS_METADATA_LOCATION, catalog::PUBLICATION];
+    let parameters = [
+        catalog::TABLE_TYPE,
+        catalog::METADATA_LOCATION,
+        catalog::PREVIOUS_METADATA_LOCATION,
+        catalog::PUBLICATION,
+        catalog::SEQUENCE,
+    ];
     let parameters = parameters.iter().map(|name| Expression::raw(format!("parameters[{}]", hcl::quoted(name))));
     Expression::List(std::iter::once(Expression::raw("open_table_format_input")).chain(parameters).collect())
 }

@@ -8,9 +8,11 @@ use datamesh_core::audit::{AuditEntry, AuditKind, Signer};
 use datamesh_core::canonical;
 use datamesh_core::domain::Domain;
 use datamesh_core::ids::ProductKey;
+use datamesh_core::outbox::{MovedPointer, OutboxKind};
 use datamesh_core::ports::{AppliedState, ApplyRequest, NewRevision, ProductMove, TableEvolution};
 use serde_json::json;
 
+use crate::outbox::{self, Event};
 use crate::store::{Session, Value, insert_all, sql};
 use crate::text::{from_json, read_key, time, to_json};
 use crate::{audit, identity, leases, state};
@@ -60,8 +62,10 @@ pub(crate) async fn write(
     if identity::generation(session).await? != request.expected_generation {
         return Ok(None);
     }
-    for moved in &request.moves {
-        rename(session, moved).await?;
+    let mut moved = Vec::new();
+    for product in &request.moves {
+        rename(session, product).await?;
+        moved.extend(pointers(session, &product.to).await?);
     }
     if !request.moves.is_empty() {
         identity::next_grant_revision(session).await?;
@@ -88,10 +92,8 @@ pub(crate) async fn write(
     for name in &request.removed_domains {
         sql("DELETE FROM domains WHERE name = $1").bind(name).execute(session).await?;
     }
-    for table in &request.tables {
-        if !swap(session, table).await? {
-            return Ok(None);
-        }
+    if !tell(session, request, &moved).await? {
+        return Ok(None);
     }
     let generation = next_generation(session).await?;
     sql("INSERT INTO applies (generation, at, principal, decision, plan) VALUES ($1, $2, $3, $4, $5)")
@@ -167,7 +169,7 @@ pub(crate) async fn find_decision(session: &mut Session, decision: u64) -> Resul
 /// Gives a product another domain or name wherever it is named, so that its history goes with it.
 async fn rename(session: &mut Session, moved: &ProductMove) -> Result<()> {
     let majors = majors(session, &moved.from).await?;
-    for table in ["revisions", "publications", "tables", "unreferenced_files", "access_requests", "grants"] {
+    for table in ["revisions", "publications", "tables", "unreferenced_files", "access_requests", "grants", "outbox"] {
         let text = format!("UPDATE {table} SET domain = $1, product = $2 WHERE domain = $3 AND product = $4");
         sql(&text)
             .bind(&moved.to.domain)
@@ -247,18 +249,64 @@ async fn insert_revisions(session: &mut Session, request: &ApplyRequest) -> Resu
     Ok(true)
 }
 
-async fn swap(session: &mut Session, table: &TableEvolution) -> Result<bool> {
-    let changed = sql("UPDATE tables SET metadata_location = $1, metadata = $2
-                       WHERE domain = $3 AND product = $4 AND major = $5 AND table_name = $6
-                       AND metadata_location = $7")
+/// The pointers of a product, in every major version.
+async fn pointers(session: &mut Session, product: &ProductKey) -> Result<Vec<(ProductKey, MovedPointer)>> {
+    let rows = sql("SELECT domain, product, major, table_name, metadata_location, publication FROM tables
+                    WHERE domain = $1 AND product = $2 ORDER BY major, table_name")
+    .bind(&product.domain)
+    .bind(&product.product)
+    .fetch_all(session)
+    .await?;
+    rows.iter().map(|row| Ok((read_key(row)?, outbox::read_pointer(row)?))).collect()
+}
+
+/// Moves the pointers of evolved tables, and tells of them, of `moved` ones and of new revisions. `false`: a pointer is not
+/// where the plan saw it.
+async fn tell(session: &mut Session, request: &ApplyRequest, moved: &[(ProductKey, MovedPointer)]) -> Result<bool> {
+    let keys: Vec<ProductKey> = request.revisions.iter().map(|revision| revision.contract.key()).collect();
+    let count = moved.len() + keys.len() + request.tables.len();
+    if count == 0 {
+        return Ok(true);
+    }
+    let first = outbox::take(session, count).await?;
+    let mut events = Vec::with_capacity(count);
+    for (sequence, (product, pointer)) in (first..).zip(moved) {
+        sql("UPDATE tables SET sequence = $1 WHERE domain = $2 AND product = $3 AND major = $4 AND table_name = $5")
+            .bind(sequence)
+            .bind(&product.domain)
+            .bind(&product.product)
+            .bind(product.major)
+            .bind(&pointer.table)
+            .execute(session)
+            .await?;
+        let pointer = Some((pointer.table.as_str(), pointer.metadata_location.as_str(), pointer.publication));
+        events.push(Event { kind: OutboxKind::Moved, product, pointer });
+    }
+    events.extend(keys.iter().map(|key| Event::of_product(OutboxKind::Applied, key)));
+    let first_evolved = first + events.len() as u64;
+    for (sequence, table) in (first_evolved..).zip(&request.tables) {
+        let Some(publication) = swap(session, table, sequence).await? else { return Ok(false) };
+        let pointer = Some((table.table.as_str(), table.metadata_location.as_str(), publication));
+        events.push(Event { kind: OutboxKind::Evolved, product: &table.product, pointer });
+    }
+    outbox::write(session, request.at, first, events).await?;
+    Ok(true)
+}
+
+/// The publication whose rows the pointer serves. `None`: it is not where the plan saw it.
+async fn swap(session: &mut Session, table: &TableEvolution, sequence: u64) -> Result<Option<u64>> {
+    let moved = sql("UPDATE tables SET metadata_location = $1, metadata = $2, sequence = $3
+                     WHERE domain = $4 AND product = $5 AND major = $6 AND table_name = $7
+                     AND metadata_location = $8 RETURNING publication")
     .bind(&table.metadata_location)
     .bind(&table.metadata)
+    .bind(sequence)
     .bind(&table.product.domain)
     .bind(&table.product.product)
     .bind(table.product.major)
     .bind(&table.table)
     .bind(&table.expected)
-    .execute(session)
+    .fetch_optional(session)
     .await?;
-    Ok(changed == 1)
+    moved.map(|row| row.number("publication")).transpose()
 }

@@ -14,6 +14,7 @@ mod leases;
 mod lineage;
 mod location;
 mod maintenance;
+mod outbox;
 mod postgres;
 mod publications;
 mod receipts;

@@ -3,30 +3,35 @@
 use chrono::{DateTime, Utc};
 use datamesh_core::Result;
 use datamesh_core::ids::ProductKey;
+use datamesh_core::outbox::OutboxKind;
 use datamesh_core::ports::{MaintenanceCommit, UnreferencedFile};
 
 use crate::leases;
+use crate::outbox::{self, Event};
 use crate::store::{Row, Session, Value, insert_all, sql};
 use crate::text::{read_key, time};
 
 /// Compare-and-swap of a pointer, with what it leaves behind. `false`: somebody else was first.
 pub(crate) async fn write(session: &mut Session, commit: &MaintenanceCommit) -> Result<bool> {
     leases::check(session, &commit.attempt).await?;
-    let changed = sql("UPDATE tables SET metadata_location = $1, metadata = $2
-                       WHERE domain = $3 AND product = $4 AND major = $5 AND table_name = $6
-                       AND metadata_location = $7")
+    let sequence = outbox::take(session, 1).await?;
+    let moved = sql("UPDATE tables SET metadata_location = $1, metadata = $2, sequence = $3
+                     WHERE domain = $4 AND product = $5 AND major = $6 AND table_name = $7
+                     AND metadata_location = $8 RETURNING publication")
     .bind(&commit.metadata_location)
     .bind(&commit.metadata)
+    .bind(sequence)
     .bind(&commit.product.domain)
     .bind(&commit.product.product)
     .bind(commit.product.major)
     .bind(&commit.table)
     .bind(&commit.expected)
-    .execute(session)
+    .fetch_optional(session)
     .await?;
-    if changed != 1 {
-        return Ok(false);
-    }
+    let Some(moved) = moved else { return Ok(false) };
+    let pointer = Some((commit.table.as_str(), commit.metadata_location.as_str(), moved.number("publication")?));
+    let event = Event { kind: OutboxKind::Maintained, product: &commit.product, pointer };
+    outbox::write(session, commit.at, sequence, [event]).await?;
     let since = time(commit.at);
     let files = commit.unreferenced.iter().map(|path| -> Vec<Value<'_>> {
         vec![

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use datamesh_core::audit::Signer;
 use datamesh_core::history::{Attempt, History, WrittenTable};
 use datamesh_core::ids::{AttemptId, ProductKey};
+use datamesh_core::outbox::OutboxKind;
 use datamesh_core::ports::{
     CommitRequest, Publication, PublicationStatus, QuarantineFile, TableCommit, newest_effective,
 };
 use datamesh_core::transform::{InputPin, TransformRun};
 use datamesh_core::{Error, ErrorCode, Result};
 
+use crate::outbox::{self, Event};
 use crate::store::{Row, Session, Value, insert_all, sql};
 use crate::text::{from_json, read_time, time, to_json};
 use crate::{history, leases, lineage, receipts, state};
@@ -22,25 +24,45 @@ pub(crate) async fn write(
     signer: Option<&dyn Signer>,
 ) -> Result<Option<u64>> {
     leases::check(session, &request.attempt).await?;
-    let Some(revision) = state::register(session, request).await? else { return Ok(None) };
+    let Some((revision, is_new)) = state::register(session, request).await? else { return Ok(None) };
     if let Some(key) = &request.idempotency_key
         && find_key(session, &request.product, key).await?.is_some()
     {
         return Ok(None);
     }
     let publication = insert(session, request, revision, PublicationStatus::Published).await?;
-    for table in &request.tables {
+    let first = outbox::take(session, request.tables.len() + usize::from(is_new)).await?;
+    for (sequence, table) in (first..).zip(&request.tables) {
         insert_table(session, publication, table).await?;
-        if !state::swap_pointer(session, &request.product, table, publication).await? {
+        if !state::swap_pointer(session, &request.product, table, publication, sequence).await? {
             return Ok(None);
         }
     }
+    tell(session, request, first, publication, is_new).await?;
     lineage::insert(session, &request.product, publication, &request.lineage).await?;
     if !history::write(session, request, publication).await? {
         return Ok(None);
     }
     receipts::write(session, request, publication, PublicationStatus::Published, signer).await?;
     Ok(Some(publication))
+}
+
+/// Tells of the pointers that moved, and of a contract that was registered.
+async fn tell(
+    session: &mut Session,
+    request: &CommitRequest,
+    first: u64,
+    publication: u64,
+    is_new: bool,
+) -> Result<()> {
+    let kind = if request.rollback_to.is_some() { OutboxKind::RolledBack } else { OutboxKind::Published };
+    let moved = request.tables.iter().map(|table| Event {
+        kind,
+        product: &request.product,
+        pointer: Some((&table.table, &table.metadata_location, publication)),
+    });
+    let applied = is_new.then(|| Event::of_product(OutboxKind::Applied, &request.product));
+    outbox::write(session, request.at, first, moved.chain(applied)).await
 }
 
 /// Writes what is kept of a rejected attempt; its number.

@@ -16,6 +16,7 @@ use datamesh_core::history::History;
 use datamesh_core::identity::MeshIdentity;
 use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::lineage::Edge;
+use datamesh_core::outbox::{Consumer, Outbox, OutboxBatch};
 use datamesh_core::ports::{
     AppliedState, ApplyOutcome, ApplyRequest, CatalogProduct, CommitOutcome, CommitRequest, Lease, MaintenanceCommit,
     ProductState, Publication, PublishStep, QuarantineFile, QuarantineResolution, Registry, Revisions, Rollback,
@@ -27,8 +28,8 @@ use datamesh_core::{Error, ErrorCode, Result};
 use crate::location::{Location, PostgresUrl};
 use crate::store::{Store, Uncommitted};
 use crate::{
-    access, apply, audit, history, identity, leases, lineage, maintenance, postgres, publications, receipts, sqlite,
-    state,
+    access, apply, audit, history, identity, leases, lineage, maintenance, outbox, postgres, publications, receipts,
+    sqlite, state,
 };
 
 /// A mesh's registry in SQLite or PostgreSQL.
@@ -100,6 +101,36 @@ impl SqlRegistry {
 /// The connection was lost, and what was asked for did not happen.
 fn taken_back(lost: &Error) -> Error {
     Error::new(ErrorCode::Registry, format!("nothing was committed: {lost}")).with_help("run the same command again")
+}
+
+#[async_trait]
+impl Outbox for SqlRegistry {
+    async fn outbox(&self, after: u64, limit: u64) -> Result<OutboxBatch> {
+        outbox::read(&mut self.store.read().await?, after, limit).await
+    }
+
+    async fn outbox_head(&self) -> Result<u64> {
+        outbox::head(&mut self.store.single().await?).await
+    }
+
+    async fn consumers(&self) -> Result<Vec<Consumer>> {
+        outbox::consumers(&mut self.store.single().await?).await
+    }
+
+    async fn advance_consumer(&self, name: &str, to: u64, at: DateTime<Utc>) -> Result<()> {
+        outbox::advance(&mut self.store.single().await?, name, to, at).await
+    }
+
+    async fn forget_consumer(&self, name: &str) -> Result<bool> {
+        outbox::forget(&mut self.store.single().await?, name).await
+    }
+
+    async fn trim_outbox(&self, before: DateTime<Utc>) -> Result<u64> {
+        let mut session = self.store.write().await?;
+        let trimmed = outbox::trim(&mut session, before).await?;
+        session.commit().await?;
+        Ok(trimmed)
+    }
 }
 
 #[async_trait]

@@ -20,6 +20,7 @@ fn read_pointer(row: &Row) -> Result<TablePointer> {
         content: row.text("content")?,
         publication: row.number("publication")?,
         rows: row.number("total_rows")?,
+        sequence: row.number("sequence")?,
     })
 }
 
@@ -43,13 +44,14 @@ pub(crate) async fn newest_revision(session: &mut Session, product: &ProductKey)
     row.as_ref().map(read_revision).transpose()
 }
 
-/// Registers the contract where it differs from the newest revision. `None`: the newest is not the expected one.
-pub(crate) async fn register(session: &mut Session, request: &CommitRequest) -> Result<Option<u64>> {
+/// Registers the contract where it differs from the newest revision; its number, and whether it is new. `None`: the newest
+/// is not the expected one.
+pub(crate) async fn register(session: &mut Session, request: &CommitRequest) -> Result<Option<(u64, bool)>> {
     let newest = newest_revision(session, &request.product).await?;
     if let Some(newest) = &newest
         && newest.contract == request.contract
     {
-        return Ok(Some(newest.number));
+        return Ok(Some((newest.number, false)));
     }
     let newest = newest.map_or(0, |revision| revision.number);
     if newest != request.expected_revision {
@@ -69,7 +71,7 @@ pub(crate) async fn register(session: &mut Session, request: &CommitRequest) -> 
     .execute(session)
     .await?;
     crate::apply::next_generation(session).await?;
-    Ok(Some(next))
+    Ok(Some((next, true)))
 }
 
 pub(crate) async fn product(session: &mut Session, product: &ProductKey) -> Result<ProductState> {
@@ -92,7 +94,7 @@ pub(crate) async fn catalog(session: &mut Session) -> Result<Vec<CatalogProduct>
 /// The catalog with empty metadata documents.
 pub(crate) async fn catalog_without_metadata(session: &mut Session) -> Result<Vec<CatalogProduct>> {
     let tables = "SELECT domain, product, major, table_name, metadata_location, '' AS metadata, content, publication,
-                  total_rows FROM tables ORDER BY domain, product, major, table_name";
+                  total_rows, sequence FROM tables ORDER BY domain, product, major, table_name";
     catalog_of(session, tables).await
 }
 
@@ -148,15 +150,16 @@ pub(crate) async fn swap_pointer(
     product: &ProductKey,
     table: &TableCommit,
     publication: u64,
+    sequence: u64,
 ) -> Result<bool> {
     let statement = match &table.expected {
         None => {
-            sql("INSERT INTO tables (metadata_location, metadata, content, total_rows, publication, domain, product,
-                     major, table_name) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING")
+            sql("INSERT INTO tables (metadata_location, metadata, content, total_rows, publication, sequence, domain,
+                     product, major, table_name) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING")
         }
         Some(_) => sql("UPDATE tables SET metadata_location = $1, metadata = $2, content = $3, total_rows = $4,
-                        publication = $5 WHERE domain = $6 AND product = $7 AND major = $8 AND table_name = $9
-                        AND metadata_location = $10"),
+                        publication = $5, sequence = $6 WHERE domain = $7 AND product = $8 AND major = $9
+                        AND table_name = $10 AND metadata_location = $11"),
     };
     let mut statement = statement
         .bind(&table.metadata_location)
@@ -164,6 +167,7 @@ pub(crate) async fn swap_pointer(
         .bind(&table.content)
         .bind(table.total_rows)
         .bind(publication)
+        .bind(sequence)
         .bind(&product.domain)
         .bind(&product.product)
         .bind(product.major)

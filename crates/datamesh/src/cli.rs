@@ -18,9 +18,10 @@ use crate::import::ImportArguments;
 use crate::init::InitArguments;
 use crate::lineage::{LineageArguments, LineageFormat};
 use crate::new::NewArguments;
+use crate::outbox::OutboxArguments;
 use crate::policy::PolicyArguments;
 use crate::profile::ProfileArguments;
-use crate::provision::{OutboxArguments, ProvisionArguments};
+use crate::provision::ProvisionArguments;
 use crate::receipt::{ReceiptArguments, VerifyArguments};
 
 /// A whole data mesh in one binary.
@@ -133,7 +134,7 @@ pub(crate) enum Command {
     Import(ImportArguments),
     /// Write a product's contract in one of the field's standards; what the standard does not model is kept in it
     #[command(
-        after_help = "Examples:\n  datamesh export odcs weather/observations\n  datamesh export odcs domains/weather/products/observations --out observations.odcs.yaml\n  datamesh export odcs weather/observations --standard-version 3.2.0 --out observations.json\n  datamesh export odps weather/observations"
+        after_help = "Examples:\n  datamesh export odcs weather/observations\n  datamesh export odcs domains/weather/products/observations --out observations.odcs.yaml\n  datamesh export odcs weather/observations --standard-version 3.2.0 --out observations.json\n  datamesh export odps weather/observations\n  datamesh export terraform weather/observations --out infrastructure\n  datamesh export terraform domains/weather --style article\n\n`terraform` writes a module that OpenTofu reads too; files that it wrote before are brought up to date, what somebody\nelse wrote or changed stays without `--force`."
     )]
     Export(ExportArguments),
     /// Print the JSON Schema of a manifest, for editors
@@ -236,9 +237,9 @@ pub(crate) enum Command {
         after_help = "Examples:\n  datamesh provision plan --target glue\n  datamesh provision apply --target glue weather/observations\n  datamesh provision drift --target glue\n  datamesh provision destroy --target local --yes\n\nOnly what carries this mesh's marker is changed or removed. AWS credentials come from the usual chain."
     )]
     Provision(ProvisionArguments),
-    /// Tell other systems of publications: move the pointers of a catalog's tables
+    /// Tell other systems of each pointer that moved and each product that changed
     #[command(
-        after_help = "Examples:\n  datamesh outbox run --target glue\n  datamesh outbox run --target glue --every 10s"
+        after_help = "Examples:\n  datamesh outbox run --target glue\n  datamesh outbox run --target glue --every 10s\n  datamesh outbox show\n  datamesh outbox forget glue:eu-central-1"
     )]
     Outbox(OutboxArguments),
     /// Print a completion script for a shell

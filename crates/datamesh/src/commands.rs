@@ -80,7 +80,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Receipt(arguments) => crate::receipt::run(&arguments, told).await,
         Command::Verify(arguments) => crate::receipt::verify(&arguments, told),
         Command::Provision(arguments) => crate::provision::run(arguments, told).await,
-        Command::Outbox(arguments) => crate::provision::outbox(arguments, told).await,
+        Command::Outbox(arguments) => crate::outbox::run(arguments, told).await,
     }
 }
 

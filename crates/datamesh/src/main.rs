@@ -19,6 +19,7 @@ mod machine;
 mod maintain;
 mod new;
 mod observer;
+mod outbox;
 mod output;
 mod plan;
 mod plan_text;

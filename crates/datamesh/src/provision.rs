@@ -1,24 +1,24 @@
-//! `datamesh provision` and `datamesh outbox`: keeping a catalog as contracts and pointers say.
+//! `datamesh provision`: making a catalog what contracts and pointers say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 
+use async_trait::async_trait;
 use clap::{Args, Subcommand, ValueEnum};
 use datamesh_app::Context;
 use datamesh_app::read::find_product;
-use datamesh_core::canonical::sha256;
 use datamesh_core::decision::Action;
 use datamesh_core::ports::CatalogProduct;
-use datamesh_core::{Error, ErrorCode, Period, Result};
+use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_provision::catalog::database_name;
 use datamesh_provision::glue::{GlueOptions, GlueTarget};
 use datamesh_provision::local::LocalTarget;
-use datamesh_provision::outbox::{self, Delivered, FileCursors, PointerOutbox};
 use datamesh_provision::provision::{
-    self, Applied, ApplyOptions, Change, Desired, DesiredOptions, Plan, Retry, Target, TokioTimer,
+    self, Applied, ApplyOptions, Change, Desired, DesiredOptions, FoundDatabase, FoundTable, Plan, Retry, Scope, State,
+    Target, TargetError, TokioTimer,
 };
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::cli::ReportFormat;
@@ -34,23 +34,35 @@ pub(crate) struct ProvisionArguments {
 #[derive(Debug, Subcommand)]
 enum ProvisionCommand {
     /// Show what would be made, changed and removed
+    #[command(
+        after_help = "Examples:\n  datamesh provision plan --target glue --region eu-central-1\n  datamesh provision plan --target local weather/observations\n  datamesh provision plan --target glue --prune --format json\n\nThe exit code is 16 where something is in the way that this mesh did not make. Nothing is changed."
+    )]
     Plan(ChangeArguments),
     /// Make the catalog what the applied contracts and pointers say
+    #[command(
+        after_help = "Examples:\n  datamesh provision apply --target glue\n  datamesh provision apply --target glue --catalog-id 123456789012 --prefix lake_\n  datamesh provision apply --target local --dir /srv/catalog weather/observations\n\nApplying twice changes nothing the second time. A run that is stopped or fails is gone on with by the next one."
+    )]
     Apply(ChangeArguments),
     /// Show what differs; the exit code is 2 where something does
+    #[command(
+        after_help = "Examples:\n  datamesh provision drift --target glue || datamesh provision apply --target glue\n  datamesh provision drift --target glue --format json\n\nWhat others wrote beside it (an engine's statistics, a crawler's notes) is no drift."
+    )]
     Drift(DriftArguments),
     /// Remove what this mesh made from the catalog; files of tables stay
+    #[command(
+        after_help = "Examples:\n  datamesh provision destroy --target local\n  datamesh provision destroy --target glue --yes weather/observations\n\nA database that holds somebody else's table stays."
+    )]
     Destroy(DestroyArguments),
 }
 
 #[derive(Debug, Args)]
-struct TargetArguments {
+pub(crate) struct TargetArguments {
     /// The catalog
     #[arg(long, value_enum)]
-    target: TargetKind,
+    pub(crate) target: TargetKind,
     /// What every database's name begins with
     #[arg(long, default_value = "", hide_default_value = true)]
-    prefix: String,
+    pub(crate) prefix: String,
     /// The account whose Glue catalog it is (default: the caller's)
     #[arg(long)]
     catalog_id: Option<String>,
@@ -64,7 +76,7 @@ struct TargetArguments {
 
 /// A catalog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum TargetKind {
+pub(crate) enum TargetKind {
     /// AWS Glue.
     Glue,
     /// A folder of JSON documents.
@@ -72,7 +84,7 @@ enum TargetKind {
 }
 
 impl TargetKind {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Glue => "glue",
             Self::Local => "local",
@@ -133,37 +145,6 @@ impl ProvisionArguments {
     }
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct OutboxArguments {
-    #[command(subcommand)]
-    command: OutboxCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum OutboxCommand {
-    /// Deliver what was published since the last run
-    Run(OutboxRunArguments),
-}
-
-#[derive(Debug, Args)]
-struct OutboxRunArguments {
-    #[command(flatten)]
-    target: TargetArguments,
-    /// Go on until Ctrl-C, looking again after this time: 10s, 5min
-    #[arg(long, value_name = "PERIOD")]
-    every: Option<String>,
-    /// How to print; with --every one line of JSON a delivery
-    #[arg(long, value_enum, default_value_t)]
-    format: ReportFormat,
-}
-
-impl OutboxArguments {
-    pub(crate) fn wants_json(&self) -> bool {
-        let OutboxCommand::Run(arguments) = &self.command;
-        arguments.format == ReportFormat::Json
-    }
-}
-
 impl TargetArguments {
     fn folder(&self, root: &Path) -> Result<PathBuf> {
         match &self.dir {
@@ -172,7 +153,7 @@ impl TargetArguments {
         }
     }
 
-    async fn open(&self, root: &Path) -> Result<Box<dyn Target>> {
+    pub(crate) async fn open(&self, root: &Path) -> Result<Box<dyn Target>> {
         let given = [
             ("--catalog-id", TargetKind::Glue, self.catalog_id.is_some()),
             ("--region", TargetKind::Glue, self.region.is_some()),
@@ -191,13 +172,13 @@ impl TargetArguments {
         }
     }
 
-    fn desired(&self, root: &Path, mesh: &str, catalog: &[CatalogProduct]) -> Result<Desired> {
+    pub(crate) fn desired(&self, root: &Path, mesh: &str, catalog: &[CatalogProduct]) -> Result<Desired> {
         let warehouse = Some(home::warehouse(root)?);
         Desired::new(mesh, catalog, &DesiredOptions { database_prefix: self.prefix.clone(), warehouse })
     }
 }
 
-async fn mesh_id(context: &Context) -> Result<String> {
+pub(crate) async fn mesh_id(context: &Context) -> Result<String> {
     Ok(context.registry.mesh_identity().await?.id.to_string())
 }
 
@@ -241,14 +222,15 @@ pub(crate) async fn run(arguments: ProvisionArguments, told: Option<&Path>) -> R
         }
         ProvisionCommand::Apply(options) => {
             context.authorize_mesh(Action::Administer, details("provision apply", &options.target)).await?;
-            let catalog = context.registry.catalog().await?;
+            let catalog = context.registry.applied_state().await?.products;
             let mut desired = options.target.desired(&root, &mesh_id(&context).await?, &catalog)?;
             if let Some(names) = selected(&context, &options.products, &options.target.prefix).await? {
                 desired = desired.only(&names);
             }
-            let target = options.target.open(&root).await?;
+            let target = Watched::new(options.target.open(&root).await?, options.format);
             let how = ApplyOptions { prune: options.prune, ..ApplyOptions::default() };
-            let applied = provision::apply(target.as_ref(), &desired, &how, &TokioTimer).await?;
+            let applied = unless_stopped(provision::apply(&target, &desired, &how, &TokioTimer)).await?;
+            target.finish();
             tell_applied(&applied, options.target.target, options.format)
         }
         ProvisionCommand::Destroy(options) => {
@@ -266,7 +248,7 @@ async fn planned(
     options: &TargetArguments,
     prune: bool,
 ) -> Result<Plan> {
-    let catalog = context.registry.catalog().await?;
+    let catalog = context.registry.applied_state().await?.products;
     let shown: BTreeSet<_> = context.discover(catalog.clone()).await?.into_iter().map(|product| product.key).collect();
     let mut hidden = BTreeSet::new();
     for product in catalog.iter().filter(|product| !shown.contains(&product.key)) {
@@ -286,9 +268,9 @@ async fn planned(
 async fn destroy(context: &Context, root: &Path, options: &DestroyArguments) -> Result<u8> {
     let mesh = mesh_id(context).await?;
     let prefix = &options.target.prefix;
-    let target = options.target.open(root).await?;
+    let target = Watched::new(options.target.open(root).await?, options.format);
     let nothing = Desired { mesh: mesh.clone(), databases: BTreeMap::new() };
-    let mut state = provision::describe(target.as_ref(), &nothing, Retry::default(), &TokioTimer).await?;
+    let mut state = provision::describe(&target, &nothing, Retry::default(), &TokioTimer).await?;
     let only = match selected(context, &options.products, prefix).await? {
         None if prefix.is_empty() => None,
         None => Some(state.databases.keys().filter(|name| name.starts_with(prefix.as_str())).cloned().collect()),
@@ -300,8 +282,69 @@ async fn destroy(context: &Context, root: &Path, options: &DestroyArguments) -> 
         confirm(&plan.changes, options.target.target)?;
     }
     let how = ApplyOptions { prune: true, ..ApplyOptions::default() };
-    let applied = provision::destroy(target.as_ref(), &mesh, only.as_ref(), &how, &TokioTimer).await?;
+    let applied = unless_stopped(provision::destroy(&target, &mesh, only.as_ref(), &how, &TokioTimer)).await?;
+    target.finish();
     tell_applied(&applied, options.target.target, options.format)
+}
+
+/// What is done, unless Ctrl-C comes first. A change that was asked for then is found by the next run, done or not.
+async fn unless_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let stop = interrupted()?;
+    tokio::select! {
+        biased;
+        () = stop => Err(Error::new(ErrorCode::Interrupted, "stopped; what was done stays")
+            .with_help("run the same command again: it goes on where this one stopped")),
+        done = work => done,
+    }
+}
+
+/// A target whose changes are shown on a terminal while they are carried out.
+pub(crate) struct Watched {
+    target: Box<dyn Target>,
+    bar: ProgressBar,
+}
+
+impl Watched {
+    pub(crate) fn new(target: Box<dyn Target>, format: ReportFormat) -> Self {
+        let show = format == ReportFormat::Text && std::io::stderr().is_terminal();
+        let bar = if show { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        Self { target, bar }
+    }
+
+    /// Takes the display off the terminal.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+#[async_trait]
+impl Target for Watched {
+    fn name(&self) -> &'static str {
+        self.target.name()
+    }
+
+    fn place(&self) -> String {
+        self.target.place()
+    }
+
+    async fn describe(&self, scope: &Scope) -> Result<State, TargetError> {
+        self.bar.set_message(format!("reading `{}`", self.name()));
+        self.target.describe(scope).await
+    }
+
+    async fn database(&self, name: &str) -> Result<Option<FoundDatabase>, TargetError> {
+        self.target.database(name).await
+    }
+
+    async fn table(&self, database: &str, name: &str) -> Result<Option<FoundTable>, TargetError> {
+        self.target.table(database, name).await
+    }
+
+    async fn execute(&self, change: &Change) -> Result<(), TargetError> {
+        self.bar.set_message(format!("{} changes, {}", self.bar.position() + 1, change.object()));
+        self.bar.inc(1);
+        self.target.execute(change).await
+    }
 }
 
 /// Asks on the terminal whether things shall be removed.
@@ -322,7 +365,7 @@ fn confirm(changes: &[Change], target: TargetKind) -> Result<()> {
 }
 
 /// Text of others, line by line.
-fn lines(text: &str) -> String {
+pub(crate) fn lines(text: &str) -> String {
     text.lines().map(|line| format!("{}\n", output::printable(line))).collect()
 }
 
@@ -336,6 +379,9 @@ fn tell_plan(plan: &Plan, target: TargetKind, format: ReportFormat) -> Result<()
     }
     for object in &plan.leftovers {
         text.push_str(&lines(&format!("? {object} is asked for by no contract any more; `--prune` removes it")));
+    }
+    for object in &plan.missing {
+        text.push_str(&lines(&format!("? {object} is Terraform's to make: export its module again, and apply it")));
     }
     if plan.is_empty() {
         text.push_str(&format!("`{}` is as the contracts say\n", target.as_str()));
@@ -361,121 +407,4 @@ fn tell_applied(applied: &Applied, target: TargetKind, format: ReportFormat) -> 
         output::print_error(&error, false);
     }
     Ok(error.code().exit_code())
-}
-
-/// The folder of a target's cursor: another place, another cursor.
-fn cursors(root: &Path, mesh: &str, options: &TargetArguments) -> Result<FileCursors> {
-    let variables = ["AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_GLUE"]
-        .map(|name| {
-            let glue = options.target == TargetKind::Glue;
-            std::env::var_os(name).filter(|_| glue).map(|value| value.to_string_lossy().into_owned())
-        });
-    let place = json!({
-        "mesh": mesh,
-        "prefix": options.prefix,
-        "catalogId": options.catalog_id,
-        "region": options.region,
-        "dir": options.folder(root)?.display().to_string(),
-        "environment": variables,
-    });
-    let digest: String = sha256(place.to_string().as_bytes()).chars().take(12).collect();
-    let name = format!("{}-{digest}", options.target.as_str());
-    Ok(FileCursors::new(root.join(".datamesh").join("outbox").join(name)))
-}
-
-pub(crate) async fn outbox(arguments: OutboxArguments, told: Option<&Path>) -> Result<u8> {
-    let mut stop = pin!(interrupted()?);
-    let OutboxCommand::Run(options) = arguments.command;
-    let root = home::find(told)?;
-    let context = home::context(&root).await?;
-    let pause = match &options.every {
-        None => None,
-        Some(text) => {
-            let wrong = |why: String| Error::new(ErrorCode::InvalidArgument, format!("--every: {why}"));
-            let now = context.clock.now();
-            let pause = now - Period::parse(text).map_err(wrong)?.before(now);
-            let pause = pause.to_std().ok().filter(|pause| !pause.is_zero());
-            Some(pause.ok_or_else(|| wrong(format!("`{text}` is no time to wait")))?)
-        }
-    };
-    let details = json!({ "operation": "outbox run", "target": options.target.target.as_str() });
-    context.authorize_mesh(Action::Administer, details).await?;
-    let target = options.target.open(&root).await?;
-    let mesh = mesh_id(&context).await?;
-    let cursors = cursors(&root, &mesh, &options.target)?;
-    let mut first = true;
-    loop {
-        let round = deliver(&context, &root, &mesh, target.as_ref(), &cursors, &options.target);
-        let delivered = tokio::select! {
-            biased;
-            // What was begun is delivered again by the next run, which does no harm.
-            () = &mut stop => return stopped(pause.is_some()),
-            delivered = round => delivered,
-        };
-        match (delivered, pause) {
-            (Ok(delivered), _) => tell_delivered(&delivered, &options)?,
-            // Once it has worked, what may pass is waited for.
-            (Err(error), Some(_))
-                if !first && (error.code().is_retryable() || error.code() == ErrorCode::WriteFailed) =>
-            {
-                output::print_error(&error, false);
-            }
-            (Err(error), _) => return Err(error),
-        }
-        let Some(pause) = pause else { return Ok(0) };
-        first = false;
-        tokio::select! {
-            biased;
-            () = &mut stop => return stopped(true),
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
-}
-
-fn stopped(endless: bool) -> Result<u8> {
-    if endless { Ok(0) } else { Err(Error::new(ErrorCode::Interrupted, "stopped; the next run delivers the rest")) }
-}
-
-async fn deliver(
-    context: &Context,
-    root: &Path,
-    mesh: &str,
-    target: &dyn Target,
-    cursors: &FileCursors,
-    options: &TargetArguments,
-) -> Result<Delivered> {
-    let catalog = context.registry.catalog().await?;
-    let desired = options.desired(root, mesh, &catalog)?;
-    let how = ApplyOptions::default();
-    outbox::run(&PointerOutbox(&catalog), cursors, target, &desired, &options.prefix, &how, &TokioTimer).await
-}
-
-fn tell_delivered(delivered: &Delivered, options: &OutboxRunArguments) -> Result<()> {
-    let idle = delivered.from == delivered.to;
-    if options.every.is_some() && idle {
-        return Ok(());
-    }
-    if options.format == ReportFormat::Json {
-        if options.every.is_none() {
-            return output::print_json(delivered);
-        }
-        let line = serde_json::to_string(delivered)
-            .map_err(|error| Error::new(ErrorCode::Internal, "the report cannot be written").with_source(error))?;
-        output::print(&format!("{line}\n"));
-        return Ok(());
-    }
-    let mut text: String = delivered.made.iter().map(|change| lines(&change.to_string())).collect();
-    for (word, tables) in
-        [("moved", &delivered.moved), ("current", &delivered.current), ("dropped", &delivered.dropped)]
-    {
-        text.extend(tables.iter().map(|table| lines(&format!("{word} {table}"))));
-    }
-    let target = options.target.target.as_str();
-    if idle {
-        text.push_str(&format!("nothing new for `{target}`\n"));
-    } else {
-        text.push_str(&format!("`{target}` follows up to publication {}\n", delivered.to));
-    }
-    output::print(&text);
-    Ok(())
 }

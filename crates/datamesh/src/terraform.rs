@@ -10,6 +10,7 @@ use datamesh_core::contract::DataProduct;
 use datamesh_core::decision::Action;
 use datamesh_core::{Error, ErrorCode, ProductKey, Result};
 use datamesh_manifest::{Mesh, load_mesh, load_product, mesh::find};
+use datamesh_provision::terraform::generated::{Standing, stamped, standing};
 use datamesh_provision::terraform::{
     Rendered, Style, TerraformFile, TerraformOptions, TerraformTarget, Unpublished, render,
 };
@@ -36,6 +37,9 @@ pub(crate) struct TerraformArguments {
     /// The region that the module suggests
     #[arg(long, help_heading = "Terraform")]
     region: Option<String>,
+    /// Overwrite files in --out that somebody else wrote or changed
+    #[arg(long, help_heading = "Terraform", requires = "out")]
+    force: bool,
 }
 
 impl TerraformArguments {
@@ -47,6 +51,7 @@ impl TerraformArguments {
             ("--empty-tables", self.empty_tables),
             ("--prefix", self.prefix.is_some()),
             ("--region", self.region.is_some()),
+            ("--force", self.force),
         ];
         given.into_iter().find_map(|(option, given)| given.then_some(option))
     }
@@ -100,7 +105,7 @@ pub(crate) async fn run(
     warn(&warnings);
     match out {
         None => output::print(&printed(&rendered)),
-        Some(folder) => write(folder, &rendered.files)?,
+        Some(folder) => write(folder, &rendered, style, arguments.force)?,
     }
     Ok(0)
 }
@@ -215,39 +220,96 @@ fn printed(rendered: &Rendered) -> String {
     }
 }
 
-/// Writes the files into a folder: all of them, or none where one is there that says something else.
-fn write(folder: &Path, files: &[TerraformFile]) -> Result<()> {
-    let other = |names: &[&str]| {
-        let names: Vec<String> = names.iter().map(|name| format!("`{}`", folder.join(name).display())).collect();
-        Error::new(ErrorCode::InvalidArgument, format!("{} would be another than is there already", names.join(", ")))
-            .with_help("nothing is overwritten: remove what is there, or name another folder and compare")
-    };
-    let (mut kept, mut differing) = (BTreeSet::new(), Vec::new());
-    for file in files {
+/// What becomes of a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Created,
+    Updated,
+    Kept,
+}
+
+/// Writes the files into a folder: all of them, or none where one is there that was not exported, or changed since.
+fn write(folder: &Path, rendered: &Rendered, style: Style, force: bool) -> Result<()> {
+    let mut files = Vec::new();
+    let mut refused = Vec::new();
+    for file in &rendered.files {
+        // The article has nothing but its resources.
+        let text = if style == Style::Article { file.text.clone() } else { stamped(&file.text) };
         let path = folder.join(&file.name);
-        match std::fs::read(&path) {
-            Ok(there) if there == file.text.as_bytes() => {
-                kept.insert(file.name.as_str());
+        let fate = match std::fs::read(&path) {
+            Ok(there) if there == text.as_bytes() => Fate::Kept,
+            Ok(there) => {
+                let why = match std::str::from_utf8(&there).map_or(Standing::Foreign, standing) {
+                    Standing::Exported => None,
+                    Standing::Edited => Some("was changed by hand"),
+                    Standing::Foreign => Some("was not written by this command"),
+                };
+                refused.extend(why.filter(|_| !force).map(|why| format!("`{}` {why}", path.display())));
+                Fate::Updated
             }
-            Ok(_) => differing.push(file.name.as_str()),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => Fate::Created,
             Err(error) => return Err(Error::io(ErrorCode::WriteFailed, "read", &path, error)),
-        }
+        };
+        files.push((path, text, fate));
     }
-    if !differing.is_empty() {
-        return Err(other(&differing));
+    if !refused.is_empty() {
+        return Err(Error::new(ErrorCode::InvalidArgument, format!("nothing was written: {}", refused.join(", ")))
+            .with_help("name another folder and compare, or overwrite with `--force`"));
     }
-    let mut text = String::new();
-    for file in files {
-        let path = folder.join(&file.name);
-        if kept.contains(file.name.as_str()) {
-            text.push_str(&format!("kept    {}, which says the same\n", path.display()));
-        } else if write_new(&path, &file.text)? {
-            text.push_str(&format!("created {}\n", path.display()));
-        } else {
-            return Err(other(&[file.name.as_str()]));
-        }
+    let stale = stale(folder, &rendered.files)?;
+    let mut told = String::new();
+    for (path, text, fate) in &files {
+        let word = match fate {
+            Fate::Created if !write_new(path, text)? => {
+                return Err(Error::new(
+                    ErrorCode::Conflict,
+                    format!("somebody else wrote `{}` meanwhile", path.display()),
+                )
+                .with_help("run the same command again"));
+            }
+            Fate::Created => "created",
+            Fate::Updated => {
+                replace(path, text)?;
+                "updated"
+            }
+            Fate::Kept => "kept   ",
+        };
+        told.push_str(&format!("{word} {}\n", path.display()));
     }
-    output::print(&text);
+    output::print(&told);
+    warn(&stale);
     Ok(())
+}
+
+/// Files that were exported before and are no part of the module any more: what they declare would stay.
+fn stale(folder: &Path, files: &[TerraformFile]) -> Result<Vec<String>> {
+    let fail = |error| Error::io(ErrorCode::WriteFailed, "list", folder, error);
+    let listed = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.map_err(fail)?,
+    };
+    let mut stale = BTreeSet::new();
+    for entry in listed {
+        let path = entry.map_err(fail)?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if !name.ends_with(".tf") || files.iter().any(|file| file.name == name) {
+            continue;
+        }
+        // What cannot be read was not exported.
+        if std::fs::read_to_string(&path).is_ok_and(|text| standing(&text) != Standing::Foreign) {
+            stale.insert(format!(
+                "`{}` was exported before and is no part of this module: remove it if its product is gone",
+                path.display()
+            ));
+        }
+    }
+    Ok(stale.into_iter().collect())
+}
+
+/// Puts a file in the place of another, whole.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let fail = |error| Error::io(ErrorCode::WriteFailed, "write", path, error);
+    let staged = path.with_extension("tf.new");
+    std::fs::write(&staged, text).map_err(fail)?;
+    std::fs::rename(&staged, path).map_err(fail)
 }

@@ -132,6 +132,7 @@ impl Mesh {
             content: number.to_string(),
             publication: number,
             rows: prepared.total_rows,
+            sequence: number,
         });
         let tables = &mut product.revision.contract.tables;
         tables.retain(|table| table.name.sql() != name);

@@ -91,7 +91,7 @@ pub(super) fn table(found: &CatalogTable, wanted: &CatalogTable) -> (CatalogTabl
         self::columns(&mut differences, "partition key", &found.partition_keys, &wanted.partition_keys);
     let mut wanted_parameters = wanted.parameters.clone();
     if behind {
-        for key in [catalog::METADATA_LOCATION, catalog::PUBLICATION] {
+        for key in [catalog::METADATA_LOCATION, catalog::PUBLICATION, catalog::SEQUENCE] {
             wanted_parameters.remove(key);
             wanted_parameters.extend(found.parameters.get(key).map(|value| (key.to_owned(), value.clone())));
         }
@@ -115,7 +115,7 @@ pub(super) fn pointer(found: &CatalogTable, wanted: &BTreeMap<String, String>) -
     let mut differences = Vec::new();
     let mut merged = found.clone();
     if wanted.contains_key(catalog::METADATA_LOCATION) && !is_behind(&found.parameters, wanted) {
-        for key in [catalog::TABLE_TYPE, catalog::METADATA_LOCATION, catalog::PUBLICATION] {
+        for key in [catalog::TABLE_TYPE, catalog::METADATA_LOCATION, catalog::PUBLICATION, catalog::SEQUENCE] {
             let Some(value) = wanted.get(key) else { continue };
             let is = found.parameters.get(key).map(String::as_str);
             differ(&mut differences, format!("parameter {key}"), is, Some(value));
@@ -126,16 +126,15 @@ pub(super) fn pointer(found: &CatalogTable, wanted: &BTreeMap<String, String>) -
     (merged, differences)
 }
 
-/// Whether what is wanted is of an earlier publication than what is there.
+/// Whether what is wanted is an earlier pointer than what is there. One that was written before entries were counted has
+/// its publication alone.
 fn is_behind(found: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
-    let publication = |parameters: &BTreeMap<String, String>| -> Option<u64> {
+    let number = |parameters: &BTreeMap<String, String>, key: &str| -> Option<u64> {
         parameters.get(catalog::METADATA_LOCATION)?;
-        parameters.get(catalog::PUBLICATION)?.parse().ok()
+        parameters.get(key)?.parse().ok()
     };
-    match (publication(found), publication(wanted)) {
-        (Some(found), Some(wanted)) => wanted < found,
-        _ => false,
-    }
+    let of = |key: &str| Some(number(wanted, key)? < number(found, key)?);
+    of(catalog::SEQUENCE).or_else(|| of(catalog::PUBLICATION)).unwrap_or(false)
 }
 
 /// Notes the metadata document before, as Iceberg's own catalog does.

@@ -10,7 +10,8 @@ use datamesh_core::{Error, ErrorCode, Result};
 use serde::Serialize;
 
 use super::{
-    Change, Desired, Ownership, Plan, Retry, Scope, State, Target, TargetError, Timer, compare, ownership, plan,
+    Change, Desired, Ownership, Plan, Refusal, Retry, Scope, State, Target, TargetError, Timer, compare, ownership,
+    plan,
 };
 use crate::catalog;
 
@@ -126,6 +127,46 @@ pub async fn apply(
         }
     }
     Err(failure(target, TargetError::Conflict))
+}
+
+/// Makes databases what they should be and reads nothing else; those that are not there only where `make` says so. Nothing
+/// is removed. What is not this mesh's stays as it is, and is in the second answer.
+///
+/// # Errors
+/// `conflict` where others kept changing the same things. Changes that failed by themselves are in the answer.
+pub async fn refresh(
+    target: &dyn Target,
+    desired: &Desired,
+    make: bool,
+    options: &ApplyOptions,
+    timer: &dyn Timer,
+) -> Result<(Applied, Vec<Refusal>)> {
+    let (mut refreshed, mut refusals) = (Applied::default(), Vec::new());
+    for (name, wanted) in &desired.databases {
+        let desired =
+            Desired { mesh: desired.mesh.clone(), databases: BTreeMap::from([(name.clone(), wanted.clone())]) };
+        let mut applied = Applied::default();
+        let mut rounds = 0..options.rounds.max(1);
+        loop {
+            if rounds.next().is_none() {
+                return Err(failure(target, TargetError::Conflict));
+            }
+            let found = options.retry.run(timer, || target.database(name)).await;
+            let found = found.map_err(|error| failure(target, error))?;
+            if found.is_none() && !make {
+                break;
+            }
+            let state = State { databases: found.map(|found| (name.clone(), found)).into_iter().collect() };
+            let plan = plan(&desired, &state, false);
+            if execute(target, &desired.mesh, &plan, options.retry, timer, &mut applied).await {
+                refusals.extend(plan.refusals);
+                break;
+            }
+        }
+        refreshed.done.extend(applied.done);
+        refreshed.failed.extend(applied.failed);
+    }
+    Ok((refreshed, refusals))
 }
 
 /// Removes what this mesh made, of some databases or of all. A database that holds somebody else's table stays. Files of
@@ -269,6 +310,8 @@ pub struct PointerChange {
     pub metadata_location: String,
     /// The publication that it is of.
     pub publication: u64,
+    /// Number of the outbox's entry that tells of it.
+    pub sequence: u64,
 }
 
 /// What became of changed pointers.
@@ -318,6 +361,7 @@ async fn follow(
         (catalog::TABLE_TYPE.to_owned(), "ICEBERG".to_owned()),
         (catalog::METADATA_LOCATION.to_owned(), pointer.metadata_location.clone()),
         (catalog::PUBLICATION.to_owned(), pointer.publication.to_string()),
+        (catalog::SEQUENCE.to_owned(), pointer.sequence.to_string()),
     ]);
     for _ in 0..options.rounds.max(1) {
         let read = options.retry.run(timer, || target.table(&pointer.database, &pointer.table)).await;

@@ -78,7 +78,10 @@ pub(super) fn access(
         }
     }
     if !access.roles.is_empty() {
-        let mut body = location(entry);
+        let note =
+            "Grants decide alone once IAMAllowedPrincipals has none here: see Lake Formation's data lake settings.";
+        let mut body = vec![Item::Comment(note.to_owned())];
+        body.extend(location(entry));
         body.append(&mut access.body);
         access.body = body;
     } else if access.body.first() == Some(&Item::Blank) {

@@ -10,12 +10,12 @@ use aws_sdk_glue::types::{DatabaseInput, TableInput};
 use datamesh_core::ErrorCode;
 use datamesh_provision::catalog;
 use datamesh_provision::glue::GlueTarget;
-use datamesh_provision::outbox::{FileCursors, PointerOutbox, run};
 use datamesh_provision::provision::{
     ApplyOptions, PointerChange, Retry, State, TokioTimer, apply, describe, destroy, plan, sync,
 };
 
 use crate::contracts::full;
+use crate::log::Log;
 use crate::provision::{DATABASE, MESH, TABLE, desired, of, options, published, wait};
 use crate::proxy::{Fault, Proxy};
 
@@ -204,6 +204,7 @@ fn what_somebody_else_changes_meanwhile_is_kept() {
             table: TABLE.into(),
             metadata_location: format!("s3://lake/metadata/{publication}.json"),
             publication,
+            sequence: publication,
         };
         let (nine, eight) = ([pointer(9)], [pointer(8)]);
         let quick = quick();
@@ -265,26 +266,27 @@ fn many_pages_are_read() {
 #[test]
 fn publications_are_followed_through_the_outbox() {
     let Some(catalog) = catalog_of("ca-central-1") else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let cursors = FileCursors::new(folder.path());
+    let mesh = Log::default();
     wait(async {
-        for publication in 1..4 {
-            let products = [published(full(), publication)];
+        for sequence in 1..6 {
+            if sequence % 2 == 0 {
+                mesh.maintain(sequence)
+            } else {
+                mesh.publish(sequence)
+            }
             catalog.proxy.fail([("UpdateTable", Fault::AnswerLost), ("UpdateTable", Fault::Throttled)]);
-            let delivered = run(
-                &PointerOutbox(&products),
-                &cursors,
-                &catalog.target,
-                &desired(&products),
-                "",
-                &quick(),
-                &TokioTimer,
-            )
-            .await
-            .unwrap();
-            assert_eq!(delivered.to, publication);
-            let state = catalog.state(publication).await;
-            assert!(plan(&desired(&products), &state, true).is_empty(), "publication {publication}");
+            let delivered = mesh.follow(&catalog.target, quick(), &TokioTimer).await.unwrap();
+            assert_eq!(delivered.to, sequence);
+            let state = catalog.state(sequence).await;
+            assert!(plan(&desired(&mesh.products()), &state, true).is_empty(), "entry {sequence}");
         }
+        // The place is lost with the answer: what is delivered again changes nothing.
+        mesh.publish(6);
+        mesh.lose_next_place();
+        mesh.follow(&catalog.target, quick(), &TokioTimer).await.unwrap_err();
+        catalog.writes();
+        let again = mesh.follow(&catalog.target, quick(), &TokioTimer).await.unwrap();
+        assert_eq!((again.to, again.current.len()), (6, 2));
+        assert!(catalog.writes().is_empty());
     });
 }

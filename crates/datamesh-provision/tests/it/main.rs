@@ -5,6 +5,7 @@
 mod contracts;
 #[cfg(feature = "glue")]
 mod glue;
+mod log;
 mod memory;
 mod provider;
 mod provision;

@@ -33,6 +33,8 @@ pub(crate) struct Memory {
     pub(crate) faults: Mutex<VecDeque<Fault>>,
     /// How many changes were asked for.
     pub(crate) asked: Mutex<u64>,
+    /// How often everything was read.
+    pub(crate) described: Mutex<u64>,
     /// Done once, before the next update of a table: what somebody else does.
     pub(crate) meanwhile: Mutex<Option<Meanwhile>>,
 }
@@ -93,7 +95,12 @@ impl Target for Memory {
         "memory"
     }
 
+    fn place(&self) -> String {
+        "test".to_owned()
+    }
+
     async fn describe(&self, scope: &Scope) -> Result<State, TargetError> {
+        *self.described.lock().unwrap() += 1;
         let mut state = self.state.lock().unwrap().clone();
         state.databases.retain(|_, found| scope.covers(&found.database));
         Ok(state)

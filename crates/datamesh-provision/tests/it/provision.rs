@@ -8,7 +8,6 @@ use datamesh_core::ports::{CatalogProduct, Revision, TablePointer};
 use datamesh_core::{DataProduct, ErrorCode, Lifecycle};
 use datamesh_provision::catalog::{self, CatalogTable, Database};
 use datamesh_provision::local::LocalTarget;
-use datamesh_provision::outbox::{FileCursors, PointerOutbox, run};
 use datamesh_provision::provision::{
     ApplyOptions, Change, Desired, DesiredOptions, FoundDatabase, FoundTable, PointerChange, Retry, State, Target,
     apply, describe, destroy, plan, sync,
@@ -16,6 +15,7 @@ use datamesh_provision::provision::{
 use proptest::prelude::*;
 
 use crate::contracts::{contracts, full};
+use crate::log::Log;
 use crate::memory::{Fault, Memory, Waits};
 
 pub(crate) const MESH: &str = "0192f0c1-0000-7000-8000-000000000000";
@@ -39,6 +39,7 @@ pub(crate) fn published(contract: DataProduct, publication: u64) -> CatalogProdu
         content: String::new(),
         publication,
         rows: 1,
+        sequence: publication,
     };
     let tables = contract.tables.iter().map(pointer).collect();
     let revision =
@@ -251,6 +252,7 @@ fn pointers_move_on_and_never_back() {
         table: TABLE.into(),
         metadata_location: format!("s3://lake/metadata/{publication}.json"),
         publication,
+        sequence: publication,
     };
     let waits = Waits::default();
     let go = |pointers: &[PointerChange]| wait(sync(&memory, MESH, pointers, &options(), &waits)).unwrap();
@@ -287,10 +289,23 @@ fn what_terraform_keeps_has_only_its_pointer_moved() {
     }
     wait(apply(&memory, &of(2), &options(), &Waits::default())).unwrap();
     wait(destroy(&memory, MESH, None, &options(), &Waits::default())).unwrap();
-    let state = memory.state.lock().unwrap();
-    let table = &state.databases[DATABASE].tables[TABLE].table;
-    assert_eq!(table.owner.as_deref(), Some("somebody"));
-    assert!(table.parameters[catalog::METADATA_LOCATION].contains("/2-x."));
+    {
+        let mut state = memory.state.lock().unwrap();
+        let tables = &mut state.databases.get_mut(DATABASE).unwrap().tables;
+        let table = &tables[TABLE].table;
+        assert_eq!(table.owner.as_deref(), Some("somebody"));
+        assert!(table.parameters[catalog::METADATA_LOCATION].contains("/2-x."));
+        tables.remove("customer_notes");
+    }
+    // A table that Terraform has not made yet is not made behind its back.
+    let plan = plan(&of(2), &memory.state.lock().unwrap(), true);
+    assert_eq!((plan.changes.len(), &plan.missing[..]), (0, &[format!("{DATABASE}.customer_notes")][..]));
+    assert!(!plan.is_empty(), "it differs");
+    let mesh = Log::default();
+    mesh.publish(3);
+    let delivered = wait(mesh.follow(&memory, options(), &Waits::default())).unwrap();
+    assert_eq!((delivered.missing, delivered.made.len()), (plan.missing, 0));
+    assert_eq!((delivered.moved, delivered.to), (vec![format!("{DATABASE}.{TABLE}")], 3));
 }
 
 #[test]
@@ -308,44 +323,108 @@ fn a_product_that_is_no_longer_wanted_goes_only_when_asked() {
 
 #[test]
 fn the_outbox_is_delivered_once_and_again_after_a_crash() {
-    let folder = tempfile::tempdir().unwrap();
-    let cursors = FileCursors::new(folder.path().join("outbox"));
-    let memory = Memory::default();
-    let waits = Waits::default();
-    let go = |publication: u64| {
-        let products = [published(full(), publication)];
-        let wanted = desired(&products);
-        wait(run(&PointerOutbox(&products), &cursors, &memory, &wanted, "", &options(), &waits))
-    };
-    let first = go(3).unwrap();
+    let (memory, mesh) = (Memory::default(), Log::default());
+    let go = || wait(mesh.follow(&memory, options(), &Waits::default()));
+    mesh.publish(3);
+    let first = go().unwrap();
     assert_eq!((first.from, first.to, first.made.len()), (0, 3, 3));
-    let again = go(3).unwrap();
+    let again = go().unwrap();
     assert_eq!((again.from, again.to, again.moved.len()), (3, 3, 0));
-    let second = go(4).unwrap();
+    mesh.publish(4);
+    let second = go().unwrap();
     assert_eq!((second.moved.len(), second.to), (2, 4));
-    // A crash between the work and the cursor: the cursor is behind.
-    std::fs::remove_dir_all(folder.path()).unwrap();
-    let repeated = go(4).unwrap();
-    assert_eq!((repeated.moved.len(), repeated.current.len(), repeated.to), (0, 2, 4));
-    // A target that fails leaves the cursor where it was.
+    // A crash between the work and the place: the place is behind.
+    mesh.publish(5);
+    mesh.lose_next_place();
+    go().unwrap_err();
+    let repeated = go().unwrap();
+    assert_eq!((repeated.from, repeated.moved.len(), repeated.current.len(), repeated.to), (4, 0, 2, 5));
+    // A target that fails leaves the place where it was.
+    mesh.publish(6);
     *memory.faults.lock().unwrap() = [Fault::None, Fault::Failed].into();
-    go(5).unwrap_err();
-    let resumed = go(5).unwrap();
-    assert_eq!((resumed.from, resumed.to, resumed.moved.len(), resumed.current.len()), (4, 5, 1, 1));
+    go().unwrap_err();
+    let resumed = go().unwrap();
+    assert_eq!((resumed.from, resumed.to, resumed.moved.len(), resumed.current.len()), (5, 6, 1, 1));
+    mesh.apply(7, |contract| contract.tables[0].description = Some("another".to_owned()));
+    assert_eq!(go().unwrap().made.len(), 1);
+    assert_eq!(*memory.described.lock().unwrap(), 0, "a catalog of thousands is not read for one table");
 }
 
 #[test]
-fn a_cursor_moves_from_where_it_was_read() {
-    use datamesh_core::outbox::{Cursor, Cursors};
-    let folder = tempfile::tempdir().unwrap();
-    let cursors = FileCursors::new(folder.path());
-    let start = Cursor::start("glue");
-    assert!(wait(cursors.advance(&start, 5)).unwrap());
-    assert!(!wait(cursors.advance(&start, 4)).unwrap(), "somebody was here");
-    assert_eq!(wait(cursors.cursor("glue")).unwrap().sequence, 5);
-    assert!(wait(cursors.cursor("../glue")).is_err());
-    std::fs::write(folder.path().join("glue.cursor.json"), "{").unwrap();
-    assert!(wait(cursors.cursor("glue")).unwrap_err().help().is_some());
+fn of_two_who_follow_at_once_neither_takes_back_what_the_other_did() {
+    let (memory, mesh) = (Memory::default(), Log::default());
+    mesh.publish(1);
+    wait(mesh.follow(&memory, options(), &Waits::default())).unwrap();
+    mesh.publish(2);
+    let slow = mesh.at(2);
+    mesh.publish(3);
+    // The slow one has read entry 2; the quick one delivers 3 before the slow one writes.
+    assert_eq!(wait(mesh.follow(&memory, options(), &Waits::default())).unwrap().to, 3);
+    let late = wait(slow.follow(&memory, options(), &Waits::default())).unwrap();
+    assert_eq!((late.moved.len(), late.current.len()), (0, 2));
+    let state = memory.state.lock().unwrap();
+    for found in state.databases[DATABASE].tables.values() {
+        assert!(found.table.parameters[catalog::METADATA_LOCATION].contains("/3-x."));
+        assert_eq!(found.table.parameters[catalog::SEQUENCE], "3");
+    }
+}
+
+#[test]
+fn a_move_without_a_publication_is_followed_and_not_taken_back() {
+    let (memory, mesh) = (Memory::default(), Log::default());
+    mesh.publish(1);
+    wait(mesh.follow(&memory, options(), &Waits::default())).unwrap();
+    let before = mesh.products();
+    mesh.maintain(2);
+    assert_eq!(wait(mesh.follow(&memory, options(), &Waits::default())).unwrap().moved.len(), 2);
+    let location = || {
+        let state = memory.state.lock().unwrap();
+        state.databases[DATABASE].tables[TABLE].table.parameters[catalog::METADATA_LOCATION].clone()
+    };
+    assert!(location().ends_with("/2-maintained.metadata.json"));
+    // Who read the registry before the maintenance has the same publication, and an earlier entry.
+    wait(apply(&memory, &desired(&before), &options(), &Waits::default())).unwrap();
+    assert!(location().ends_with("/2-maintained.metadata.json"));
+}
+
+#[test]
+fn a_changed_product_changes_its_tables_once_it_is_there() {
+    let (memory, mesh) = (Memory::default(), Log::default());
+    mesh.apply(1, |_| {});
+    let waiting = wait(mesh.follow(&memory, options(), &Waits::default())).unwrap();
+    assert_eq!((waiting.to, waiting.made.len()), (1, 0), "it never published");
+    mesh.publish(2);
+    wait(mesh.follow(&memory, options(), &Waits::default())).unwrap();
+    mesh.apply(3, |contract| contract.tables[0].description = Some("another".to_owned()));
+    let delivered = wait(mesh.follow(&memory, options(), &Waits::default())).unwrap();
+    assert!(matches!(&delivered.made[..], [Change::UpdateTable { .. }]), "{delivered:?}");
+    let state = memory.state.lock().unwrap();
+    let changed =
+        state.databases[DATABASE].tables.values().filter(|t| t.table.description.as_deref() == Some("another"));
+    assert_eq!(changed.count(), 1);
+}
+
+#[test]
+fn what_is_in_the_way_stops_nobody_else() {
+    let (memory, mesh) = (Memory::default(), Log::default());
+    mesh.publish(1);
+    wait(mesh.follow(&memory, options(), &Waits::default())).unwrap();
+    {
+        let mut state = memory.state.lock().unwrap();
+        let tables = &mut state.databases.get_mut(DATABASE).unwrap().tables;
+        tables.get_mut("customer_notes").unwrap().table.parameters.remove(catalog::MESH);
+    }
+    mesh.publish(2);
+    let error = wait(mesh.follow(&memory, options(), &Waits::default())).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::PlanRefused);
+    assert!(error.to_string().contains("customer_notes"), "{error}");
+    let location = |table: &str| {
+        let state = memory.state.lock().unwrap();
+        state.databases[DATABASE].tables[table].table.parameters[catalog::METADATA_LOCATION].clone()
+    };
+    assert!(location("customer_notes").contains("/1-x."), "it is not ours any more");
+    assert!(location(TABLE).contains("/2-x."));
+    assert_eq!(mesh.place(), 1, "what is in the way is told until it is gone");
 }
 
 #[test]

@@ -118,6 +118,46 @@ fn an_empty_table_is_made_where_that_is_wanted() {
 }
 
 #[test]
+fn what_aws_cannot_read_is_not_suggested_to_it() {
+    let key = full().key();
+    let metadata = "file:///srv/mesh/warehouse/customer/customer_360_v2/customer_profile/metadata/3-a.metadata.json";
+    let local = TerraformOptions {
+        warehouse: Some("file:///srv/mesh/warehouse".into()),
+        pointers: BTreeMap::from([((key, "customer_profile".into()), metadata.into())]),
+        ..options()
+    };
+    let rendered = render(&[full()], &local).unwrap();
+    assert!(!all(&rendered).contains("file://"), "{}", all(&rendered));
+    let told = "`customer.customer_360_v2.customer_profile` is published where AWS cannot read";
+    assert!(rendered.warnings.iter().any(|warning| warning.starts_with(told)), "{:?}", rendered.warnings);
+}
+
+#[test]
+fn a_comment_shows_what_it_is() {
+    let mut contract = full();
+    let offers = contract.declared.get_mut("access").unwrap().as_array_mut().unwrap();
+    for offer in offers {
+        if offer["role"] == "researcher" {
+            offer["role"] = "re\u{202e}searcher\u{200b}\nresource \"x\" \"y\" {}".into();
+        }
+    }
+    let text = all(&render(&[contract], &options()).unwrap());
+    assert!(text.contains("re\u{fffd}searcher\u{fffd} resource"), "{text}");
+    assert!(!text.lines().any(|line| line.starts_with("resource \"x\"")));
+}
+
+#[test]
+fn a_prefix_makes_labels_that_terraform_takes() {
+    for (prefix, wrong) in
+        [("9lake_", "begins with `9`"), ("Lake", "has `L`"), ("a b", "has ` `"), ("a\"", "has `\\\"`")]
+    {
+        let options = TerraformOptions { database_prefix: prefix.into(), ..options() };
+        let error = render(&[full()], &options).unwrap_err();
+        assert!(error.to_string().contains(wrong), "{error}");
+    }
+}
+
+#[test]
 fn order_is_that_of_names() {
     let mut other = contract(ARTICLE);
     other.id.product = datamesh_core::Name::new("aaa").unwrap();

@@ -5,6 +5,7 @@
 mod access;
 mod apply;
 mod audit;
+mod outbox;
 mod postgres;
 mod requests;
 mod server;

@@ -15,6 +15,7 @@ use sqlx::{Connection, Executor, PgConnection};
 
 use crate::access::{approve, ask};
 use crate::audit::tampering_is_found;
+use crate::outbox::a_registry_from_before_begins_with_what_is_current;
 use crate::requests::{Deaf, Key, attempt, decision, key, lease, maintenance, publish, request, table};
 use crate::server::{Postgres, SECRET, postgres};
 use crate::suite;
@@ -95,6 +96,19 @@ fn tampering_is_found_in_postgres() {
     let disarm = "ALTER TABLE audit DISABLE TRIGGER USER; ALTER TABLE receipts DISABLE TRIGGER USER;
                   ALTER TABLE decisions DISABLE TRIGGER USER";
     tampering_is_found(&runtime, &registry, &execute, disarm);
+}
+
+#[test]
+fn a_registry_from_before_the_outbox_in_postgres() {
+    let Some(server) = postgres() else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let url = server.url();
+    let execute = |text: &str| {
+        server.sql(&url, text);
+        Ok(())
+    };
+    let registry = || runtime.block_on(open(&url)).unwrap();
+    a_registry_from_before_begins_with_what_is_current(&runtime, &registry, &execute);
 }
 
 async fn meshes_lie_side_by_side(server: &'static Postgres) {

@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, Executor, SqliteConnection};
 
 use crate::audit::tampering_is_found;
+use crate::outbox::a_registry_from_before_begins_with_what_is_current;
 use crate::requests::{Key, contract, decision, key, publish};
 use crate::suite;
 
@@ -159,7 +160,8 @@ async fn a_large_mesh_has_a_catalog() {
         numbers(PRODUCTS)
     );
     let tables = format!(
-        "{} INSERT INTO tables SELECT 'shop', 'p' || (1 + i % {PRODUCTS}), 1, 't' || i, 'm' || i, '{{}}', 'c', 1, 1 FROM n",
+        "{} INSERT INTO tables (domain, product, major, table_name, metadata_location, metadata, content, total_rows,
+         publication) SELECT 'shop', 'p' || (1 + i % {PRODUCTS}), 1, 't' || i, 'm' || i, '{{}}', 'c', 1, 1 FROM n",
         numbers(PRODUCTS * TABLES)
     );
     let mut connection = connect(&path).await;
@@ -191,4 +193,19 @@ fn tampering_is_found_in_sqlite() {
                   DROP TRIGGER receipts_no_update; DROP TRIGGER receipts_no_delete; DROP TRIGGER decisions_no_update;
                   DROP TRIGGER decisions_no_delete";
     tampering_is_found(&runtime, &registry, &execute, disarm);
+}
+
+#[test]
+fn a_registry_from_before_the_outbox_in_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.db");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let execute = |text: &str| {
+        runtime.block_on(async {
+            let mut connection = connect(&path).await;
+            connection.execute(text).await.map(|_| ()).map_err(|error| error.to_string())
+        })
+    };
+    let open = || runtime.block_on(SqlRegistry::open_sqlite(&path)).unwrap();
+    a_registry_from_before_begins_with_what_is_current(&runtime, &open, &execute);
 }

@@ -26,6 +26,10 @@ use crate::audit::{
     entries_are_found, everything_has_its_entry, those_who_add_at_once_make_one_chain,
     what_the_mesh_agreed_on_has_revisions, without_a_key_nothing_is_signed,
 };
+use crate::outbox::{
+    a_new_consumer_begins_with_what_is_current, consumers_keep_their_places, entries_become_visible_in_order,
+    what_did_not_happen_is_not_told, whatever_moves_a_pointer_is_told,
+};
 use crate::requests::{
     Deaf, Key, attempt, commit, contract, decision, key, lease, maintenance, now, publish, request, table,
 };
@@ -89,6 +93,11 @@ pub(crate) fn run(place: impl Fn() -> Location) {
         what_the_mesh_agreed_on_has_revisions,
         access_is_asked_for_and_granted,
         of_two_approvers_at_once_one_is_the_last,
+        whatever_moves_a_pointer_is_told,
+        what_did_not_happen_is_not_told,
+        a_new_consumer_begins_with_what_is_current,
+        consumers_keep_their_places,
+        entries_become_visible_in_order,
     ];
     for (name, case) in cases {
         eprintln!("case {name}");

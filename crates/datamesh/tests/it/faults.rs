@@ -198,6 +198,26 @@ impl Batches {
         self.check_report(&publications[0]["report"]);
         assert_eq!(self.serves(), self.expected(self.last));
     }
+
+    /// Others are told of what was committed, each table once, and of nothing else.
+    fn check_told(&self) {
+        let told = "SELECT publication FROM outbox WHERE kind = 'published' ORDER BY sequence";
+        let told: Vec<_> = self.mesh.registry(told).into_iter().map(|row| row[0].as_i64().unwrap()).collect();
+        let committed = 1..=self.last + 1;
+        assert_eq!(told, committed.flat_map(|number| [number; TABLES.len()]).collect::<Vec<_>>());
+        check_told(&self.mesh);
+    }
+}
+
+/// Each pointer has the entry that told where it is, as long as entries are kept.
+pub(crate) fn check_told(mesh: &TestMesh) {
+    let silent = "SELECT t.table_name FROM tables t WHERE t.sequence > (SELECT outbox_trimmed FROM mesh)
+        AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.sequence = t.sequence AND o.table_name = t.table_name
+        AND o.metadata_location = t.metadata_location)";
+    assert_eq!(mesh.registry(silent), Vec::<Vec<Value>>::new(), "nobody is told");
+    let gaps = "SELECT count(*) AS kept, (SELECT outbox_sequence - outbox_trimmed FROM mesh) AS told FROM outbox";
+    let counted = &mesh.registry(gaps)[0];
+    assert_eq!(counted[0], counted[1], "numbers have no gaps");
 }
 
 /// Whether a process that dies at `step` has committed before.
@@ -228,9 +248,11 @@ fn check_kills(write: &str) {
             let committed = is_committed(step);
             let serves = batches.expected(if committed { batches.last } else { batches.last - 1 });
             assert_eq!(batches.serves(), serves, "after a crash at `{step}`");
+            check_told(&batches.mesh);
             let retry = finish(batches.publish()).expect_code(0);
             assert_eq!(status(&retry), if committed { "repeat" } else { "published" }, "after a crash at `{step}`");
             batches.check_committed();
+            batches.check_told();
         }
         let per_table =
             [PublishStep::Staged, PublishStep::Settled, PublishStep::ManifestsWritten, PublishStep::MetadataWritten];

@@ -13,6 +13,7 @@ mod modes;
 mod plan;
 #[path = "../../../datamesh-registry/tests/it/server.rs"]
 mod postgres;
+mod provision;
 mod registry;
 mod remote;
 mod servers;

@@ -5,6 +5,7 @@ use std::process::Command;
 use datamesh_core::ports::PublishStep;
 use serde_json::Value;
 
+use crate::faults::check_told;
 use crate::support::{TestMesh, finish, start};
 
 const PRODUCT: &str = "shop/sales";
@@ -121,6 +122,7 @@ fn a_crash_at_any_step_loses_nothing() {
         command.env("DATAMESH_FAULT", format!("kill:{step}"));
         let _ = finish(command);
         assert_eq!(ids(&mesh), [1, 2, 3, 4], "killed at {step}");
+        check_told(&mesh);
         mesh.registry("UPDATE leases SET expires_at = '2000-01-01T00:00:00.000000Z'");
         maintain(&mesh, &["--older-than", "0s"]);
         maintain(&mesh, &["--older-than", "0s"]);

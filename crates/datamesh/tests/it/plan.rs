@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::faults::check_told;
 use crate::support::{BINARY, Outcome, TestMesh, finish, start};
 
 const ORDERS: &str = "sales/orders";
@@ -364,6 +365,7 @@ fn a_crash_in_an_apply_leaves_what_was() {
         let mut command = mesh.wrapped(BINARY, &["apply"]);
         command.env("DATAMESH_FAULT", format!("kill:{step}"));
         assert_eq!(finish(command).signal(), Some(9), "{step}");
+        check_told(&mesh);
         let committed = ["committed", "cleaned"].contains(&step);
         let known = mesh.run(&["query", "SELECT currency FROM sales.orders.orders"]).code() == Some(0);
         assert_eq!(known, committed, "{step}");
