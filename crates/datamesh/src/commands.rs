@@ -1,7 +1,7 @@
 //! One function a command.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus, Quara
 use datamesh_core::secret::escape;
 use datamesh_core::{Column, Error, ErrorCode, Result, Table};
 use datamesh_manifest::{LoadedProduct, load_mesh, load_product, mesh::find, schema};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -28,9 +30,13 @@ use crate::cli::{
 };
 use crate::observer::Observer;
 use crate::output::{self, grouped};
-use crate::{EXIT_REJECTED, check, domains, explain, home, init, lineage, new, profile, run, test};
+use crate::{EXIT_REJECTED, caller, check, domains, explain, home, init, lineage, new, profile, run, test};
 
-pub(crate) async fn run(cli: Cli) -> Result<u8> {
+/// Runs a command for the caller in scope; the exit code tells answers apart.
+///
+/// # Errors
+/// Where the command did not do what it was told.
+pub async fn dispatch(cli: Cli) -> Result<u8> {
     let told = cli.mesh.as_deref();
     match cli.command {
         Command::Check(arguments) => check::run(&arguments, told).await,
@@ -56,7 +62,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
             Ok(0)
         }
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "datamesh", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut Cli::command(), "datamesh", &mut crate::caller::out());
             Ok(0)
         }
         Command::Run(arguments) => run::run(arguments, told, cli.memory).await,
@@ -209,7 +215,7 @@ async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: u
         resolves: Vec::new(),
     };
     let engine = home::governed(&root, memory, &context).await?;
-    let show = arguments.format == ReportFormat::Text && std::io::stderr().is_terminal();
+    let show = arguments.format == ReportFormat::Text && crate::caller::stderr_is_terminal();
     let progress: Arc<dyn Progress> = Arc::new(Observer::new(show));
     let report = publish(request, &engine, &context, progress, stop).await?;
     match arguments.format {
@@ -219,14 +225,17 @@ async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: u
     Ok(exit_code(&report))
 }
 
-/// Ends at the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once. Listens from the call on, not only
+/// Ends when the caller wants to stop: at the command line at the first Ctrl-C or SIGTERM, where a second Ctrl-C ends the process at once. Listens from the call on, not only
 /// from the first poll.
-pub(crate) fn interrupted() -> Result<impl Future<Output = ()>> {
+pub(crate) fn interrupted() -> Result<BoxFuture<'static, ()>> {
+    if let Some(stop) = caller::current().and_then(|caller| caller.stop.clone()) {
+        return Ok(stop.boxed());
+    }
     let listen = |kind| {
         signal(kind).map_err(|error| Error::new(ErrorCode::Internal, format!("cannot listen for signals: {error}")))
     };
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    Ok(async move {
+    let signalled = async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
@@ -235,7 +244,8 @@ pub(crate) fn interrupted() -> Result<impl Future<Output = ()>> {
             interrupt.recv().await;
             std::process::exit(i32::from(ErrorCode::Interrupted.exit_code()));
         });
-    })
+    };
+    Ok(signalled.boxed())
 }
 
 pub(crate) fn exit_code(report: &PublishReport) -> u8 {

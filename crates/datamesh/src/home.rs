@@ -1,7 +1,7 @@
 //! Finding the mesh, and wiring the parts for it.
 
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use datamesh_app::ports::{Clock, Context, Ids};
@@ -15,6 +15,8 @@ use datamesh_iceberg::storage::{shown, split};
 use datamesh_registry::SqlRegistry;
 use serde_json::json;
 use uuid::Uuid;
+
+use crate::caller;
 
 /// Rows in a batch.
 const BATCH_SIZE: usize = 8192;
@@ -85,6 +87,7 @@ impl Ids for RandomIds {
 
 /// The mesh's registry with who acts on it.
 pub(crate) async fn context(root: &Path) -> Result<Context> {
+    let caller = caller::current().ok_or_else(|| Error::new(ErrorCode::Internal, "nobody calls"))?;
     let registry = SqlRegistry::open(&crate::registry::location(root)?).await?;
     let registry = registry.with_signer(Arc::new(signing_key(root)?));
     let user = whoami::fallible::username()
@@ -97,11 +100,11 @@ pub(crate) async fn context(root: &Path) -> Result<Context> {
         // Whoever can open the folder of an embedded mesh owns it.
         owns_mesh: true,
         impersonated_by: None,
-        purpose: ACTING.get().and_then(|acting| acting.purpose.clone()),
-        door: "command-line".to_owned(),
+        purpose: caller.purpose.clone(),
+        door: caller.door.to_owned(),
         rules: Arc::default(),
     };
-    let Some(id) = ACTING.get().and_then(|acting| acting.principal.as_ref()) else { return Ok(owner) };
+    let Some(id) = caller.principal.as_ref() else { return Ok(owner) };
     let rules = owner.rules().await?;
     let found = rules.policies.principal_of(id, false);
     let found = found.map_err(|why| {
@@ -111,22 +114,6 @@ pub(crate) async fn context(root: &Path) -> Result<Context> {
     owner.authorize_mesh(Action::Administer, json!({ "operation": "impersonate", "as": found.id })).await?;
     let impersonated_by = Some(owner.principal.id.clone());
     Ok(Context { principal: Principal { id: found.id }, owns_mesh: false, impersonated_by, ..owner })
-}
-
-/// Who acts, and what for, as the command line says.
-#[derive(Debug, Default)]
-pub(crate) struct Acting {
-    /// Somebody else than whoever runs the program.
-    pub(crate) principal: Option<String>,
-    /// What for.
-    pub(crate) purpose: Option<String>,
-}
-
-static ACTING: OnceLock<Acting> = OnceLock::new();
-
-/// Says who acts, once, before anything is done.
-pub(crate) fn act(acting: Acting) {
-    let _ = ACTING.set(acting);
 }
 
 /// The key that the mesh signs with, made at first use.
