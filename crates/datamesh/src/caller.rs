@@ -2,6 +2,7 @@
 //! command runs, so that several callers of one process never meet.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datamesh_app::Progress;
@@ -25,10 +26,34 @@ pub struct Caller {
     pub door: &'static str,
     /// Where what is said goes.
     pub outlet: Outlet,
-    /// What stops a command; `None`: the signals of the process.
-    pub stop: Option<Stop>,
+    /// What stops it; `None`: the signals of the process.
+    pub stop: Option<Stopper>,
     /// Who hears how far it is; `None`: who sits at the terminal.
     pub progress: Option<Arc<dyn Progress>>,
+}
+
+/// What stops a command that has something to clean up. One that never listens can be dropped.
+pub struct Stopper {
+    stop: Stop,
+    heard: AtomicBool,
+}
+
+impl Stopper {
+    /// What ends when the caller wants its command to stop.
+    pub fn new(stop: Stop) -> Self {
+        Self { stop, heard: AtomicBool::new(false) }
+    }
+
+    /// Listens: whoever does ends by itself.
+    pub fn listen(&self) -> Stop {
+        self.heard.store(true, Ordering::SeqCst);
+        self.stop.clone()
+    }
+
+    /// Whether somebody listens.
+    pub fn is_heard(&self) -> bool {
+        self.heard.load(Ordering::SeqCst)
+    }
 }
 
 /// Where what a command says goes.

@@ -445,7 +445,10 @@ pub(crate) struct QueryArguments {
 }
 
 /// A publication's number, or a time: RFC 3339, or a date with or without a time of day, which are UTC.
-fn parse_as_of(text: &str) -> Result<AsOf, String> {
+///
+/// # Errors
+/// What it is instead.
+pub fn parse_as_of(text: &str) -> Result<AsOf, String> {
     if let Ok(number) = text.parse() {
         return Ok(AsOf::Publication(number));
     }

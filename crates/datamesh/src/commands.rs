@@ -113,7 +113,10 @@ pub(crate) fn find_manifest(root: &Path, wanted: &str) -> Result<LoadedProduct> 
 
 /// The product that `wanted` means, from the mesh's manifests; a major version that no manifest has any more, from the
 /// registry's applied revision.
-pub(crate) async fn find_maintained(root: &Path, wanted: &str, context: &Context) -> Result<LoadedProduct> {
+///
+/// # Errors
+/// `not-found`, and manifests with errors.
+pub async fn find_maintained(root: &Path, wanted: &str, context: &Context) -> Result<LoadedProduct> {
     let loaded = match find_manifest(root, wanted) {
         Err(error) if error.code() == ErrorCode::NotFound && wanted.contains('@') => error,
         found => return found,
@@ -141,7 +144,7 @@ pub(crate) fn source_format(format: InputFormat) -> SourceFormat {
 }
 
 /// The sources that the manifest names.
-pub(crate) fn manifest_sources(product: &LoadedProduct) -> BTreeMap<String, StageInput> {
+pub fn manifest_sources(product: &LoadedProduct) -> BTreeMap<String, StageInput> {
     let folder = product.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let tables = product.contract.tables.iter();
     tables.filter_map(|table| Some((table.name.to_string(), bind(table.source.as_ref()?, folder)))).collect()
@@ -228,8 +231,8 @@ async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: u
 /// Ends when the caller wants to stop: at the command line at the first Ctrl-C or SIGTERM, where a second Ctrl-C ends the process at once. Listens from the call on, not only
 /// from the first poll.
 pub(crate) fn interrupted() -> Result<BoxFuture<'static, ()>> {
-    if let Some(stop) = caller::current().and_then(|caller| caller.stop.clone()) {
-        return Ok(stop.boxed());
+    if let Some(stop) = caller::current().as_ref().and_then(|caller| caller.stop.as_ref()) {
+        return Ok(stop.listen().boxed());
     }
     let listen = |kind| {
         signal(kind).map_err(|error| Error::new(ErrorCode::Internal, format!("cannot listen for signals: {error}")))
@@ -327,7 +330,7 @@ fn own_owner<'c>(contract: &'c DataProduct, table: &Table, column: Option<&Colum
     own.filter(|_| own != around)
 }
 
-fn show_json(
+pub(crate) fn show_json(
     product: &CatalogProduct,
     majors: &[CatalogProduct],
     publications: &[Publication],
@@ -467,6 +470,16 @@ fn show_text(
     text
 }
 
+/// The other major versions of a product.
+pub(crate) async fn majors_beside(context: &Context, product: &CatalogProduct) -> Result<Vec<CatalogProduct>> {
+    let mut majors = context.discover(context.registry.catalog().await?).await?;
+    majors.retain(|other| {
+        (&other.key.domain, &other.key.product) == (&product.key.domain, &product.key.product)
+            && other.key.major != product.key.major
+    });
+    Ok(majors)
+}
+
 async fn run_show(arguments: ShowArguments, told: Option<&Path>) -> Result<u8> {
     let root: PathBuf = home::find(told)?;
     let context = home::context(&root).await?;
@@ -506,12 +519,8 @@ async fn run_show(arguments: ShowArguments, told: Option<&Path>) -> Result<u8> {
     let product = find_product(&context, wanted, None).await?;
     describe(&context, &product.revision.contract, "show").await?;
     let publications = read::publications(&context, &product.revision.contract, 100).await?;
-    let mut majors = context.discover(context.registry.catalog().await?).await?;
+    let majors = majors_beside(&context, &product).await?;
     let counted = read::counted(&context, std::slice::from_ref(&product)).await?;
-    majors.retain(|other| {
-        (&other.key.domain, &other.key.product) == (&product.key.domain, &product.key.product)
-            && other.key.major != product.key.major
-    });
     match arguments.format {
         ReportFormat::Json => output::print_json(&show_json(&product, &majors, &publications, &counted))?,
         ReportFormat::Text => output::print(&show_text(&product, &majors, &publications, &counted)),
@@ -570,7 +579,10 @@ async fn run_publications(arguments: PublicationsArguments, told: Option<&Path>)
 }
 
 /// The product's contract: as registered, or, where every attempt so far was rejected, from the folder's manifest.
-async fn find_product_or_attempt(context: &Context, root: &Path, wanted: &str) -> Result<DataProduct> {
+///
+/// # Errors
+/// `not-found`.
+pub async fn find_product_or_attempt(context: &Context, root: &Path, wanted: &str) -> Result<DataProduct> {
     match find_product(context, wanted, None).await {
         Ok(product) => Ok(product.revision.contract),
         Err(error) if error.code() == ErrorCode::NotFound => {

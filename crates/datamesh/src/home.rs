@@ -4,9 +4,11 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use datamesh_app::govern::RulesCache;
 use datamesh_app::ports::{Clock, Context, Ids};
 use datamesh_app::signing::SigningKey;
 use datamesh_core::decision::{Action, Principal};
+use datamesh_core::ports::Registry;
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_engine::{DataEngine, EngineOptions};
 use datamesh_iceberg::Storage;
@@ -22,7 +24,10 @@ use crate::caller;
 const BATCH_SIZE: usize = 8192;
 
 /// The mesh directory: as told, or the nearest one upwards from the working folder.
-pub(crate) fn find(told: Option<&Path>) -> Result<PathBuf> {
+///
+/// # Errors
+/// `not-found` where there is none.
+pub fn find(told: Option<&Path>) -> Result<PathBuf> {
     let working =
         std::env::current_dir().map_err(|error| Error::io(ErrorCode::NotFound, "find", Path::new("."), error))?;
     let root = match told {
@@ -85,15 +90,30 @@ impl Ids for RandomIds {
     }
 }
 
+/// The mesh's registry, which signs what it keeps.
+///
+/// # Errors
+/// A registry that cannot be opened.
+pub async fn registry(root: &Path) -> Result<Arc<dyn Registry>> {
+    let registry = SqlRegistry::open(&crate::registry::location(root)?).await?;
+    Ok(Arc::new(registry.with_signer(Arc::new(signing_key(root)?))))
+}
+
 /// The mesh's registry with who acts on it.
 pub(crate) async fn context(root: &Path) -> Result<Context> {
+    context_over(registry(root).await?, Arc::default()).await
+}
+
+/// An open registry with who acts on it: the caller in scope. `rules` keeps the applied policies for the next time.
+///
+/// # Errors
+/// Somebody whom the caller may not act as.
+pub async fn context_over(registry: Arc<dyn Registry>, rules: Arc<RulesCache>) -> Result<Context> {
     let caller = caller::current().ok_or_else(|| Error::new(ErrorCode::Internal, "nobody calls"))?;
-    let registry = SqlRegistry::open(&crate::registry::location(root)?).await?;
-    let registry = registry.with_signer(Arc::new(signing_key(root)?));
     let user = whoami::fallible::username()
         .map_err(|error| Error::new(ErrorCode::Internal, format!("cannot tell who runs this: {error}")))?;
     let owner = Context {
-        registry: Arc::new(registry),
+        registry,
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),
         principal: Principal { id: format!("user:{user}") },
@@ -102,7 +122,7 @@ pub(crate) async fn context(root: &Path) -> Result<Context> {
         impersonated_by: None,
         purpose: caller.purpose.clone(),
         door: caller.door.to_owned(),
-        rules: Arc::default(),
+        rules,
     };
     let Some(id) = caller.principal.as_ref() else { return Ok(owner) };
     let rules = owner.rules().await?;
@@ -127,12 +147,18 @@ pub(crate) fn engine(root: &Path, memory_mib: usize) -> Result<DataEngine> {
 }
 
 /// The engine over the mesh's warehouse, with the key that values are masked by.
-pub(crate) async fn governed(root: &Path, memory_mib: usize, context: &Context) -> Result<DataEngine> {
+///
+/// # Errors
+/// Settings that cannot be used.
+pub async fn governed(root: &Path, memory_mib: usize, context: &Context) -> Result<DataEngine> {
     Ok(engine(root, memory_mib)?.with_mask_key(&context.registry.mesh_identity().await?.key))
 }
 
 /// An engine that answers questions about manifests, wherever they lie; it has no tables.
-pub(crate) fn engine_without_tables() -> Result<DataEngine> {
+///
+/// # Errors
+/// A machine that it cannot be started on.
+pub fn engine_without_tables() -> Result<DataEngine> {
     engine_over(to_url(Path::new("warehouse")), Path::new("."), 64)
 }
 

@@ -14,7 +14,7 @@ mod domains;
 mod explain;
 mod export;
 mod findings;
-mod home;
+pub mod home;
 mod import;
 mod init;
 mod lineage;
@@ -27,6 +27,7 @@ mod plan;
 mod plan_text;
 mod policy;
 mod profile;
+mod promise;
 mod provision;
 mod receipt;
 mod registry;
@@ -37,9 +38,10 @@ mod secrets;
 mod terraform;
 mod test;
 
-pub use cli::Cli;
-pub use commands::dispatch;
-pub use output::print_error;
+pub use cli::{Cli, parse_as_of};
+pub use commands::{dispatch, find_maintained, find_product_or_attempt, manifest_sources};
+pub use output::{plain_rows, print_error};
+pub use promise::promise;
 
 /// Exit code of `plan --detailed-exitcode` where there are changes: that of `terraform plan`.
 pub(crate) const EXIT_CHANGES: u8 = 2;

@@ -14,7 +14,7 @@ use datamesh_app::publish::{PublishReport, PublishStatus};
 use datamesh_core::contract::WriteMode;
 use datamesh_core::verdict::{MetricResult, RowChanges, failure};
 use datamesh_core::{Diagnostic, Error, ErrorCode, Level, Result};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use serde::Serialize;
 use serde_json::json;
@@ -338,8 +338,8 @@ fn is_closed_pipe(error: &Error) -> bool {
     false
 }
 
-/// Writes rows to a file or to standard output.
-pub(crate) async fn write_rows(rows: Rows, format: RowFormat, out: Option<&Path>) -> Result<()> {
+/// Rows as the outside sees them: without field ids.
+pub fn plain_rows(rows: Rows) -> Rows {
     let schema = plain(&rows.schema);
     let again = schema.clone();
     let batches = rows.batches.map_ok(move |batch| {
@@ -351,7 +351,12 @@ pub(crate) async fn write_rows(rows: Rows, format: RowFormat, out: Option<&Path>
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         RecordBatch::try_new_with_options(again.clone(), columns.collect(), &options).unwrap_or(batch)
     });
-    futures::pin_mut!(batches);
+    Rows { schema, batches: batches.boxed() }
+}
+
+/// Writes rows to a file or to standard output.
+pub(crate) async fn write_rows(rows: Rows, format: RowFormat, out: Option<&Path>) -> Result<()> {
+    let Rows { schema, mut batches } = plain_rows(rows);
     if format == RowFormat::Table && out.is_none() {
         let mut shown = Vec::new();
         let (mut count, mut total) = (0, 0);
