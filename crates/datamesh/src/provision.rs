@@ -349,7 +349,7 @@ impl Target for Watched {
 
 /// Asks on the terminal whether things shall be removed.
 fn confirm(changes: &[Change], target: TargetKind) -> Result<()> {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+    if !crate::caller::stderr_is_terminal() || !std::io::stdin().is_terminal() {
         let message = format!("{} removals from `{}` are not confirmed", changes.len(), target.as_str());
         return Err(Error::new(ErrorCode::InvalidArgument, message).with_help("`--yes` removes without asking"));
     }
