@@ -8,7 +8,6 @@ import os
 import pickle
 import signal
 import threading
-from itertools import repeat
 from pathlib import Path
 
 import duckdb
@@ -238,7 +237,8 @@ def test_commands_answer_and_are_refused(session, caplog):
     with pytest.raises(_core.InvalidArgument):
         session.command(["publisch"])
     assert session.command(["--help"])[0] == 0
-    code, text = session.command(["publish", "shop/orders", "--format", "json", f"orders={__file__}", "--input-format", "csv"])
+    (Path(session.root) / "bad.csv").write_text("id,customer\n1,\n2,\n")
+    code, text = session.command(["publish", "shop/orders", f"orders={session.root}/bad.csv", "--format", "json"])
     assert code == 3 and json.loads(text)["status"] == "rejected"
     with caplog.at_level(logging.WARNING, "data_mesh_framework"):
         assert session.command(["plan", "--format", "text"])[0] == 0
@@ -259,11 +259,12 @@ def test_a_producer_that_fails_is_told(session):
 
 
 def endless(meanwhile):
-    """Batches without an end; `meanwhile` is called once some of them were taken."""
+    """Batches without an end; `meanwhile` is called once, when the first was taken."""
     batch = orders().to_batches()[0]
-    for at in repeat(1):
+    yield batch
+    meanwhile()
+    while True:
         yield batch
-        meanwhile()
 
 
 def test_ctrl_c_stops_a_publication_and_nothing_is_left(session):
