@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use datamesh_core::audit::{AuditEntry, AuditKind, AuditQuery};
-use datamesh_core::lineage::{
-    ColumnLineage, Dataset, Edge, FieldLineage, FieldPath, InputField, Inputs, Subtype,
-};
+use datamesh_core::lineage::{ColumnLineage, Dataset, Edge, FieldLineage, FieldPath, InputField, Inputs, Subtype};
 use datamesh_core::ports::{RecordedRun, RecordedTable};
 use serde_json::json;
 use uuid::Uuid;
@@ -17,7 +15,8 @@ fn lineage(file: &str) -> ColumnLineage {
     let dataset = Dataset::External { namespace: "file".to_owned(), name: file.to_owned() };
     let mut inputs = Inputs::default();
     inputs.add(InputField { dataset: dataset.clone(), field: FieldPath::column("a") }, Subtype::Transformation.into());
-    let reads = BTreeSet::from([dataset, Dataset::External { namespace: "memory".to_owned(), name: "frame".to_owned() }]);
+    let reads =
+        BTreeSet::from([dataset, Dataset::External { namespace: "memory".to_owned(), name: "frame".to_owned() }]);
     ColumnLineage { fields: vec![FieldLineage { field: FieldPath::column("id"), inputs }], reads, ..Default::default() }
 }
 
@@ -36,7 +35,14 @@ fn run(id: u128, job: &str, file: &str, decision: u64) -> RecordedRun {
         event: json!({ "eventType": "COMPLETE" }),
         entry: AuditEntry {
             decision: Some(decision),
-            ..AuditEntry::new(now(), AuditKind::LineageRecorded, "user:anna", "publish", "shop.sales_v1.orders", "recorded")
+            ..AuditEntry::new(
+                now(),
+                AuditKind::LineageRecorded,
+                "user:anna",
+                "publish",
+                "shop.sales_v1.orders",
+                "recorded",
+            )
         },
     }
 }
