@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -11,10 +12,13 @@ from . import _core
 from .data import ArrowStream
 from .errors import InvalidArgument
 
-__all__ = ["Backend", "Progress", "connect"]
+__all__ = ["Backend", "Local", "Progress", "connect"]
 
 Progress = Callable[[dict[str, Any]], None]
-"""Told, while work goes on, of a table's progress; what it raises stops the work."""
+"""Told, while work goes on, of a table's bytes (`event` is `read`) and of steps (`step`); what it raises stops the work."""
+
+STOP: contextvars.ContextVar[_core.Stop | None] = contextvars.ContextVar("data_mesh_framework_stop", default=None)
+"""What stops the work of this context from another thread."""
 
 
 class Backend(Protocol):
@@ -29,7 +33,9 @@ class Backend(Protocol):
         """Runs a command of the `datamesh` command line: its exit code and what it prints."""
         ...
 
-    def query(self, sql: str, *, as_of: str | None = None) -> ArrowStream: ...
+    def query(self, sql: str, *, as_of: str | None = None) -> ArrowStream:
+        """Answers a query."""
+        ...
 
     def publish(
         self,
@@ -37,22 +43,63 @@ class Backend(Protocol):
         tables: Mapping[str, ArrowStream],
         options: Mapping[str, Any],
         progress: Progress | None = None,
-    ) -> str: ...
+    ) -> str:
+        """Publishes rows, or the manifest's sources where there are none: the report."""
+        ...
 
-    def contract(self, product: str) -> str: ...
+    def contract(self, product: str) -> str:
+        """What a product promises, with its manifest."""
+        ...
 
-    def record_lineage(self, run: str) -> str: ...
+    def record_lineage(self, run: str) -> str:
+        """Records a run: its OpenLineage event."""
+        ...
 
-    def read(
+    def read(self, product: str, table: str | None, *, columns: list[str] | None = None, as_of: str | None = None) -> ArrowStream:
+        """Reads a table of a product."""
+        ...
+
+    def quarantine(self, product: str, table: str | None) -> ArrowStream | None:
+        """The rows that the newest attempt held back; None where there are none."""
+        ...
+
+
+class Local:
+    """A mesh's folder, in this process."""
+
+    def __init__(self, session: _core.Session) -> None:
+        self._session = session
+
+    @property
+    def root(self) -> str:
+        return os.fspath(self._session.root)
+
+    def command(self, words: list[str], progress: Progress | None = None) -> tuple[int, str]:
+        return self._session.command(words, progress, stop=STOP.get())
+
+    def query(self, sql: str, *, as_of: str | None = None) -> ArrowStream:
+        return self._session.query(sql, as_of=as_of, stop=STOP.get())
+
+    def publish(
         self,
         product: str,
-        table: str | None,
-        *,
-        columns: list[str] | None = None,
-        as_of: str | None = None,
-    ) -> ArrowStream: ...
+        tables: Mapping[str, ArrowStream],
+        options: Mapping[str, Any],
+        progress: Progress | None = None,
+    ) -> str:
+        return self._session.publish(product, dict(tables), dict(options), progress, stop=STOP.get())
 
-    def quarantine(self, product: str, table: str | None) -> ArrowStream: ...
+    def contract(self, product: str) -> str:
+        return self._session.contract(product)
+
+    def record_lineage(self, run: str) -> str:
+        return self._session.record_lineage(run)
+
+    def read(self, product: str, table: str | None, *, columns: list[str] | None = None, as_of: str | None = None) -> ArrowStream:
+        return self._session.read(product, table, columns=columns, as_of=as_of, stop=STOP.get())
+
+    def quarantine(self, product: str, table: str | None) -> ArrowStream | None:
+        return self._session.quarantine(product, table, stop=STOP.get())
 
 
 def connect(
@@ -74,4 +121,4 @@ def connect(
             f"a mesh cannot be reached by URL yet: `{urlsplit(place).scheme}://…`",
             help="name the folder that holds its mesh.yaml",
         )
-    return _core.Session(place, act_as=act_as, purpose=purpose, memory_mib=memory_mib)
+    return Local(_core.Session(place, act_as=act_as, purpose=purpose, memory_mib=memory_mib))

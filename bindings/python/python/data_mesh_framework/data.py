@@ -131,6 +131,8 @@ class _Held:
     kind: str
     reopen: Callable[[], ArrowStream] | None = None
     reader: ArrowStream | None = None
+    origin: Any = None
+    """The mesh's stream behind the reader, which knows the kind of an error."""
     schema: Schema | None = None
     kept: Table | None = None
     taken_by: str | None = None
@@ -205,7 +207,7 @@ class Data:
         data = cls(first)
         data._source = source
         data._held.reopen = again
-        data._held.native = None
+        data._held.native, data._held.origin = None, first
         return data
 
     @property
@@ -423,7 +425,7 @@ class Data:
         if self._held.kept is not None:
             return self._held.kept
         found = self.stream("a conversion")
-        table = found if isinstance(found, Table) else RecordBatchReader.from_stream(found).read_all()
+        table = found if isinstance(found, Table) else _read(found, self._held.origin)
         self._held.schema = table.schema
         if not _can_be_read_again(self._held.native):
             self._held.kept = table
@@ -464,6 +466,21 @@ def _can_be_read_again(data: object) -> bool:
 def _has_length(data: object) -> bool:
     """Whether its length is known without reading: a relation's is not."""
     return _can_be_read_again(data) and type(data).__name__ != "DuckDBPyRelation"
+
+
+def _read(stream: ArrowStream, origin: Any) -> Table:
+    """All rows. Batch by batch, so that Ctrl-C is heard."""
+    reader = stream if isinstance(stream, RecordBatchReader) else RecordBatchReader.from_stream(stream)
+    schema, batches = reader.schema, []
+    try:
+        batches = list(_values(reader))
+    except Exception:
+        # Consumers of Arrow streams know the text of an error only.
+        for known in (stream, origin):
+            if hasattr(known, "raise_error"):
+                known.raise_error()
+        raise
+    return Table.from_batches(batches, schema=schema)
 
 
 def _values(column: Any) -> Iterator[Any]:

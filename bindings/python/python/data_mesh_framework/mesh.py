@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, overload
 
+from arro3.core import Schema, Table
+
+from . import _core
 from ._progress import Wanted, progress
 from ._render import count, html_table, text_table
-from .backend import Backend, Progress, connect
+from .backend import STOP, Backend, connect
 from .contract import Contract, the_table
 from .data import ArrowStream, Data, DataLike, Source
 from .errors import DataMeshError, InvalidArgument, PlanRefused, Rejected
@@ -240,11 +242,12 @@ class Mesh:
         Protected columns show `***`.
         """
         backend = self._backend
-        return Data._of_mesh(
-            backend.quarantine(product, table),
-            lambda: backend.quarantine(product, table),
-            Source("datamesh", f"{product}{f'.{table}' if table else ''} quarantine"),
-        )
+        nothing = Table.from_arrays([], schema=Schema([]))
+
+        def opened() -> ArrowStream:
+            return backend.quarantine(product, table) or nothing
+
+        return Data._of_mesh(opened(), opened, Source("datamesh", f"{product}{f'.{table}' if table else ''} quarantine"))
 
     def contract(self, product: str) -> Contract:
         """What a product promises, as it is registered, or as its manifest says where it is not applied yet.
@@ -453,35 +456,35 @@ class Mesh:
 
     async def aquery(self, sql: str, *, as_of: str | int | None = None) -> Data:
         """`query`, in a thread; the rows are read when they are used."""
-        return await _in_thread(lambda _: self.query(sql, as_of=as_of))
+        return await _in_thread(lambda: self.query(sql, as_of=as_of))
 
     async def aread(self, product: str, table: str | None = None, **options: Any) -> Data:
         """`read`, in a thread; the rows are read when they are used."""
-        return await _in_thread(lambda _: self.read(product, table, **options))
+        return await _in_thread(lambda: self.read(product, table, **options))
 
     async def apublish(self, product: str, data: Any = None, *, progress: Wanted = False, **options: Any) -> Publication:
         """`publish`, in a thread. Cancelling stops it, with nothing published, unless it was committed already."""
-        return await _in_thread(lambda stop: self.publish(product, data, progress=_until(stop, progress), **options))
+        return await _in_thread(lambda: self.publish(product, data, progress=progress, **options))
 
     async def arun(self, product: str | None = None, *, progress: Wanted = False, **options: Any) -> list[Publication]:
         """`run`, in a thread. Cancelling stops it."""
-        return await _in_thread(lambda stop: self.run(product, progress=_until(stop, progress), **options))
+        return await _in_thread(lambda: self.run(product, progress=progress, **options))
 
     async def ashow(self, product: str | None = None) -> Any:
         """`show`, in a thread."""
-        return await _in_thread(lambda _: self._json("show", *([] if product is None else [product])))
+        return await _in_thread(lambda: self._json("show", *([] if product is None else [product])))
 
     async def alineage(self, subject: str | None = None, **options: Any) -> Any:
         """`lineage`, in a thread."""
-        return await _in_thread(lambda _: self.lineage(subject, **options))
+        return await _in_thread(lambda: self.lineage(subject, **options))
 
     async def aplan(self, path: str | os.PathLike[str] | None = None, **options: Any) -> dict[str, Any]:
         """`plan`, in a thread."""
-        return await _in_thread(lambda _: self.plan(path, **options))
+        return await _in_thread(lambda: self.plan(path, **options))
 
     async def aapply(self, path: str | os.PathLike[str] | None = None, **options: Any) -> dict[str, Any]:
         """`apply`, in a thread."""
-        return await _in_thread(lambda _: self.apply(path, **options))
+        return await _in_thread(lambda: self.apply(path, **options))
 
     # Life.
 
@@ -604,34 +607,31 @@ class Access:
         return self._mesh._json("access", *words)  # type: ignore[no-any-return]
 
 
-class _Cancelled(DataMeshError):
-    """What stops work whose task was cancelled."""
+class _Stopped(DataMeshError):
+    """How work ends in its thread when its task was cancelled."""
 
 
-async def _in_thread(work: Callable[[threading.Event], T]) -> T:
-    stop = threading.Event()
-    task = asyncio.ensure_future(asyncio.to_thread(work, stop))
+async def _in_thread(work: Callable[[], T]) -> T:
+    stop = _core.Stop()
+
+    def stoppable() -> T:
+        STOP.set(stop)
+        try:
+            return work()
+        except KeyboardInterrupt as error:
+            # In a task it would end the loop.
+            raise _Stopped("the task was cancelled", code="interrupted") from error
+
+    task = asyncio.ensure_future(asyncio.to_thread(stoppable))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        stop.set()
+        stop.stop()
         # Only its end tells what became of it.
         await asyncio.wait([task])
         if not task.cancelled():
             task.exception()
         raise
-
-
-def _until(stop: threading.Event, wanted: Wanted) -> Progress:
-    tell = wanted if callable(wanted) else None
-
-    def told(event: dict[str, Any]) -> None:
-        if stop.is_set():
-            raise _Cancelled("the task was cancelled", code="interrupted")
-        if tell is not None:
-            tell(event)
-
-    return told
 
 
 def _progress(wanted: Wanted) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from arro3.core import Schema, Table
+
 from . import _core
 from ._draft import manifest
 from ._render import count, html_table, text_table
@@ -16,31 +18,34 @@ from .errors import InvalidArgument
 
 __all__ = ["Quality", "QualityRules", "Report", "Rule", "RuleResult"]
 
-_SIGNS = {"passed": "✓", "warning": "!", "failed": "✗"}
-_COLOURS = {"passed": "#2b8a3e", "warning": "#e67700", "failed": "#c92a2a"}
+_SIGNS = {"passed": ("✓", "#2b8a3e"), "skipped": ("–", "#868e96"), "warned": ("!", "#e67700"), "failed": ("✗", "#c92a2a")}
 
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What became of a rule.
+    """What a rule found.
 
-    `failed` counts the rows that break it; rules of a whole table (`rowCount`, `sql`, …) have a `value` instead.
+    `failed` counts the rows that break it; of a rule that judges the whole table (`rowCount`, `sql`, …) it is 0, and `value` is what
+    was measured. It is true where the rule holds, or is not about publishing (`severity` is `warning` or `info`).
     """
 
     table: str
     name: str
+    """As reports count it: `minimum:amount`, `condition:ships_later`, or the name of a rule that judges the whole table."""
+    kind: str
+    column: str | None
+    severity: str
+    """What breaking it does: `quarantine` holds the row back, `error` rejects the publication, `warning` and `info` are told."""
     status: str
-    """`passed`, `warning` or `failed`."""
-    kind: str = ""
-    column: str | None = None
-    severity: str = "error"
-    checked: int | None = None
-    failed: int | None = None
+    """`passed`, `failed`, `warned`, or `skipped` where it needs other tables than the one that was checked."""
+    checked: int
+    failed: int
     message: str | None = None
-    samples: tuple[Any, ...] = field(default=(), repr=False)
+    value: float | None = None
+    samples: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
     def __bool__(self) -> bool:
-        return self.status != "failed"
+        return self.status != "failed" or self.severity in ("warning", "info")
 
 
 class Report:
@@ -50,6 +55,8 @@ class Report:
     >>> report = Quality.check([{"id": 1, "age": 34}, {"id": 2, "age": -1}], [{"name": "age_known", "condition": "age >= 0"}])
     >>> report.rows, report.passed, report.failed
     (2, 1, 1)
+    >>> report["condition:age_known"].failed == report["age_known"].failed
+    True
     >>> report["age_known"].failed
     1
     >>> report.failing.to_pylist()[0]["id"]
@@ -82,10 +89,24 @@ class Report:
 
     @property
     def status(self) -> str:
-        """`passed`, `quarantine` where rows would be held back and the others published, or `failed`."""
-        if not all(_accepted(document) for document in self.documents.values()):
-            return "failed"
-        return "quarantine" if self.failed else "passed"
+        """`passed`, `quarantined` where rows would be held back and the others published, or `failed`."""
+        found = {str(document["status"]) for document in self.documents.values()}
+        return next((status for status in ("failed", "quarantined") if status in found), "passed")
+
+    @property
+    def because(self) -> list[str]:
+        """Why it would not be published."""
+        return [str(why) for document in self.documents.values() for why in document["because"]]
+
+    @property
+    def missing_columns(self) -> list[str]:
+        """Columns of the contract that the data does not have."""
+        return [str(name) for document in self.documents.values() for name in document["missingColumns"]]
+
+    @property
+    def ignored_columns(self) -> list[str]:
+        """Columns of the data that the contract does not name; they are not published."""
+        return [str(name) for document in self.documents.values() for name in document["ignoredColumns"]]
 
     @property
     def failing(self) -> Data:
@@ -107,11 +128,12 @@ class Report:
         return self.status != "failed"
 
     def __getitem__(self, rule: str) -> RuleResult:
-        """What became of the rule of this name."""
-        for result in self.results:
-            if result.name == rule:
-                return result
-        raise KeyError(rule)
+        """What the rule of this name found; `ships_later` will do for `condition:ships_later`, where there is one of the name."""
+        found = [result for result in self.results if result.name == rule]
+        found = found or [result for result in self.results if result.name.partition(":")[2] == rule]
+        if len({result.table for result in found}) != 1 or len(found) != 1:
+            raise KeyError(rule if not found else f"{rule}: one of {', '.join(result.name for result in found)}")
+        return found[0]
 
     def __iter__(self) -> Iterator[RuleResult]:
         return iter(self.results)
@@ -123,14 +145,19 @@ class Report:
         return f"Report({self.product}: {self.status}, {self._summary()})"
 
     def __str__(self) -> str:
-        shown = [[f"{_SIGNS[result.status]} {result.name}", *_cells(result)] for result in self.results]
-        head = f"{self.product} {self.status}: {self._summary()}"
-        return head if not shown else f"{head}\n{text_table(_HEAD, shown, right=(2,))}"
+        lines = [f"{self.product} {self.status}: {self._summary()}"]
+        if self.results:
+            shown = [[f"{_sign(result)[0]} {result.name}", *_cells(result)] for result in self.results]
+            lines.append(text_table(_HEAD, shown, right=(2,)))
+        lines += [f"  because {why}" for why in self.because]
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        shown = [[f"{_SIGNS[result.status]} {result.name}", *_cells(result)] for result in self.results]
-        colours = [_COLOURS[result.status] for result in self.results]
-        return html_table(_HEAD, shown, caption=f"{self.product} {self.status}: {self._summary()}", marks=colours)
+        shown = [[f"{_sign(result)[0]} {result.name}", *_cells(result)] for result in self.results]
+        caption = f"{self.product} {self.status}: {self._summary()}"
+        if self.because:
+            caption += f"; because {'; '.join(self.because)}"
+        return html_table(_HEAD, shown, caption=caption, marks=[_sign(result)[1] for result in self.results])
 
     def _summary(self) -> str:
         return f"{count(self.rows, 'row')}, {self.passed:,} pass, {self.failed:,} fail"
@@ -192,36 +219,36 @@ class Quality:
                 text, stream = manifest("data", "0.1.0", name, wrapped.schema, own), wrapped.stream("Quality.check")
             report, rows = _core.check(text, name, stream, failing=failing)
             documents[name] = json.loads(report)
-            kept[name] = None if rows is None else Data(rows, source=Source("memory", f"{product}.{name} failing rows"))
+            failed = rows if rows is not None else Table.from_arrays([], schema=Schema([])) if failing else None
+            kept[name] = None if failed is None else Data(failed, source=Source("memory", f"{product}.{name} failing rows"))
         return Report(documents, kept, product=product)
 
 
 def _result(table: str, rule: Mapping[str, Any]) -> RuleResult:
+    value = (rule.get("measured") or {}).get("value")
     return RuleResult(
         table=table,
         name=rule["name"],
-        status=rule["status"],
-        kind=rule.get("kind") or "",
+        kind=rule["kind"],
         column=rule.get("column"),
-        severity=rule.get("severity") or "error",
-        checked=rule.get("checked"),
-        failed=rule.get("failed"),
+        severity=rule["severity"],
+        status=rule["status"],
+        checked=int(rule["checked"]),
+        failed=int(rule["failed"]),
         message=rule.get("message"),
+        value=None if value is None else float(value),
         samples=tuple(rule.get("samples") or ()),
     )
 
 
-def _accepted(document: Mapping[str, Any]) -> bool:
-    return str(document["status"]) != "failed"
+def _sign(result: RuleResult) -> tuple[str, str]:
+    return _SIGNS["warned" if result.status == "failed" and result else result.status]
 
 
 def _cells(result: RuleResult) -> list[str]:
     found = result.message or ""
-    if not found and result.samples:
-        found = "for example " + ", ".join(_sample(sample) for sample in result.samples[:3])
-    return [result.table, "" if result.failed is None else f"{result.failed:,}", result.severity, found]
-
-
-def _sample(sample: Any) -> str:
-    value = sample.get("value") if isinstance(sample, Mapping) else sample
-    return str(value)
+    values = [str(sample["value"]) for sample in result.samples[:3] if sample.get("value") is not None]
+    if values:
+        found += f", for example {', '.join(values)}"
+    rows = f"{result.failed:,}" if result.value is None and result.status != "skipped" else ""
+    return [result.table, rows, result.severity, found]
