@@ -141,4 +141,4 @@ def test_the_listings_are_the_articles(article):
     second = listing(article, "from data_mesh_framework import", "return processed_data")
     for text in (first, second):
         assert textwrap.dedent(text) == text
-    assert (len(first.splitlines()), len(second.splitlines())) == (12, 26)
+    assert (len(first.splitlines()), len(second.splitlines())) == (12, 25)

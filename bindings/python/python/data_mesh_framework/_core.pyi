@@ -120,5 +120,23 @@ class Session:
         stop: Stop | None = None,
     ) -> Stream | None: ...
 
-def check(contract: str, table: str, data: ArrowStream, *, failing: bool = True) -> tuple[str, Stream | None]: ...
-def infer(name: str, data: ArrowStream) -> str: ...
+def command(
+    words: list[str],
+    *,
+    mesh: str | None = None,
+    act_as: str | None = None,
+    purpose: str | None = None,
+    memory_mib: int = 512,
+    progress: Callable[[dict[str, Any]], None] | None = None,
+    stop: Stop | None = None,
+) -> tuple[int, str]: ...
+def check(
+    contract: str,
+    table: str,
+    data: ArrowStream,
+    *,
+    failing: bool = True,
+    progress: Callable[[dict[str, Any]], None] | None = None,
+    stop: Stop | None = None,
+) -> tuple[str, Stream | None]: ...
+def infer(name: str, data: ArrowStream, *, stop: Stop | None = None) -> str: ...

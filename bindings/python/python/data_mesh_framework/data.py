@@ -353,6 +353,7 @@ class Data:
         return int(self._table().num_rows)
 
     def __bool__(self) -> bool:
+        # Whether there are rows is found out by `len`; a stream is not read for it.
         return True
 
     def head(self, rows: int = _PREVIEW) -> list[dict[str, Any]]:
@@ -500,7 +501,7 @@ def _from_pandas(frame: Any) -> ArrowStream:
     if labels:
         raise InvalidData(f"the data frame has the column {labels[0]!r}, whose name is no string", help="rename it: df.rename(columns=str)")
     try:
-        table: ArrowStream = pa.Table.from_pandas(frame, preserve_index=False if unnamed else None)
+        table: ArrowStream = pa.Table.from_pandas(frame, preserve_index=not unnamed)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise InvalidData(
             f"the data frame cannot be made into Arrow: {' '.join(str(part) for part in error.args)}",

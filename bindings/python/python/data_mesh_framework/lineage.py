@@ -226,15 +226,15 @@ def _record(
     inputs = [part for one in _several(source) for part in (Source.of(one).parts or [Source.of(one)])]
     if not inputs:
         raise InvalidArgument("there is no source", help="name what was read: source='domain/product.table', or several")
-    made = _output(output, product)
+    made = _outputs(output, product)
     named = transformations or work.transformations
     if isinstance(named, str):
         named = [named]
     said = [one if isinstance(one, Transformation) else Transformation(str(one)) for one in named]
     document: dict[str, Any] = {
-        "job": job or (product.id if product is not None else str(made)),
+        "job": job or (product.id if product is not None else str(made[0])),
         "inputs": [one.document() for one in inputs],
-        "outputs": [made.document()],
+        "outputs": [one.document() for one in made],
         "transformations": [one.document() for one in said],
         "started": work.started.isoformat(),
         "ended": datetime.datetime.now(datetime.timezone.utc).isoformat(),
@@ -248,11 +248,16 @@ def _record(
     return LineageRun(json.loads(mesh._backend.record_lineage(json.dumps(document))), said)
 
 
+def _outputs(output: object, product: DataProduct | None) -> list[Source]:
+    if isinstance(output, Mapping) and product is not None:
+        # Several tables of the product.
+        return [Source("datamesh", f"{product.id}.{table}", columns=_columns(part)) for table, part in output.items()]
+    return [_output(output, product)]
+
+
 def _output(output: object, product: DataProduct | None) -> Source:
     if isinstance(output, (Source, str)):
         return Source.of(output)
-    if isinstance(output, Mapping):
-        raise InvalidArgument("the output is a dict of tables", help="record each table: output='domain/product.table'")
     from .product import DataProduct
 
     if isinstance(output, DataProduct):

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, overload
+from typing import TYPE_CHECKING, Any, Literal, Union, overload
 
 from arro3.core import Schema, Table
 
-from . import _core
+from ._async import in_thread
 from ._progress import Wanted, progress
 from ._render import count, html_table, text_table
-from .backend import STOP, Backend, connect
+from .backend import Backend, connect
 from .contract import Contract, the_table
 from .data import ArrowStream, Data, DataLike, Source
-from .errors import DataMeshError, InvalidArgument, PlanRefused, Rejected
+from .errors import InvalidArgument, PlanRefused, Rejected
 
 if TYPE_CHECKING:
     from typing_extensions import Self, TypeAlias
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     Given: TypeAlias = Union[DataLike, Files, Sequence[Files]]
 
 __all__ = ["Access", "Mesh", "Publication"]
-
-T = TypeVar("T")
 
 _REJECTED = 3
 
@@ -456,35 +453,35 @@ class Mesh:
 
     async def aquery(self, sql: str, *, as_of: str | int | None = None) -> Data:
         """`query`, in a thread; the rows are read when they are used."""
-        return await _in_thread(lambda: self.query(sql, as_of=as_of))
+        return await in_thread(lambda: self.query(sql, as_of=as_of))
 
     async def aread(self, product: str, table: str | None = None, **options: Any) -> Data:
         """`read`, in a thread; the rows are read when they are used."""
-        return await _in_thread(lambda: self.read(product, table, **options))
+        return await in_thread(lambda: self.read(product, table, **options))
 
     async def apublish(self, product: str, data: Any = None, *, progress: Wanted = False, **options: Any) -> Publication:
         """`publish`, in a thread. Cancelling stops it, with nothing published, unless it was committed already."""
-        return await _in_thread(lambda: self.publish(product, data, progress=progress, **options))
+        return await in_thread(lambda: self.publish(product, data, progress=progress, **options))
 
     async def arun(self, product: str | None = None, *, progress: Wanted = False, **options: Any) -> list[Publication]:
         """`run`, in a thread. Cancelling stops it."""
-        return await _in_thread(lambda: self.run(product, progress=progress, **options))
+        return await in_thread(lambda: self.run(product, progress=progress, **options))
 
     async def ashow(self, product: str | None = None) -> Any:
         """`show`, in a thread."""
-        return await _in_thread(lambda: self._json("show", *([] if product is None else [product])))
+        return await in_thread(lambda: self._json("show", *([] if product is None else [product])))
 
     async def alineage(self, subject: str | None = None, **options: Any) -> Any:
         """`lineage`, in a thread."""
-        return await _in_thread(lambda: self.lineage(subject, **options))
+        return await in_thread(lambda: self.lineage(subject, **options))
 
     async def aplan(self, path: str | os.PathLike[str] | None = None, **options: Any) -> dict[str, Any]:
         """`plan`, in a thread."""
-        return await _in_thread(lambda: self.plan(path, **options))
+        return await in_thread(lambda: self.plan(path, **options))
 
     async def aapply(self, path: str | os.PathLike[str] | None = None, **options: Any) -> dict[str, Any]:
         """`apply`, in a thread."""
-        return await _in_thread(lambda: self.apply(path, **options))
+        return await in_thread(lambda: self.apply(path, **options))
 
     # Life.
 
@@ -605,33 +602,6 @@ class Access:
 
     def _json(self, *words: str) -> dict[str, Any]:
         return self._mesh._json("access", *words)  # type: ignore[no-any-return]
-
-
-class _Stopped(DataMeshError):
-    """How work ends in its thread when its task was cancelled."""
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    stop = _core.Stop()
-
-    def stoppable() -> T:
-        STOP.set(stop)
-        try:
-            return work()
-        except KeyboardInterrupt as error:
-            # In a task it would end the loop.
-            raise _Stopped("the task was cancelled", code="interrupted") from error
-
-    task = asyncio.ensure_future(asyncio.to_thread(stoppable))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        stop.stop()
-        # Only its end tells what became of it.
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()
-        raise
 
 
 def _progress(wanted: Wanted) -> Any:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import _core, _work
+from ._async import in_thread
 from ._draft import three_part
 from ._progress import Wanted
 from ._work import Transformation
@@ -171,9 +172,10 @@ class DataProduct:
 
         `raw_data` is rows of any kind; a method that overrides this one is given `Data`.
         """
+        sources = [part.source for part in raw_data.values()] if isinstance(raw_data, Mapping) else raw_data.source
         processed = self.transform(raw_data)
         Quality.check(processed, self.quality_rules, failing=False)
-        Lineage.record(source=raw_data.source, transformations=self.transformations, output=processed)
+        Lineage.record(source=sources, transformations=self.transformations, output=processed)
         return processed
 
     def validate_data(self, data: DataLike | Mapping[str, DataLike], *, table: str | None = None) -> Report:
@@ -222,6 +224,19 @@ class DataProduct:
     def quarantine(self, table: str | None = None) -> Data:
         """The rows that the newest attempt held back, with every rule they broke."""
         return self.mesh.quarantine(self._versioned, table)
+
+    async def avalidate_data(self, data: DataLike | Mapping[str, DataLike], *, table: str | None = None) -> Report:
+        """`validate_data`, in a thread, for asyncio."""
+        return await Quality.acheck(data, self.quality_rules, table=table)
+
+    async def apublish_data(self, data: DataLike | Mapping[str, DataLike] | None = None, **options: Any) -> Publication:
+        """`publish_data`, in a thread, for asyncio. Cancelling stops it, with nothing published."""
+        options.setdefault("progress", False)
+        return await in_thread(lambda: self.publish_data(data, **options))
+
+    async def aread(self, table: str | None = None, **options: Any) -> Data:
+        """`read`, in a thread, for asyncio."""
+        return await in_thread(lambda: self.read(table, **options))
 
     def draft(
         self,

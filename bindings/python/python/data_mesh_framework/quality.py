@@ -10,8 +10,12 @@ from typing import Any
 from arro3.core import Schema, Table
 
 from . import _core
+from ._async import in_thread
 from ._draft import manifest
+from ._progress import Wanted
+from ._progress import progress as shown
 from ._render import count, html_table, text_table
+from .backend import STOP
 from .contract import QualityRules, Rule, the_table
 from .data import Data, DataLike, Source
 from .errors import InvalidArgument
@@ -179,6 +183,7 @@ class Quality:
         *,
         table: str | None = None,
         failing: bool = True,
+        progress: Wanted = None,
     ) -> Report:
         """Judges every row of `data` by every rule, in one pass and in bounded memory. Nothing is published or recorded.
 
@@ -191,6 +196,7 @@ class Quality:
                 (`"rowCount > 0"`, `{"name": "ships_later", "condition": "shipped_at >= ordered_at"}`).
             table: Whose rules count, where a product has several tables.
             failing: Whether to keep the rows that break a rule.
+            progress: Show progress (None: on a terminal or in a notebook), or whom to tell of it.
 
         Raises:
             InvalidData: The data has no rows and columns.
@@ -217,11 +223,22 @@ class Quality:
                 if isinstance(own, (str, Mapping)):
                     own = [own]
                 text, stream = manifest("data", "0.1.0", name, wrapped.schema, own), wrapped.stream("Quality.check")
-            report, rows = _core.check(text, name, stream, failing=failing)
+            with shown(progress) as told:
+                report, rows = _core.check(text, name, stream, failing=failing, progress=told, stop=STOP.get())
             documents[name] = json.loads(report)
             failed = rows if rows is not None else Table.from_arrays([], schema=Schema([])) if failing else None
             kept[name] = None if failed is None else Data(failed, source=Source("memory", f"{product}.{name} failing rows"))
         return Report(documents, kept, product=product)
+
+    @staticmethod
+    async def acheck(
+        data: DataLike | Mapping[str, DataLike],
+        rules: QualityRules | Sequence[str | Mapping[str, Any]],
+        **options: Any,
+    ) -> Report:
+        """`check`, in a thread, for asyncio. Cancelling stops it."""
+        options.setdefault("progress", False)
+        return await in_thread(lambda: Quality.check(data, rules, **options))
 
 
 def _result(table: str, rule: Mapping[str, Any]) -> RuleResult:
