@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from arro3.core import Schema, Table
+from arro3.core import DataType, Field
 
 from . import _core
 from ._async import in_thread
@@ -226,7 +226,9 @@ class Quality:
             with shown(progress) as told:
                 report, rows = _core.check(text, name, stream, failing=failing, progress=told, stop=STOP.get())
             documents[name] = json.loads(report)
-            failed = rows if rows is not None else Table.from_arrays([], schema=Schema([])) if failing else None
+            failed: Any = rows
+            if rows is None and failing:
+                failed = wrapped.schema.append(Field("_reasons", DataType.string())).empty_table()
             kept[name] = None if failed is None else Data(failed, source=Source("memory", f"{product}.{name} failing rows"))
         return Report(documents, kept, product=product)
 
