@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod apply;
+pub mod check;
 pub mod explore;
 pub mod govern;
 pub mod lineage;

@@ -1,5 +1,7 @@
 //! Lineage: what a publication records of where its columns come from, and what was recorded, walked up and down.
 
+mod record;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use datamesh_core::contract::{DataProduct, DatabaseRows, Table};
@@ -16,6 +18,11 @@ use serde_json::json;
 use crate::govern::Resource;
 use crate::ports::{BoundDatabase, Context, Engine, StageInput, Visibility};
 use crate::read::find_product;
+
+pub use record::{RunColumn, RunPart, RunRecord, RunStep, record};
+
+/// The namespace of data in the memory of whoever embeds the mesh.
+pub const MEMORY_NAMESPACE: &str = "memory";
 
 /// The lineage of a table that is read from outside the mesh: each column is the source's column of its name, and comes
 /// from what its `from:` says. `missing` are columns that the source does not have. `major` says which major version of
@@ -46,6 +53,9 @@ pub fn source_lineage(
 fn external_datasets(input: &StageInput) -> BTreeSet<Dataset> {
     match input {
         StageInput::Source(source) => source.paths.iter().map(|path| external_dataset(path, &source.folder)).collect(),
+        StageInput::Arrow(input) => {
+            BTreeSet::from([Dataset::External { namespace: MEMORY_NAMESPACE.to_owned(), name: input.name.clone() }])
+        }
         // The rows were read by an earlier publication, which has their lineage.
         StageInput::Quarantine(_) => BTreeSet::new(),
         // Its columns' lineage is that of the query, which reads tables of the mesh.

@@ -1,14 +1,14 @@
 //! Ports that carry data.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use datamesh_core::Result;
 use datamesh_core::access::{AttributeType, TableAccess};
 use datamesh_core::contract::{DataProduct, DatabaseSource, FileSource, IcebergSource, Table};
 use datamesh_core::decision::Principal;
@@ -20,6 +20,7 @@ use datamesh_core::profile::TableProfile;
 use datamesh_core::reference::TableReference;
 use datamesh_core::transform::{InputPin, TableRead, TransformRun, TransformSpec};
 use datamesh_core::verdict::TableReport;
+use datamesh_core::{Error, ErrorCode, Result};
 use futures::stream::BoxStream;
 use uuid::Uuid;
 
@@ -99,6 +100,50 @@ pub struct BoundIceberg {
     pub folder: PathBuf,
 }
 
+/// Batches that somebody in this process hands over. They are read once, on a thread that may block.
+#[derive(Clone)]
+pub struct ArrowInput {
+    /// What they are called: in lineage, and as the source of quarantined rows.
+    pub name: String,
+    schema: SchemaRef,
+    reader: Arc<Mutex<Option<Box<dyn RecordBatchReader + Send>>>>,
+}
+
+impl ArrowInput {
+    /// Batches that `reader` yields.
+    pub fn new(name: impl Into<String>, reader: Box<dyn RecordBatchReader + Send>) -> Self {
+        Self { name: name.into(), schema: reader.schema(), reader: Arc::new(Mutex::new(Some(reader))) }
+    }
+
+    /// The schema of every batch.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The batches.
+    ///
+    /// # Errors
+    /// `invalid-argument` where they were taken before.
+    pub fn take(&self) -> Result<Box<dyn RecordBatchReader + Send>> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| {
+            Error::new(ErrorCode::InvalidArgument, format!("the stream of `{}` was read before", self.name))
+                .with_help("a stream is read once: hand over a new one, or a table")
+        })
+    }
+}
+
+impl PartialEq for ArrowInput {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.reader, &other.reader)
+    }
+}
+
+impl fmt::Debug for ArrowInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ArrowInput").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 /// A table of an input, pinned to what one registry read saw.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PinnedTable {
@@ -145,6 +190,8 @@ pub enum StageInput {
     Database(BoundDatabase),
     /// An Iceberg table outside the mesh.
     Iceberg(BoundIceberg),
+    /// Batches of whoever embeds the mesh.
+    Arrow(ArrowInput),
     /// Rows that were held back before.
     Quarantine(QuarantineInput),
     /// Other products of the mesh.
@@ -157,7 +204,7 @@ impl StageInput {
         match self {
             Self::Source(source) => source.pulled,
             Self::Database(_) | Self::Iceberg(_) => true,
-            Self::Quarantine(_) | Self::Query(_) => false,
+            Self::Arrow(_) | Self::Quarantine(_) | Self::Query(_) => false,
         }
     }
 }
@@ -208,6 +255,8 @@ pub struct Rehearsal {
     pub scratch: PathBuf,
     /// The columns that are read once the rows are staged; `None`: all of them.
     pub columns: Option<BTreeSet<String>>,
+    /// Whether rows that are held back keep all columns.
+    pub whole_quarantine: bool,
 }
 
 /// A published table that its contract changes.

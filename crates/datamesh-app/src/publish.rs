@@ -311,6 +311,7 @@ impl AuthorizedPlan {
                 rehearsal: self.scratch.as_ref().map(|scratch| Rehearsal {
                     scratch: scratch.clone(),
                     columns: judged_columns(&self.plan.request.contract, table),
+                    whole_quarantine: false,
                 }),
             };
             staged.push(engine.stage(job, progress.clone()).await?);

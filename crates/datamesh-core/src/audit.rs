@@ -102,6 +102,8 @@ kinds! {
     AccessWithdrawn => "access-withdrawn",
     /// A grant was ended.
     AccessRevoked => "access-revoked",
+    /// A run outside the mesh was recorded.
+    LineageRecorded => "lineage-recorded",
     /// The chain was signed as far as it had come.
     Checkpoint => "checkpoint",
 }

@@ -38,6 +38,7 @@ pub mod receipt;
 pub mod reference;
 pub mod rehearsal;
 pub mod row_condition;
+pub mod rules;
 pub mod scalar;
 pub mod secret;
 pub mod transform;

@@ -4,6 +4,7 @@
 //! What decides a table's rows (`WHERE`, `GROUP BY`, join conditions) concerns all its columns alike, so it is kept once
 //! for the table, as the facet's `dataset` does, and not with every column.
 
+mod event;
 mod facet;
 mod graph;
 mod render;
@@ -16,6 +17,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use event::{Run, RunDataset, run_event};
 pub use facet::facet;
 pub use graph::{Direction, Edge, Effect, Hop, LineageGraph, Node, Trace};
 pub use render::{Ink, mermaid, to_json, tree};

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::access::{Governance, Grant};
 use crate::access_request::{AccessCommand, AccessOutcome, AccessRequest, GrantFilter, Membership, RequestFilter};
@@ -18,7 +19,7 @@ use crate::error::Result;
 use crate::history::History;
 use crate::identity::MeshIdentity;
 use crate::ids::{AttemptId, ProductKey};
-use crate::lineage::{Edge, TableLineage};
+use crate::lineage::{ColumnLineage, Edge, TableLineage};
 use crate::transform::TransformRun;
 use crate::watermark::Watermark;
 
@@ -420,6 +421,38 @@ pub struct CatalogProduct {
     pub tables: Vec<TablePointer>,
 }
 
+/// A table that a run outside the mesh made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedTable {
+    /// Its product's major version.
+    pub product: ProductKey,
+    /// Its normalised name.
+    pub table: String,
+    /// Where its columns come from.
+    pub lineage: ColumnLineage,
+}
+
+/// A run outside the mesh that somebody records.
+#[derive(Clone, Debug)]
+pub struct RecordedRun {
+    /// Its identity.
+    pub id: Uuid,
+    /// What ran.
+    pub job: String,
+    /// When it is recorded.
+    pub at: DateTime<Utc>,
+    /// Who records it.
+    pub principal: String,
+    /// The number of the decision that allowed it.
+    pub decision: u64,
+    /// What it made.
+    pub tables: Vec<RecordedTable>,
+    /// Its OpenLineage event.
+    pub event: Value,
+    /// Its entry of the audit log.
+    pub entry: AuditEntry,
+}
+
 /// A contract that becomes the newest revision of its major version.
 #[derive(Clone, Debug)]
 pub struct NewRevision {
@@ -634,10 +667,14 @@ pub trait Registry: Send + Sync {
     /// The recorded attempts, newest first.
     async fn publications(&self, product: &ProductKey, limit: u64) -> Result<Vec<Publication>>;
 
-    /// The lineage of every table, as of the publication that last wrote it; with `publication`, of those up to it.
+    /// The lineage of every table, as of the publication that last wrote it and the newest recorded run of each job; with
+    /// `publication`, of those up to it.
     async fn lineage(&self, publication: Option<u64>) -> Result<Vec<Edge>>;
 
-    /// Every edge that any publication of these products ever recorded, in one read.
+    /// Keeps a run outside the mesh, its edges and its entry of the audit log, or nothing of it.
+    async fn record_run(&self, run: &RecordedRun) -> Result<()>;
+
+    /// Every edge that any publication of these products, or any recorded run that made them, ever had, in one read.
     async fn lineage_of(&self, products: &[ProductKey]) -> Result<Vec<Edge>>;
 
     /// What was published when, of products named `(domain, product)`, every major version, in one read.

@@ -47,6 +47,8 @@ pub(crate) struct AuditPlan {
     pub(crate) file_schema: SchemaRef,
     /// What becomes of the files.
     pub(crate) durability: Durability,
+    /// Whether quarantine files have all columns, whatever data files have.
+    pub(crate) whole_quarantine: bool,
     /// Schema of quarantine files.
     pub(crate) quarantine_schema: SchemaRef,
     /// Names of the source files, by index.
@@ -437,7 +439,8 @@ impl PartitionAudit {
             }
         }
         let indices = datafusion::arrow::array::UInt32Array::from(indices);
-        let mut values = take_arrays(plan.stored(columns)?.columns(), &indices, None).map_err(arrow)?;
+        let kept = if plan.whole_quarantine { columns.clone() } else { plan.stored(columns)? };
+        let mut values = take_arrays(kept.columns(), &indices, None).map_err(arrow)?;
         let raw = take_arrays(&batch.columns()[width..=width], &indices, None).map_err(arrow)?.pop();
         let out = quarantine::batch(
             &plan.quarantine_schema,

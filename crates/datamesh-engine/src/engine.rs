@@ -294,6 +294,7 @@ impl DataEngine {
             }
             None => schema.clone(),
         };
+        let whole_quarantine = job.rehearsal.as_ref().is_none_or(|rehearsal| rehearsal.whole_quarantine);
         let location = match &job.rehearsal {
             Some(rehearsal) => join(&datamesh_iceberg::local::to_url(&rehearsal.scratch), &job.table.name.sql()),
             None => draft.location().to_owned(),
@@ -314,7 +315,8 @@ impl DataEngine {
                 Some(rehearsal) => rehearsal.scratch.join("work").join(job.table.name.sql()),
                 None => self.scratch(&job.attempt).join(job.table.name.sql()),
             },
-            quarantine_schema: quarantine::schema(&file_schema),
+            quarantine_schema: quarantine::schema(if whole_quarantine { &schema } else { &file_schema }),
+            whole_quarantine,
             file_schema,
             durability: if job.rehearsal.is_some() { Durability::Scratch } else { Durability::Published },
             schema,

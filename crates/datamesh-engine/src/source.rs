@@ -4,6 +4,7 @@
 //! tokenised, or a cell that does not fit its type, stops nothing: the row goes on with a fault and its raw text.
 
 mod arrow_batches;
+mod arrow_stream;
 mod avro;
 mod build;
 mod csv;

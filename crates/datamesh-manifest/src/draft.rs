@@ -74,6 +74,13 @@ pub fn manifest(product: &ProductDraft) -> String {
     out.text
 }
 
+/// The text of one table, an item of a manifest's `schema:`.
+pub fn table_text(table: &SourceDraft) -> String {
+    let mut out = Writer::default();
+    table_lines(&mut out, table);
+    out.text.lines().map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect()
+}
+
 #[derive(Default)]
 struct Writer {
     text: String,

@@ -23,5 +23,5 @@ pub mod yaml;
 
 pub use governance::Principals;
 pub use mesh::{LoadedProduct, Mesh, load_domain, load_mesh, load_product, load_settings};
-pub use place::{load_product_in, locate_changes};
+pub use place::{load_product_in, locate_changes, read_product};
 pub use read::MeshSettings;

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use datamesh_core::contract::DataProduct;
 use datamesh_core::evolution::ContractPath;
-use datamesh_core::{Location, Name, Result};
+use datamesh_core::{Diagnostic, Location, Name, Result};
 
 use crate::mesh::{Mesh, nearest_domain, read_bounded};
 use crate::yaml::{Document, Kind, Node, Span};
@@ -129,4 +130,22 @@ pub fn load_product_in(path: &Path, domain: &Name) -> Result<Mesh> {
     let domain = nearest.or_else(|| (!said).then(|| domain.clone()));
     mesh.read_product(&path, domain.as_ref())?;
     Ok(mesh)
+}
+
+/// Reads the text of a manifest that lies in no folder; where it does not tell the product's domain, it is `domain`.
+/// Transforms in files of their own are not read.
+///
+/// # Errors
+/// Everything that is wrong with it, with places in `file`.
+pub fn read_product(file: &str, text: &str, domain: &Name) -> Result<DataProduct, Vec<Diagnostic>> {
+    let mut document = Document::new(file, text.as_bytes()).map_err(|diagnostic| vec![*diagnostic])?;
+    let contract = document.parse().and_then(|root| {
+        let said = root.get("dataProduct").is_some_and(|product| product.get("domain").is_some());
+        crate::read::product(&mut document, &root, (!said).then_some(domain))
+    });
+    let failed = document.has_errors();
+    match contract.filter(|_| !failed) {
+        Some(contract) => Ok(contract),
+        None => Err(document.finish()),
+    }
 }

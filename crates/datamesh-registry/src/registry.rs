@@ -18,8 +18,8 @@ use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::lineage::Edge;
 use datamesh_core::ports::{
     AppliedState, ApplyOutcome, ApplyRequest, CatalogProduct, CommitOutcome, CommitRequest, Lease, MaintenanceCommit,
-    ProductState, Publication, PublishStep, QuarantineFile, QuarantineResolution, Registry, Revisions, Rollback,
-    ServedTable, StepObserver, UnreferencedFile,
+    ProductState, Publication, PublishStep, QuarantineFile, QuarantineResolution, RecordedRun, Registry, Revisions,
+    Rollback, ServedTable, StepObserver, UnreferencedFile,
 };
 use datamesh_core::transform::TransformRun;
 use datamesh_core::{Error, ErrorCode, Result};
@@ -309,6 +309,19 @@ impl Registry for SqlRegistry {
 
     async fn lineage(&self, publication: Option<u64>) -> Result<Vec<Edge>> {
         lineage::edges(&mut self.store.single().await?, publication).await
+    }
+
+    async fn record_run(&self, run: &RecordedRun) -> Result<()> {
+        let mut session = self.store.write().await?;
+        lineage::record_run(&mut session, run, self.signer()).await?;
+        match session.commit().await {
+            Ok(()) => Ok(()),
+            Err(Uncommitted::Failed(error)) => Err(error),
+            Err(Uncommitted::Unknown(lost)) => match lineage::has_run(&mut self.store.single().await?, run).await? {
+                true => Ok(()),
+                false => Err(taken_back(&lost)),
+            },
+        }
     }
 
     async fn lineage_of(&self, products: &[ProductKey]) -> Result<Vec<Edge>> {

@@ -1,6 +1,5 @@
 //! `datamesh apply`: the registry becomes what manifests or a plan file say.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,7 +34,7 @@ fn read(path: &Path) -> Result<String> {
 
 pub(crate) async fn run(arguments: &ApplyArguments, told: Option<&Path>, memory: usize) -> Result<u8> {
     let stop = interrupted()?;
-    let show = arguments.format == ReportFormat::Text && std::io::stderr().is_terminal();
+    let show = arguments.format == ReportFormat::Text && crate::caller::stderr_is_terminal();
     let progress: Arc<dyn Progress> = Arc::new(Observer::new(show));
     let folder = plan::scratch()?;
     let scratch = folder.path().to_owned();

@@ -31,22 +31,22 @@ use crate::receipt::{ReceiptArguments, VerifyArguments};
     about = "A whole data mesh in one binary: check, audit, publish and query data products",
     after_help = "Examples:\n  datamesh init\n  datamesh new weather/observations --from hourly.csv\n  datamesh check\n  datamesh publish weather/observations\n  datamesh query \"SELECT count(*) FROM weather.observations.hourly\"\n  datamesh quarantine weather/observations\n\nTables are kept where `warehouse:` in mesh.yaml or DATAMESH_WAREHOUSE says, a folder or s3://bucket/prefix (default: the\nmesh's folder `warehouse`). Object stores take credentials from the usual variables: AWS_ACCESS_KEY_ID,\nAWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, AWS_ALLOW_HTTP; GOOGLE_*; AZURE_*. DATAMESH_TIMEOUT is how long a\nserver may stay silent, in seconds (default: 30).\n\nThe registry is where `registry:` in mesh.yaml or DATAMESH_REGISTRY says, a SQLite file or\npostgres://user:${env:NAME}@host/database?schema=NAME (default: the mesh's file .datamesh/registry.db).\n\nExit codes: 0 done (or a repeat), 1 internal, 2 wrong arguments, 3 rejected by the audit, or by its version, 4 invalid manifest,\n5 conflict, 6 not found, 7 source unreadable, 8 write failed, 9 invalid query, 10 registry, 11 registry too new,\n12 lease lost, 13 incompatible change, 14 denied, 15 not applied, 16 plan refused, 17 plan edited,\n18 plan of another mesh, 19 plan too new, 20 plan out of date, 21 log or receipt changed, 22 invalid policy, 130 interrupted"
 )]
-pub(crate) struct Cli {
+pub struct Cli {
     /// The mesh directory (default: the nearest folder upwards with a mesh.yaml)
     #[arg(long, global = true, env = "DATAMESH_HOME", value_name = "DIR")]
-    pub(crate) mesh: Option<PathBuf>,
+    pub mesh: Option<PathBuf>,
 
     /// What sorts and aggregations may hold in memory before they spill to disk (default: a quarter of the machine's)
     #[arg(long, global = true, env = "DATAMESH_MEMORY", value_name = "MIB", default_value_t = crate::machine::quarter_of_memory(), hide_default_value = true)]
-    pub(crate) memory: usize,
+    pub memory: usize,
 
     /// Act as somebody else: user:NAME, service:NAME, team:NAME or role:NAME. Only who administers the mesh may, and it is recorded
     #[arg(long = "as", global = true, env = "DATAMESH_AS", value_name = "PRINCIPAL")]
-    pub(crate) act_as: Option<String>,
+    pub act_as: Option<String>,
 
     /// What this is done for; policies may ask for it, and it is recorded
     #[arg(long = "purpose", global = true, env = "DATAMESH_PURPOSE", value_name = "PURPOSE")]
-    pub(crate) act_for: Option<String>,
+    pub act_for: Option<String>,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -54,7 +54,7 @@ pub(crate) struct Cli {
 
 impl Cli {
     /// Whether errors are to be printed as JSON too.
-    pub(crate) fn wants_json(&self) -> bool {
+    pub fn wants_json(&self) -> bool {
         let format = match &self.command {
             Command::Check(arguments) => return arguments.format == FindingsFormat::Json,
             Command::Diff(arguments) => return arguments.format == FindingsFormat::Json,
@@ -445,7 +445,10 @@ pub(crate) struct QueryArguments {
 }
 
 /// A publication's number, or a time: RFC 3339, or a date with or without a time of day, which are UTC.
-fn parse_as_of(text: &str) -> Result<AsOf, String> {
+///
+/// # Errors
+/// What it is instead.
+pub fn parse_as_of(text: &str) -> Result<AsOf, String> {
     if let Ok(number) = text.parse() {
         return Ok(AsOf::Publication(number));
     }

@@ -1,7 +1,7 @@
 //! One function a command.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus, Quara
 use datamesh_core::secret::escape;
 use datamesh_core::{Column, Error, ErrorCode, Result, Table};
 use datamesh_manifest::{LoadedProduct, load_mesh, load_product, mesh::find, schema};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -28,9 +30,13 @@ use crate::cli::{
 };
 use crate::observer::Observer;
 use crate::output::{self, grouped};
-use crate::{EXIT_REJECTED, check, domains, explain, home, init, lineage, new, profile, run, test};
+use crate::{EXIT_REJECTED, caller, check, domains, explain, home, init, lineage, new, profile, run, test};
 
-pub(crate) async fn run(cli: Cli) -> Result<u8> {
+/// Runs a command for the caller in scope; the exit code tells answers apart.
+///
+/// # Errors
+/// Where the command did not do what it was told.
+pub async fn dispatch(cli: Cli) -> Result<u8> {
     let told = cli.mesh.as_deref();
     match cli.command {
         Command::Check(arguments) => check::run(&arguments, told).await,
@@ -56,7 +62,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
             Ok(0)
         }
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "datamesh", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut Cli::command(), "datamesh", &mut crate::caller::out());
             Ok(0)
         }
         Command::Run(arguments) => run::run(arguments, told, cli.memory).await,
@@ -107,7 +113,10 @@ pub(crate) fn find_manifest(root: &Path, wanted: &str) -> Result<LoadedProduct> 
 
 /// The product that `wanted` means, from the mesh's manifests; a major version that no manifest has any more, from the
 /// registry's applied revision.
-pub(crate) async fn find_maintained(root: &Path, wanted: &str, context: &Context) -> Result<LoadedProduct> {
+///
+/// # Errors
+/// `not-found`, and manifests with errors.
+pub async fn find_maintained(root: &Path, wanted: &str, context: &Context) -> Result<LoadedProduct> {
     let loaded = match find_manifest(root, wanted) {
         Err(error) if error.code() == ErrorCode::NotFound && wanted.contains('@') => error,
         found => return found,
@@ -135,7 +144,7 @@ pub(crate) fn source_format(format: InputFormat) -> SourceFormat {
 }
 
 /// The sources that the manifest names.
-pub(crate) fn manifest_sources(product: &LoadedProduct) -> BTreeMap<String, StageInput> {
+pub fn manifest_sources(product: &LoadedProduct) -> BTreeMap<String, StageInput> {
     let folder = product.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let tables = product.contract.tables.iter();
     tables.filter_map(|table| Some((table.name.to_string(), bind(table.source.as_ref()?, folder)))).collect()
@@ -209,7 +218,7 @@ async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: u
         resolves: Vec::new(),
     };
     let engine = home::governed(&root, memory, &context).await?;
-    let show = arguments.format == ReportFormat::Text && std::io::stderr().is_terminal();
+    let show = arguments.format == ReportFormat::Text && crate::caller::stderr_is_terminal();
     let progress: Arc<dyn Progress> = Arc::new(Observer::new(show));
     let report = publish(request, &engine, &context, progress, stop).await?;
     match arguments.format {
@@ -219,14 +228,17 @@ async fn run_publish(arguments: PublishArguments, told: Option<&Path>, memory: u
     Ok(exit_code(&report))
 }
 
-/// Ends at the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once. Listens from the call on, not only
+/// Ends when the caller wants to stop: at the command line at the first Ctrl-C or SIGTERM, where a second Ctrl-C ends the process at once. Listens from the call on, not only
 /// from the first poll.
-pub(crate) fn interrupted() -> Result<impl Future<Output = ()>> {
+pub(crate) fn interrupted() -> Result<BoxFuture<'static, ()>> {
+    if let Some(stop) = caller::current().as_ref().and_then(|caller| caller.stop.as_ref()) {
+        return Ok(stop.listen().boxed());
+    }
     let listen = |kind| {
         signal(kind).map_err(|error| Error::new(ErrorCode::Internal, format!("cannot listen for signals: {error}")))
     };
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    Ok(async move {
+    let signalled = async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
@@ -235,7 +247,8 @@ pub(crate) fn interrupted() -> Result<impl Future<Output = ()>> {
             interrupt.recv().await;
             std::process::exit(i32::from(ErrorCode::Interrupted.exit_code()));
         });
-    })
+    };
+    Ok(signalled.boxed())
 }
 
 pub(crate) fn exit_code(report: &PublishReport) -> u8 {
@@ -317,7 +330,7 @@ fn own_owner<'c>(contract: &'c DataProduct, table: &Table, column: Option<&Colum
     own.filter(|_| own != around)
 }
 
-fn show_json(
+pub(crate) fn show_json(
     product: &CatalogProduct,
     majors: &[CatalogProduct],
     publications: &[Publication],
@@ -457,6 +470,16 @@ fn show_text(
     text
 }
 
+/// The other major versions of a product.
+pub(crate) async fn majors_beside(context: &Context, product: &CatalogProduct) -> Result<Vec<CatalogProduct>> {
+    let mut majors = context.discover(context.registry.catalog().await?).await?;
+    majors.retain(|other| {
+        (&other.key.domain, &other.key.product) == (&product.key.domain, &product.key.product)
+            && other.key.major != product.key.major
+    });
+    Ok(majors)
+}
+
 async fn run_show(arguments: ShowArguments, told: Option<&Path>) -> Result<u8> {
     let root: PathBuf = home::find(told)?;
     let context = home::context(&root).await?;
@@ -496,12 +519,8 @@ async fn run_show(arguments: ShowArguments, told: Option<&Path>) -> Result<u8> {
     let product = find_product(&context, wanted, None).await?;
     describe(&context, &product.revision.contract, "show").await?;
     let publications = read::publications(&context, &product.revision.contract, 100).await?;
-    let mut majors = context.discover(context.registry.catalog().await?).await?;
+    let majors = majors_beside(&context, &product).await?;
     let counted = read::counted(&context, std::slice::from_ref(&product)).await?;
-    majors.retain(|other| {
-        (&other.key.domain, &other.key.product) == (&product.key.domain, &product.key.product)
-            && other.key.major != product.key.major
-    });
     match arguments.format {
         ReportFormat::Json => output::print_json(&show_json(&product, &majors, &publications, &counted))?,
         ReportFormat::Text => output::print(&show_text(&product, &majors, &publications, &counted)),
@@ -560,7 +579,10 @@ async fn run_publications(arguments: PublicationsArguments, told: Option<&Path>)
 }
 
 /// The product's contract: as registered, or, where every attempt so far was rejected, from the folder's manifest.
-async fn find_product_or_attempt(context: &Context, root: &Path, wanted: &str) -> Result<DataProduct> {
+///
+/// # Errors
+/// `not-found`.
+pub async fn find_product_or_attempt(context: &Context, root: &Path, wanted: &str) -> Result<DataProduct> {
     match find_product(context, wanted, None).await {
         Ok(product) => Ok(product.revision.contract),
         Err(error) if error.code() == ErrorCode::NotFound => {

@@ -1,7 +1,7 @@
 //! `datamesh diff`: what differs between two contracts, and the version it needs.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -252,7 +252,7 @@ fn text(
     acknowledged: bool,
     refused: Option<&TooSmall>,
 ) -> String {
-    let on = colours(std::io::stdout().is_terminal());
+    let on = colours(crate::caller::stdout_is_terminal());
     let mut text = format!("{}\n", summary(before, after, changes, acknowledged));
     let mut tables: Vec<Option<&str>> = Vec::new();
     for change in changes {

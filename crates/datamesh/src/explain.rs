@@ -1,6 +1,5 @@
 //! `datamesh explain`: what a publish would do, and why.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -89,7 +88,7 @@ pub(crate) async fn run(
         .map_err(|error| Error::io(ErrorCode::WriteFailed, "make a folder in", &std::env::temp_dir(), error))?;
     let context = home::context(&root).await?;
     let engine = home::governed(&root, memory, &context).await?;
-    let show = arguments.format == ReportFormat::Text && std::io::stderr().is_terminal();
+    let show = arguments.format == ReportFormat::Text && crate::caller::stderr_is_terminal();
     let progress: Arc<dyn Progress> = Arc::new(Observer::new(show));
     let rehearsed = rehearse(request, scratch.path().to_owned(), &engine, &context, progress, stop).await;
     let removed = scratch.close();
@@ -177,7 +176,7 @@ fn narrative(
     state: &ProductState,
     difference: &[ContractChange],
 ) -> String {
-    let on = colours(std::io::stdout().is_terminal());
+    let on = colours(crate::caller::stdout_is_terminal());
     let (verdict, colour) = match report.status {
         PublishStatus::WouldReject | PublishStatus::Rejected => ("would be refused", "1;31"),
         PublishStatus::Repeat => ("is published already: nothing would change", "1;32"),

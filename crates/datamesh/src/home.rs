@@ -1,12 +1,14 @@
 //! Finding the mesh, and wiring the parts for it.
 
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use datamesh_app::govern::RulesCache;
 use datamesh_app::ports::{Clock, Context, Ids};
 use datamesh_app::signing::SigningKey;
 use datamesh_core::decision::{Action, Principal};
+use datamesh_core::ports::Registry;
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_engine::{DataEngine, EngineOptions};
 use datamesh_iceberg::Storage;
@@ -16,11 +18,16 @@ use datamesh_registry::SqlRegistry;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::caller;
+
 /// Rows in a batch.
 const BATCH_SIZE: usize = 8192;
 
 /// The mesh directory: as told, or the nearest one upwards from the working folder.
-pub(crate) fn find(told: Option<&Path>) -> Result<PathBuf> {
+///
+/// # Errors
+/// `not-found` where there is none.
+pub fn find(told: Option<&Path>) -> Result<PathBuf> {
     let working =
         std::env::current_dir().map_err(|error| Error::io(ErrorCode::NotFound, "find", Path::new("."), error))?;
     let root = match told {
@@ -83,25 +90,41 @@ impl Ids for RandomIds {
     }
 }
 
+/// The mesh's registry, which signs what it keeps.
+///
+/// # Errors
+/// A registry that cannot be opened.
+pub async fn registry(root: &Path) -> Result<Arc<dyn Registry>> {
+    let registry = SqlRegistry::open(&crate::registry::location(root)?).await?;
+    Ok(Arc::new(registry.with_signer(Arc::new(signing_key(root)?))))
+}
+
 /// The mesh's registry with who acts on it.
 pub(crate) async fn context(root: &Path) -> Result<Context> {
-    let registry = SqlRegistry::open(&crate::registry::location(root)?).await?;
-    let registry = registry.with_signer(Arc::new(signing_key(root)?));
+    context_over(registry(root).await?, Arc::default()).await
+}
+
+/// An open registry with who acts on it: the caller in scope. `rules` keeps the applied policies for the next time.
+///
+/// # Errors
+/// Somebody whom the caller may not act as.
+pub async fn context_over(registry: Arc<dyn Registry>, rules: Arc<RulesCache>) -> Result<Context> {
+    let caller = caller::current().ok_or_else(|| Error::new(ErrorCode::Internal, "nobody calls"))?;
     let user = whoami::fallible::username()
         .map_err(|error| Error::new(ErrorCode::Internal, format!("cannot tell who runs this: {error}")))?;
     let owner = Context {
-        registry: Arc::new(registry),
+        registry,
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),
         principal: Principal { id: format!("user:{user}") },
         // Whoever can open the folder of an embedded mesh owns it.
         owns_mesh: true,
         impersonated_by: None,
-        purpose: ACTING.get().and_then(|acting| acting.purpose.clone()),
-        door: "command-line".to_owned(),
-        rules: Arc::default(),
+        purpose: caller.purpose.clone(),
+        door: caller.door.to_owned(),
+        rules,
     };
-    let Some(id) = ACTING.get().and_then(|acting| acting.principal.as_ref()) else { return Ok(owner) };
+    let Some(id) = caller.principal.as_ref() else { return Ok(owner) };
     let rules = owner.rules().await?;
     let found = rules.policies.principal_of(id, false);
     let found = found.map_err(|why| {
@@ -111,22 +134,6 @@ pub(crate) async fn context(root: &Path) -> Result<Context> {
     owner.authorize_mesh(Action::Administer, json!({ "operation": "impersonate", "as": found.id })).await?;
     let impersonated_by = Some(owner.principal.id.clone());
     Ok(Context { principal: Principal { id: found.id }, owns_mesh: false, impersonated_by, ..owner })
-}
-
-/// Who acts, and what for, as the command line says.
-#[derive(Debug, Default)]
-pub(crate) struct Acting {
-    /// Somebody else than whoever runs the program.
-    pub(crate) principal: Option<String>,
-    /// What for.
-    pub(crate) purpose: Option<String>,
-}
-
-static ACTING: OnceLock<Acting> = OnceLock::new();
-
-/// Says who acts, once, before anything is done.
-pub(crate) fn act(acting: Acting) {
-    let _ = ACTING.set(acting);
 }
 
 /// The key that the mesh signs with, made at first use.
@@ -140,12 +147,18 @@ pub(crate) fn engine(root: &Path, memory_mib: usize) -> Result<DataEngine> {
 }
 
 /// The engine over the mesh's warehouse, with the key that values are masked by.
-pub(crate) async fn governed(root: &Path, memory_mib: usize, context: &Context) -> Result<DataEngine> {
+///
+/// # Errors
+/// Settings that cannot be used.
+pub async fn governed(root: &Path, memory_mib: usize, context: &Context) -> Result<DataEngine> {
     Ok(engine(root, memory_mib)?.with_mask_key(&context.registry.mesh_identity().await?.key))
 }
 
 /// An engine that answers questions about manifests, wherever they lie; it has no tables.
-pub(crate) fn engine_without_tables() -> Result<DataEngine> {
+///
+/// # Errors
+/// A machine that it cannot be started on.
+pub fn engine_without_tables() -> Result<DataEngine> {
     engine_over(to_url(Path::new("warehouse")), Path::new("."), 64)
 }
 

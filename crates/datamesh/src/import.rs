@@ -1,7 +1,7 @@
 //! `datamesh import`: documents of the field's standards as manifests.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -102,7 +102,7 @@ pub(crate) fn run(arguments: &ImportArguments) -> Result<u8> {
             diagnostic.location.file.clone_from(&shown);
         }
         // Standard output is the manifest's. A closed standard error takes nothing away.
-        let _ = std::io::stderr().write_all(b"`datamesh check` will refuse the manifest until this is filled in:\n\n");
+        crate::caller::tell("`datamesh check` will refuse the manifest until this is filled in:\n\n");
         output::print_problems(&open, &BTreeMap::from([(shown, text)]));
     }
     Ok(0)

@@ -1,6 +1,6 @@
 //! `datamesh lineage`: where columns come from and what is made of them.
 
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -87,7 +87,7 @@ pub(crate) async fn run(arguments: LineageArguments, told: Option<&Path>, memory
 }
 
 fn text(report: &LineageReport) -> String {
-    let on = output::colours(std::io::stdout().is_terminal());
+    let on = output::colours(crate::caller::stdout_is_terminal());
     let ink = |text: &str, ink: Ink| match ink {
         Ink::Plain => text.to_owned(),
         Ink::Strong => output::paint(text, "1", on),

@@ -1,6 +1,5 @@
 //! `datamesh maintain`.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,7 +35,7 @@ pub(crate) async fn run(arguments: MaintainArguments, told: Option<&Path>, memor
         age: now - age.before(now),
         dry_run: arguments.dry_run,
     };
-    let show = arguments.format == ReportFormat::Text && std::io::stderr().is_terminal();
+    let show = arguments.format == ReportFormat::Text && crate::caller::stderr_is_terminal();
     let progress: Arc<dyn Progress> = Arc::new(Observer::new(show));
     let report = maintain(&request, &home::engine(&root, memory)?, &context, progress, stop).await?;
     match arguments.format {

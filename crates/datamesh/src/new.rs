@@ -1,6 +1,5 @@
 //! `datamesh new`: a contract drafted from data.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -296,7 +295,7 @@ async fn from_iceberg(
 
 /// Profiles files, with progress on a terminal.
 pub(crate) async fn examine(engine: &DataEngine, source: BoundSource, told: bool) -> Result<TableProfile> {
-    let progress = Arc::new(Observer::new(std::io::stderr().is_terminal()));
+    let progress = Arc::new(Observer::new(crate::caller::stderr_is_terminal()));
     let profile = engine.examine(source, told, progress.clone()).await?;
     progress.finish();
     Ok(profile)

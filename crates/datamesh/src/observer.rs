@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datamesh_app::Progress;
 use datamesh_core::ports::{PublishStep, StepObserver};
@@ -35,6 +35,8 @@ pub(crate) struct Observer {
     bars: Option<(MultiProgress, Mutex<HashMap<String, ProgressBar>>)>,
     /// What stands before a table's name: the product, where several are worked on.
     prefix: String,
+    /// Who hears it instead of a terminal.
+    told: Option<Arc<dyn Progress>>,
     fault: Option<Fault>,
     reached: Mutex<HashMap<&'static str, usize>>,
 }
@@ -48,7 +50,8 @@ impl Observer {
     pub(crate) fn within(display: Option<MultiProgress>, prefix: String) -> Self {
         let fault = std::env::var(FAULT).ok().and_then(|text| Fault::parse(&text));
         let bars = display.map(|display| (display, Mutex::default()));
-        Self { bars, prefix, fault, reached: Mutex::default() }
+        let told = crate::caller::current().and_then(|caller| caller.progress.clone());
+        Self { bars, prefix, told, fault, reached: Mutex::default() }
     }
 }
 
@@ -72,6 +75,9 @@ impl StepObserver for Observer {
         if step == PublishStep::Judged {
             self.finish();
         }
+        if let Some(told) = &self.told {
+            told.reached(step);
+        }
         match &self.fault {
             Some(Fault::Kill(at, nth)) if *at == step && *nth == count => {
                 let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
@@ -88,6 +94,9 @@ impl StepObserver for Observer {
 
 impl Progress for Observer {
     fn read(&self, table: &str, bytes: u64, total: Option<u64>) {
+        if let Some(told) = &self.told {
+            told.read(&format!("{}{table}", self.prefix), bytes, total);
+        }
         let Some((display, bars)) = &self.bars else { return };
         let mut bars = bars.lock().unwrap_or_else(PoisonError::into_inner);
         let bar = bars.entry(table.to_owned()).or_insert_with(|| {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use datamesh_app::publish::{PublishReport, PublishStatus};
 use datamesh_core::contract::WriteMode;
 use datamesh_core::verdict::{MetricResult, RowChanges, failure};
 use datamesh_core::{Diagnostic, Error, ErrorCode, Level, Result};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use serde::Serialize;
 use serde_json::json;
@@ -43,7 +43,7 @@ pub(crate) fn printable(text: &str) -> std::borrow::Cow<'_, str> {
 
 /// A document as printed; writing to a closed pipe is not an error worth telling.
 pub(crate) fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
+    let mut out = crate::caller::out();
     let _ = out.write_all(text.as_bytes());
     let _ = out.flush();
 }
@@ -55,17 +55,18 @@ pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn print_error(error: &Error, as_json: bool) {
+/// Tells an error: for people on standard error, and as JSON on standard output where that is asked for.
+pub fn print_error(error: &Error, as_json: bool) {
     if as_json {
         let document = json!({ "error": { "code": error.code().as_str(), "message": error.to_string(), "help": error.help(), "retryable": error.code().is_retryable() } });
         let _ = print_json(&document);
     }
-    let on = colours(std::io::stderr().is_terminal());
+    let on = colours(crate::caller::stderr_is_terminal());
     let mut text = format!("{} {error}\n", paint("error:", "1;31", on));
     if let Some(help) = error.help() {
         text.push_str(&format!("{} {help}\n", paint("help:", "36", on)));
     }
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    crate::caller::tell(&text);
 }
 
 /// A diagnostic with the text it is about.
@@ -120,15 +121,18 @@ impl miette::Diagnostic for Shown<'_> {
 
 /// Prints the problems of documents to standard output, notes in one line each.
 pub(crate) fn print_diagnostics(diagnostics: &[Diagnostic], sources: &BTreeMap<String, String>) {
-    print(&render(diagnostics, sources, std::io::stdout().is_terminal()));
+    print(&render(diagnostics, sources, crate::caller::stdout_is_terminal()));
 }
 
 /// Prints errors and warnings to standard error.
 pub(crate) fn print_problems(diagnostics: &[Diagnostic], sources: &BTreeMap<String, String>) {
     let problems: Vec<Diagnostic> =
         diagnostics.iter().filter(|diagnostic| diagnostic.level != Level::Note).cloned().collect();
-    let text = render(&problems, sources, std::io::stderr().is_terminal());
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    if let Some(mut said) = crate::caller::current().as_ref().and_then(|caller| caller.said()) {
+        said.problems.extend(problems);
+        return;
+    }
+    crate::caller::tell(&render(&problems, sources, crate::caller::stderr_is_terminal()));
 }
 
 /// Whether the line at `offset` is short enough to be worth showing.
@@ -186,7 +190,7 @@ pub(crate) fn grouped(number: u64) -> String {
 
 /// The report of a publish, for people.
 pub(crate) fn publish_text(report: &PublishReport) -> String {
-    let on = colours(std::io::stdout().is_terminal());
+    let on = colours(crate::caller::stdout_is_terminal());
     let (word, colour) = match report.status {
         PublishStatus::Published => ("published", "1;32"),
         PublishStatus::Repeat => ("repeat, nothing changed", "1;32"),
@@ -334,8 +338,8 @@ fn is_closed_pipe(error: &Error) -> bool {
     false
 }
 
-/// Writes rows to a file or to standard output.
-pub(crate) async fn write_rows(rows: Rows, format: RowFormat, out: Option<&Path>) -> Result<()> {
+/// Rows as the outside sees them: without field ids.
+pub fn plain_rows(rows: Rows) -> Rows {
     let schema = plain(&rows.schema);
     let again = schema.clone();
     let batches = rows.batches.map_ok(move |batch| {
@@ -347,7 +351,12 @@ pub(crate) async fn write_rows(rows: Rows, format: RowFormat, out: Option<&Path>
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         RecordBatch::try_new_with_options(again.clone(), columns.collect(), &options).unwrap_or(batch)
     });
-    futures::pin_mut!(batches);
+    Rows { schema, batches: batches.boxed() }
+}
+
+/// Writes rows to a file or to standard output.
+pub(crate) async fn write_rows(rows: Rows, format: RowFormat, out: Option<&Path>) -> Result<()> {
+    let Rows { schema, mut batches } = plain_rows(rows);
     if format == RowFormat::Table && out.is_none() {
         let mut shown = Vec::new();
         let (mut count, mut total) = (0, 0);
@@ -486,7 +495,7 @@ fn flat_batch(flat: &Arc<Schema>, batch: &RecordBatch) -> Result<RecordBatch> {
 
 /// A file that appears whole or not at all, or standard output.
 enum Sink {
-    Stdout(std::io::BufWriter<std::io::Stdout>),
+    Stdout(std::io::BufWriter<Box<dyn Write + Send>>),
     /// `part` becomes `path` at the end; `None` where `path` is a device or a pipe, which nothing can take the place of.
     File {
         file: std::io::BufWriter<std::fs::File>,
@@ -497,7 +506,7 @@ enum Sink {
 
 impl Sink {
     fn open(out: Option<&Path>) -> Result<Self> {
-        let Some(path) = out else { return Ok(Self::Stdout(std::io::BufWriter::new(std::io::stdout()))) };
+        let Some(path) = out else { return Ok(Self::Stdout(std::io::BufWriter::new(crate::caller::out()))) };
         let failed = |path: &Path, error| Error::io(ErrorCode::WriteFailed, "write", path, error);
         if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
             let file = std::fs::OpenOptions::new().write(true).open(path).map_err(|error| failed(path, error))?;
@@ -510,7 +519,7 @@ impl Sink {
     }
 
     fn is_terminal(&self) -> bool {
-        matches!(self, Self::Stdout(_)) && std::io::stdout().is_terminal()
+        matches!(self, Self::Stdout(_)) && crate::caller::stdout_is_terminal()
     }
 
     fn finish(self) -> Result<()> {

@@ -1,6 +1,5 @@
 //! `datamesh plan`: what the manifests would change.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -102,7 +101,7 @@ pub(crate) async fn run(arguments: &PlanArguments, told: Option<&Path>, memory: 
     let (root, desired) = load(arguments.path.as_deref(), told)?;
     let engine = home::engine(&root, memory)?;
     let context = home::context(&root).await?;
-    let show = arguments.format == ReportFormat::Text && std::io::stderr().is_terminal();
+    let show = arguments.format == ReportFormat::Text && crate::caller::stderr_is_terminal();
     let progress: Arc<dyn Progress> = Arc::new(Observer::new(show));
     let folder = scratch()?;
     let options = options(arguments.planning);

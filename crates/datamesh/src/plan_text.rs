@@ -1,7 +1,5 @@
 //! A plan for people: `+` is new, `~` changes, `-` goes.
 
-use std::io::IsTerminal;
-
 use datamesh_app::apply::ApplyReport;
 use datamesh_core::plan::{
     Consumer, DomainAction, FieldChange, MeshPlan, Planned, ProductAction, ProductStep, Refusal,
@@ -168,7 +166,7 @@ fn summary(plan: &MeshPlan) -> String {
 
 /// What a plan shows.
 pub(crate) fn planned(planned: &Planned) -> String {
-    let painter = Painter { on: colours(std::io::stdout().is_terminal()) };
+    let painter = Painter { on: colours(crate::caller::stdout_is_terminal()) };
     if planned.plan.is_empty() && planned.refusals.is_empty() {
         return format!("nothing to do: {} products are as the manifests say\n", planned.unchanged);
     }
@@ -189,7 +187,7 @@ pub(crate) fn planned(planned: &Planned) -> String {
 
 /// What an apply shows.
 pub(crate) fn applied(planned: &Planned, report: &ApplyReport) -> String {
-    let painter = Painter { on: colours(std::io::stdout().is_terminal()) };
+    let painter = Painter { on: colours(crate::caller::stdout_is_terminal()) };
     if !report.changed {
         return "nothing to do: the registry is as the manifests say\n".to_owned();
     }

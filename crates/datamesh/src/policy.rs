@@ -1,7 +1,6 @@
 //! `datamesh policy`: what policies say of manifests, whether they say what they should, and why somebody may do something.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -326,7 +325,7 @@ async fn check(options: &CheckOptions, told: Option<&Path>, memory: usize) -> Re
 
 /// What was found, by severity and policy.
 fn findings_text(findings: &[Finding]) -> String {
-    let on = output::colours(std::io::stdout().is_terminal());
+    let on = output::colours(crate::caller::stdout_is_terminal());
     let mut text = String::new();
     for severity in Severity::ALL {
         let mut groups: BTreeMap<(&str, &str), Vec<&Finding>> = BTreeMap::new();

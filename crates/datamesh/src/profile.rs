@@ -1,6 +1,5 @@
 //! `datamesh profile`: what a file or a published table holds.
 
-use std::io::IsTerminal;
 use std::path::Path;
 
 use clap::Args;
@@ -100,7 +99,7 @@ fn document(data: &str, profile: &TableProfile, draft: &TableDraft, contract: Op
 }
 
 fn text(data: &str, profile: &TableProfile, draft: &TableDraft, contract: Option<&Table>) -> String {
-    let on = colours(std::io::stdout().is_terminal());
+    let on = colours(crate::caller::stdout_is_terminal());
     let kind = match &profile.origin {
         Origin::Csv(options) => {
             let delimiter =

@@ -306,7 +306,7 @@ async fn destroy(context: &Context, root: &Path, options: &DestroyArguments) -> 
 
 /// Asks on the terminal whether things shall be removed.
 fn confirm(changes: &[Change], target: TargetKind) -> Result<()> {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+    if !crate::caller::stderr_is_terminal() || !std::io::stdin().is_terminal() {
         let message = format!("{} removals from `{}` are not confirmed", changes.len(), target.as_str());
         return Err(Error::new(ErrorCode::InvalidArgument, message).with_help("`--yes` removes without asking"));
     }

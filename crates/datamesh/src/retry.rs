@@ -1,6 +1,5 @@
 //! `datamesh quarantine retry`: quarantined rows through the audit again, or mended ones in their place.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,7 +27,7 @@ pub(crate) async fn run(arguments: RetryArguments, told: Option<&Path>, memory: 
         dry_run: arguments.dry_run,
     };
     let engine = home::governed(&root, memory, &context).await?;
-    let show = arguments.format == ReportFormat::Text && std::io::stderr().is_terminal();
+    let show = arguments.format == ReportFormat::Text && crate::caller::stderr_is_terminal();
     let progress: Arc<dyn Progress> = Arc::new(Observer::new(show));
     let report = retry(request, &engine, &context, progress, stop).await?;
     match arguments.format {

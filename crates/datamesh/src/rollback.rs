@@ -1,6 +1,5 @@
 //! `datamesh rollback`: what an earlier publication served, again.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,7 +20,7 @@ pub(crate) async fn run(arguments: RollbackArguments, told: Option<&Path>, memor
     let context = home::context(&root).await?;
     let product = find_product(&context, &arguments.product, None).await?;
     let request = RollbackRequest { product, to: arguments.to, dry_run: arguments.dry_run };
-    let show = arguments.format == ReportFormat::Text && std::io::stderr().is_terminal();
+    let show = arguments.format == ReportFormat::Text && crate::caller::stderr_is_terminal();
     let progress: Arc<dyn Progress> = Arc::new(Observer::new(show));
     let report = rollback(request, &engine, &context, progress, stop).await?;
     match arguments.format {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,7 +37,7 @@ fn request(arguments: &RunArguments, product: &LoadedProduct) -> RunRequest {
 pub(crate) async fn run(arguments: RunArguments, told: Option<&Path>, memory: usize) -> Result<u8> {
     let stop = interrupted()?.shared();
     let root = home::find(told)?;
-    let show = arguments.format == ReportFormat::Text && std::io::stderr().is_terminal();
+    let show = arguments.format == ReportFormat::Text && crate::caller::stderr_is_terminal();
     let wanted = match arguments.product.as_deref() {
         Some(wanted) => Some(find_maintained(&root, wanted, &home::context(&root).await?).await?),
         None => None,

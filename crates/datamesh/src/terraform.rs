@@ -1,7 +1,7 @@
 //! `datamesh export terraform`: products as a module of Terraform.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -199,9 +199,9 @@ async fn applied(root: &Path) -> Result<Option<(String, BTreeMap<(ProductKey, St
 }
 
 fn warn(warnings: &[String]) {
-    let word = output::paint("warning:", "1;33", output::colours(std::io::stderr().is_terminal()));
+    let word = output::paint("warning:", "1;33", output::colours(crate::caller::stderr_is_terminal()));
     let text: String = warnings.iter().map(|warning| format!("{word} {}\n", output::printable(warning))).collect();
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    crate::caller::tell(&text);
 }
 
 /// The files in one text; of several each is headed by its name.

@@ -152,7 +152,7 @@ async fn judge<E: Engine>(
 ) -> Result<TableReport> {
     let attempt = AttemptId::new(context.ids.attempt());
     let columns = judged_columns(&subject.step.contract, table);
-    let rehearsal = Rehearsal { scratch: scratch.to_owned(), columns };
+    let rehearsal = Rehearsal { scratch: scratch.to_owned(), columns, whole_quarantine: false };
     let job = job(subject, table, rows, None, attempt, Some(rehearsal), engine, context).await?;
     let pinned = job.pinned.clone();
     let staged = engine.stage(job, progress.clone()).await?;

@@ -6,7 +6,7 @@ use super::{ColumnLineage, Dataset, InputField, Inputs, Transformation};
 
 const SCHEMA_URL: &str =
     "https://openlineage.io/spec/facets/1-2-0/ColumnLineageDatasetFacet.json#/$defs/ColumnLineageDatasetFacet";
-const PRODUCER: &str = concat!("https://crates.io/crates/datamesh/", env!("CARGO_PKG_VERSION"));
+pub(super) const PRODUCER: &str = concat!("https://crates.io/crates/datamesh/", env!("CARGO_PKG_VERSION"));
 
 fn input(field: &InputField, transformations: impl Iterator<Item = Transformation>, namespace: &str) -> Value {
     let transformations: Vec<Value> = transformations

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
-use datamesh_app::ports::{StageInput, StageJob};
+use datamesh_app::ports::{ArrowInput, StageInput, StageJob};
 use datamesh_core::contract::{CsvOptions, SourceSpec};
 use datamesh_core::secret::{Redactor, SecretResolver};
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_iceberg::Storage;
 
+use super::arrow_stream::ArrowExec;
 use super::database::{Database, DatabaseExec};
 use super::iceberg::{self, IcebergExec};
 use super::quarantined::{QuarantineExec, Quarantined};
@@ -31,6 +32,7 @@ enum Kind {
     Database(Database),
     /// The scan, and the names of the columns that it leaves out.
     Iceberg(Arc<dyn ExecutionPlan>, Vec<String>),
+    Arrow(ArrowInput),
     Quarantine(Arc<Quarantined>),
 }
 
@@ -73,6 +75,12 @@ impl OpenSource {
                     kind: Kind::Database(database),
                 })
             }
+            StageInput::Arrow(input) => Ok(Self {
+                names: vec![input.name.clone()],
+                total: None,
+                csv: CsvOptions::default(),
+                kind: Kind::Arrow(input.clone()),
+            }),
             StageInput::Quarantine(input) => {
                 let (storage, input) = (storage.clone(), input.clone());
                 let task = tokio::task::spawn_blocking(move || Quarantined::open(&storage, &input));
@@ -105,6 +113,7 @@ impl OpenSource {
         match self.kind {
             Kind::Files(files) => Arc::new(SourceExec::new(layout, &files, parallelism)),
             Kind::Database(database) => Arc::new(DatabaseExec::new(layout, database)),
+            Kind::Arrow(input) => Arc::new(ArrowExec::new(layout, input)),
             Kind::Quarantine(source) => {
                 source.tell_fields(layout.facts.raw_fields());
                 Arc::new(QuarantineExec::new(layout, source))

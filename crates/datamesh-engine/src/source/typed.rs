@@ -94,6 +94,10 @@ fn exact_cast(source: &ArrayRef, data_type: &DataType, field: &Field) -> Result<
         let plain = cast_with_options(source, values, &CastOptions::default()).map_err(arrow)?;
         return exact_cast(&plain, data_type, field);
     }
+    if let Arrow::RunEndEncoded(_, values) = source.data_type() {
+        let plain = cast_with_options(source, values.data_type(), &CastOptions::default()).map_err(arrow)?;
+        return exact_cast(&plain, data_type, field);
+    }
     let text = matches!(source.data_type(), Arrow::Utf8 | Arrow::LargeUtf8 | Arrow::Utf8View);
     match (data_type, target) {
         (DataType::Array(item), Arrow::List(inner)) => {
@@ -174,7 +178,12 @@ fn uuids(source: &ArrayRef) -> ArrayRef {
 }
 
 fn as_list(source: &ArrayRef) -> Result<Option<ListArray>> {
-    let (Arrow::List(inner) | Arrow::LargeList(inner) | Arrow::FixedSizeList(inner, _)) = source.data_type() else {
+    let (Arrow::List(inner)
+    | Arrow::LargeList(inner)
+    | Arrow::ListView(inner)
+    | Arrow::LargeListView(inner)
+    | Arrow::FixedSizeList(inner, _)) = source.data_type()
+    else {
         return Ok(None);
     };
     let list = cast_with_options(source, &Arrow::List(inner.clone()), &CastOptions::default()).map_err(arrow)?;
