@@ -16,7 +16,7 @@ FLIGHTS = PROJECT / "examples" / "flights"
 SKIPS = {
     "article": "the article (../shared/article.txt) is not on this machine; CI has it",
     "openlineage": "OpenLineage's schemas (../shared/specs/openlineage) are not on this machine; CI has them",
-    "wheel": "a Python of this version, or the wheel (DATAMESH_WHEEL), is not on this machine: run `make test-python`",
+    "wheel": "a Python of this version, or the wheel (DATAMESH_WHEELS), is not on this machine: run `make test-python`",
 }
 
 TRANSACTIONS = """\
@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, why in SKIPS.items():
         config.addinivalue_line("markers", f"{name}: skipped where {why}")
     # The caller's mesh is not the tests'.
-    for name in [name for name in os.environ if name.startswith("DATAMESH_") and name != "DATAMESH_WHEEL"]:
+    for name in [name for name in os.environ if name.startswith("DATAMESH_") and name not in ("DATAMESH_WHEELS", "DATAMESH_BIN")]:
         del os.environ[name]
 
 

@@ -90,10 +90,10 @@ class Local:
         return self._session.publish(product, dict(tables), dict(options), progress, stop=STOP.get())
 
     def contract(self, product: str) -> str:
-        return self._session.contract(product)
+        return self._session.contract(product, stop=STOP.get())
 
     def record_lineage(self, run: str) -> str:
-        return self._session.record_lineage(run)
+        return self._session.record_lineage(run, stop=STOP.get())
 
     def read(self, product: str, table: str | None, *, columns: list[str] | None = None, as_of: str | None = None) -> ArrowStream:
         return self._session.read(product, table, columns=columns, as_of=as_of, stop=STOP.get())

@@ -104,10 +104,11 @@ class Rule:
 
     name: str
     table: str
-    kind: str = ""
-    column: str | None = None
-    severity: str = "error"
-    words: str = ""
+    kind: str
+    column: str | None
+    severity: str
+    """What breaking it does: `quarantine`, `error`, `warning` or `info`."""
+    words: str
 
 
 class QualityRules(Sequence[Rule]):
@@ -121,11 +122,14 @@ class QualityRules(Sequence[Rule]):
         manifest: str | None,
         tables: Iterable[str],
         schema: Schema | None = None,
+        is_draft: bool = False,
     ) -> None:
         self._rules = tuple(rules)
         self.product = product
         self.manifest = manifest
-        """The manifest's text; None of a draft, whose rules are those that the data's own types make."""
+        """The manifest's text, where there is one."""
+        self.is_draft = is_draft
+        """Whether nothing is promised yet: the rules are those that the data's own types make."""
         self.tables = tuple(tables)
         self._schema = schema
 
@@ -184,7 +188,8 @@ class Contract:
     status: str
     owner: str | None
     description: str | None
-    manifest: str
+    manifest: str | None
+    """The manifest's text; None where the mesh's folder has none of this version."""
     schema: Schema
     quality_rules: QualityRules
     document: dict[str, Any] = field(repr=False, compare=False)
@@ -216,8 +221,8 @@ class Contract:
             ]
             tables.append(TableSchema(table["table"], tuple(columns), table.get("description"), table.get("sql_name")))
             rules += [_rule(table["table"], rule) for rule in table.get("rules", ())]
-        product = document.get("product") or document["id"]
-        manifest = document["manifest"]
+        product = document["product"]
+        manifest = document.get("manifest")
         schema = Schema(tables)
         return cls(
             product=product,
@@ -252,11 +257,8 @@ def the_table(tables: Iterable[str], table: str | None) -> str:
     return table
 
 
-def _rule(table: str, rule: Mapping[str, Any] | str) -> Rule:
-    if isinstance(rule, str):
-        return Rule(rule, table, words=rule)
-    words = rule.get("words") or rule.get("description") or ""
-    return Rule(rule.get("name") or words, table, rule.get("kind") or "", rule.get("column"), rule.get("severity") or "error", words)
+def _rule(table: str, rule: Mapping[str, Any]) -> Rule:
+    return Rule(rule["name"], table, rule["kind"], rule.get("column"), rule["severity"], rule["words"])
 
 
 def _promise(column: Column) -> str:

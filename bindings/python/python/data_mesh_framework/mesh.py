@@ -244,7 +244,7 @@ class Mesh:
         def opened() -> ArrowStream:
             return backend.quarantine(product, table) or nothing
 
-        return Data._of_mesh(opened(), opened, Source("datamesh", f"{product}{f'.{table}' if table else ''} quarantine"))
+        return Data._of_mesh(opened(), opened, Source("datamesh", f"{product}{f'.{table}' if table else ''}"))
 
     def contract(self, product: str) -> Contract:
         """What a product promises, as it is registered, or as its manifest says where it is not applied yet.

@@ -125,7 +125,7 @@ class DataProduct:
     def quality_rules(self) -> QualityRules:
         """The rules of the contract; of a draft, those that the data's own types make."""
         if self._contract is None:
-            return QualityRules([], product=self.id, manifest=None, tables=[])
+            return QualityRules([], product=self.id, manifest=None, tables=[], is_draft=True)
         return self._contract.quality_rules
 
     @property

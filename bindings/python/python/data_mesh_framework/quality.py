@@ -18,7 +18,7 @@ from ._render import count, html_table, text_table
 from .backend import STOP
 from .contract import QualityRules, Rule, the_table
 from .data import Data, DataLike, Source
-from .errors import InvalidArgument
+from .errors import InvalidArgument, NotFound
 
 __all__ = ["Quality", "QualityRules", "Report", "Rule", "RuleResult"]
 
@@ -214,7 +214,12 @@ class Quality:
         product = rules.product if isinstance(rules, QualityRules) else "data"
         for name, part in parts.items():
             wrapped = part if isinstance(part, Data) else Data(part)
-            if isinstance(rules, QualityRules) and rules.manifest is not None:
+            if isinstance(rules, QualityRules) and not rules.is_draft:
+                if rules.manifest is None:
+                    raise NotFound(
+                        f"the mesh's folder has no manifest of `{product}` in this version",
+                        help="get the manifest that was applied; rules are read from its text",
+                    )
                 name = the_table(rules.tables, name)
                 text, stream = rules.manifest, wrapped._for_contract(rules.json_columns(name), "Quality.check")
             else:

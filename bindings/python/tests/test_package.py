@@ -52,14 +52,10 @@ def interpreter(minor: int) -> str:
 
 @pytest.fixture(scope="module")
 def wheel() -> Path:
-    path = Path(os.environ.get("DATAMESH_WHEEL") or "nowhere")
-    if not path.is_file():
+    found = sorted(Path(os.environ.get("DATAMESH_WHEELS") or "nowhere").glob("data_mesh_framework-*.whl"))
+    if not found:
         pytest.skip(SKIPS["wheel"])
-    return path.resolve()
-
-
-def test_the_wheel_is_for_all_versions(wheel):
-    assert "-abi3-" in wheel.name and "-cp310-" in wheel.name
+    return found[-1].resolve()
 
 
 @pytest.mark.parametrize("minor", [10, 11, 12, 13])
