@@ -65,7 +65,7 @@ def test_versions(shop, root):
 
 def test_no_mesh(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MeshNotFound, match="datamesh init"):
+    with pytest.raises(MeshNotFound, match="there is no mesh here"):
         DataProduct("sales", "daily_transactions", "1.0")
 
 
@@ -100,6 +100,7 @@ def test_what_ran_is_noted(shop, rows):
 
 
 def test_the_default_records_lineage(shop, rows):
+    shop.apply()
     product = Sales()
     product.process_data(Data(rows, source="s3://landing/rows.json"))
     graph = shop.lineage("sales/daily_transactions", up=True)
@@ -213,7 +214,7 @@ def test_published_and_quarantined(shop, rows):
         assert "1 × minimum:amount" in str(published) and "minimum:amount" in published._repr_html_()
         assert [row["id"] for row in product.read(columns=["id"])] == [1, 2]
         (held,) = product.quarantine().to_pylist()
-        assert held["id"] == 3 and "minimum" in str(held["_reasons"])
+        assert held["id"] == 3 and "minimum" in str(held["reasons"])
         assert product.publish_data(rows).status == "repeat"
         assert product.publish_data(rows, dry_run=True, again=True).number is None
     with pytest.raises(InvalidArgument, match="was closed"):

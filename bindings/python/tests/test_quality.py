@@ -55,7 +55,7 @@ def test_a_report_is_false_where_publishing_is_rejected(shop, rules, rows):
         shop.publish("sales/daily_transactions", bad)
     assert raised.value.report["status"] == "rejected"
     assert "limit of 50%" in str(raised.value)
-    assert shop.show("sales/daily_transactions")["serving"] is None
+    assert shop.contract("sales/daily_transactions").serving is None
 
 
 def test_a_report_says_the_same_as_the_publication(shop, rules, rows):
@@ -72,7 +72,7 @@ def test_checking_changes_nothing(shop, rules, rows):
 
 
 def test_rules_of_ones_own():
-    frame = pd.DataFrame({"id": [1, 2, 2], "sent": [3, 4, 5], "due": [3, 3, 9]})
+    frame = pd.DataFrame({"id": [1, 2, 2], "sent": [4, 3, 5], "due": [3, 3, 9]})
     report = Quality.check(
         frame,
         [
@@ -84,7 +84,7 @@ def test_rules_of_ones_own():
     assert report["in_time"].failed == 1
     assert report.failing.to_pylist()[0]["sent"] == 4
     (told,) = [result for result in report if result.severity == "warning"]
-    assert told and (told.status, told.value) == ("failed", 1.0)
+    assert told and told.status == "failed" and told.value > 0
     assert report, "what is only told rejects nothing"
     with pytest.raises(InvalidManifest, match="nothere"):
         Quality.check(frame, ["nullValues(nothere) = 0"])
@@ -117,7 +117,8 @@ def test_several_tables(root):
 
 def test_what_is_missing_or_too_much(rules):
     report = Quality.check([{"id": 1}], rules)
-    assert not report and report["required:store"].failed == 1
+    assert not report and report["required:store"].status == "failed"
+    assert report.missing_columns == ["store", "amount", "note"] and "store" in str(report)
     # Keys are counted over all rows.
     assert Quality.check([{"id": 1, "store": "a"}, {"id": 1, "store": "b"}], rules).failed == 2
 

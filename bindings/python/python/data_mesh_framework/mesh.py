@@ -234,7 +234,7 @@ class Mesh:
         return Data._of_mesh(first, lambda: opened(when), source)
 
     def quarantine(self, product: str, table: str | None = None) -> Data:
-        """The rows that the newest attempt to publish held back, with every rule they broke in `_reasons`.
+        """The rows that the newest attempt to publish held back, with every rule they broke in `reasons`.
 
         Protected columns show `***`.
         """
