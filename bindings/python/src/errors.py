@@ -1,8 +1,8 @@
 """The exceptions of ``data_mesh_framework``: what went wrong, in words, with everything a program needs to act on it."""
 
 
-class DataMeshError(Exception):
-    """An operation failed.
+class Explained(BaseException):
+    """What an exception carries.
 
     Attributes:
         message: What went wrong.
@@ -45,6 +45,20 @@ class DataMeshError(Exception):
 
     def __reduce__(self):
         return (type(self), (self.message,), self.__dict__)
+
+
+class DataMeshError(Explained, Exception):
+    """An operation failed.
+
+    Attributes:
+        message: What went wrong.
+        code: The stable word of the error, as the command line's JSON has it.
+        exit_code: The exit code that the command line would end with.
+        help: How to mend it, where that is known.
+        retryable: Whether the same call may succeed later.
+        diagnostics: The problems of documents, each with ``id``, ``level``, ``message``, ``help`` and ``location``.
+        report: The report of what was done, where there is one.
+    """
 
 
 class NotFound(DataMeshError, LookupError):
@@ -129,8 +143,8 @@ class Tampered(DataMeshError):
     code, exit_code = "tampered", 21
 
 
-class Interrupted(DataMeshError, KeyboardInterrupt):
-    """It was stopped; what it says of what was done holds."""
+class Interrupted(Explained, KeyboardInterrupt):
+    """It was stopped; what it says of what was done holds. Like Python's own it is no `Exception`, which programs catch and go on."""
 
     code, exit_code = "interrupted", 130
 
@@ -172,6 +186,6 @@ def make(code, exit_code, message, help, retryable, diagnostics, mesh_missing):
     )
 
 
-CLASSES = [kind for kind in list(globals().values()) if isinstance(kind, type) and issubclass(kind, DataMeshError)]
+CLASSES = [kind for kind in list(globals().values()) if isinstance(kind, type) and issubclass(kind, Explained)]
 for _kind in CLASSES:
     _kind.__module__ = "data_mesh_framework._core"

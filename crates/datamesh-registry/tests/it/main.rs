@@ -8,6 +8,7 @@ mod audit;
 mod outbox;
 mod postgres;
 mod requests;
+mod runs;
 mod server;
 mod sqlite;
 mod suite;
