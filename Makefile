@@ -4,15 +4,16 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(abspath $(TARGET_DIR))/debug/datamesh
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 PYTHON ?= python3
+WHEELS := $(abspath $(TARGET_DIR))/wheels
 
-.PHONY: build demo test test-rust test-interop bench lint schema
+.PHONY: build demo test test-rust test-interop test-python wheel bench lint schema
 build:
 	$(CARGO) build --locked --workspace --all-targets
 
 demo: build
 	DATAMESH_BIN=$(BIN) examples/flights/demo
 
-test: test-rust test-interop
+test: test-rust test-interop test-python
 
 # The tests on an object store run a server from the Python packages; without them they would be skipped.
 test-rust: export DATAMESH_TEST_PYTHON = $(abspath .venv)/bin/python
@@ -27,9 +28,17 @@ endif
 test-interop: build .venv/ready
 	DATAMESH_BIN=$(BIN) .venv/bin/python -m pytest -q tests/interop
 
-.venv/ready: tests/interop/requirements.txt
+# The Python package's wheel, of the library that `build` has made: the same profile, nothing is compiled twice.
+wheel: build .venv/ready
+	.venv/bin/python bindings/python/pack $(abspath $(TARGET_DIR))/debug/lib_core.so $(WHEELS)
+
+test-python: wheel
+	.venv/bin/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/*.whl
+	DATAMESH_BIN=$(BIN) DATAMESH_WHEELS=$(WHEELS) .venv/bin/python -m pytest -q bindings/python/tests
+
+.venv/ready: tests/interop/requirements.txt bindings/python/requirements.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --requirement tests/interop/requirements.txt
+	.venv/bin/python -m pip install --quiet --requirement tests/interop/requirements.txt --requirement bindings/python/requirements.txt
 	touch $@
 
 # What checks the Terraform that is written: hclwrite, and the schema of the AWS provider.
@@ -43,6 +52,9 @@ bench: .venv/ready
 	DATAMESH_BIN=$(abspath $(TARGET_DIR))/release/datamesh .venv/bin/python bench/publish_csv.py
 	DATAMESH_BIN=$(abspath $(TARGET_DIR))/release/datamesh .venv/bin/python bench/show.py
 	DATAMESH_BIN=$(abspath $(TARGET_DIR))/release/datamesh .venv/bin/python bench/plan.py
+	.venv/bin/python bindings/python/pack $(abspath $(TARGET_DIR))/release/lib_core.so $(abspath $(TARGET_DIR))/release/wheels
+	.venv/bin/python -m pip install --quiet --no-deps --force-reinstall $(abspath $(TARGET_DIR))/release/wheels/*.whl
+	DATAMESH_BIN=$(abspath $(TARGET_DIR))/release/datamesh .venv/bin/python bench/python.py
 
 lint:
 	$(CARGO) fmt --check

@@ -7,6 +7,7 @@ mod apply;
 mod audit;
 mod postgres;
 mod requests;
+mod runs;
 mod server;
 mod sqlite;
 mod suite;

@@ -29,6 +29,7 @@ use crate::audit::{
 use crate::requests::{
     Deaf, Key, attempt, commit, contract, decision, key, lease, maintenance, now, publish, request, table,
 };
+use crate::runs::recorded_runs_stand_beside_publications;
 
 /// A registry under test, and where it is.
 pub(crate) struct Mesh {
@@ -75,6 +76,7 @@ pub(crate) fn run(place: impl Fn() -> Location) {
         quarantined_rows_are_settled_once,
         watermarks_follow_their_publications,
         transforms_and_lineage_are_kept,
+        recorded_runs_stand_beside_publications,
         maintenance_moves_a_pointer,
         text_is_ordered_by_its_bytes,
         there_may_be_many_rows,
