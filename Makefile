@@ -6,7 +6,7 @@ NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 PYTHON ?= python3
 WHEELS := $(abspath $(TARGET_DIR))/wheels
 
-.PHONY: build demo test test-rust test-interop test-python wheel bench lint schema
+.PHONY: build demo test test-rust test-interop test-python docs-python wheel bench lint schema
 build:
 	$(CARGO) build --locked --workspace --all-targets
 
@@ -36,9 +36,15 @@ test-python: wheel
 	.venv/bin/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/*.whl
 	DATAMESH_BIN=$(BIN) DATAMESH_WHEELS=$(WHEELS) .venv/bin/python -m pytest -q bindings/python/tests
 
-.venv/ready: tests/interop/requirements.txt bindings/python/requirements.txt
+# The reference of the Python package, made of its docstrings: bindings/python/docs/build.
+docs-python: wheel
+	.venv/bin/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/*.whl
+	.venv/bin/python -m pdoc --docformat google --output-directory bindings/python/docs/build data_mesh_framework
+
+.venv/ready: tests/interop/requirements.txt bindings/python/requirements.txt bindings/python/requirements-test.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --requirement tests/interop/requirements.txt --requirement bindings/python/requirements.txt
+	.venv/bin/python -m pip install --quiet --requirement tests/interop/requirements.txt --requirement bindings/python/requirements.txt \
+		--requirement bindings/python/requirements-test.txt
 	touch $@
 
 # What checks the Terraform that is written: hclwrite, and the schema of the AWS provider.

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from conftest import TRANSACTIONS, write
+
+pytestmark = pytest.mark.wheel
+
 VERSIONS = ["3.10", "3.11", "3.12", "3.13"]
 
-# Nothing but the wheel is there: no pyarrow, no pandas.
+# Nothing but the wheel and what it needs is there: no pyarrow, no pandas.
 PROGRAM = """
 import sys
 from data_mesh_framework import _core
@@ -22,6 +26,30 @@ assert session.command(["show", "--format", "json"]) == (0, "[]\\n")
 assert session.query("SELECT 1 AS one").column_names == ["one"]
 assert not {"pyarrow", "pandas", "polars", "duckdb"} & set(sys.modules)
 print(_core.__version__)
+"""
+
+
+# What a domain team does, with rows as Python has them.
+TEAM = """
+import sys, importlib.metadata
+from data_mesh_framework import Data, DataProduct, Lineage, Mesh, Quality, __version__
+
+assert importlib.metadata.version("data-mesh-framework") == __version__
+
+
+class Sales(DataProduct):
+    def __init__(self):
+        super().__init__(domain="sales", name="daily_transactions", version="1.0")
+
+
+product = Sales()
+rows = [{"id": n, "store": "Kiel", "amount": float(n), "note": None} for n in range(10)]
+assert product.validate_data(rows)
+processed = product.process_data(Data(rows, source="s3://landing/rows.json"))
+assert product.publish_data(processed).published == 10
+assert product.read().to_pylist() == rows
+assert Mesh().query("SELECT sum(amount) AS s FROM sales.daily_transactions.transactions").to_pylist() == [{"s": 45.0}]
+assert "s3://landing" in Mesh().lineage("sales/daily_transactions", format="tree")
 """
 
 
@@ -65,7 +93,13 @@ def test_the_wheel_installs_into_a_clean_environment(wheel, tmp_path, version):
     place = tmp_path / "environment"
     subprocess.run([interpreter, "-m", "venv", place], check=True)
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "DATAMESH_", "VIRTUAL_ENV"))}
-    subprocess.run([place / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-index", wheel], check=True, env=clean)
+    subprocess.run([place / "bin" / "python", "-m", "pip", "install", "--quiet", wheel], check=True, env=clean)
     done = subprocess.run([place / "bin" / "python", "-I", "-c", PROGRAM, tmp_path / "mesh"], capture_output=True, text=True, env=clean)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == wheel.name.split("-")[1]
+    shop = tmp_path / "shop"
+    write(shop, "mesh.yaml", "name: shop\n")
+    write(shop, "domains/sales/domain.yaml", "name: sales\nowner: sales-domain\n")
+    write(shop, "domains/sales/products/daily_transactions/product.yaml", TRANSACTIONS)
+    done = subprocess.run([place / "bin" / "python", "-I", "-c", TEAM], cwd=shop, capture_output=True, text=True, env=clean)
+    assert done.returncode == 0, done.stderr

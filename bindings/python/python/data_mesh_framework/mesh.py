@@ -448,7 +448,7 @@ class Mesh:
         Raises:
             DataMeshError: It failed; an exit code that is an answer (3 rejected, 2 changes) is none.
 
-        >>> print(Mesh().command("domains").splitlines()[0].split()[0])
+        >>> print(Mesh().command("domains").splitlines()[1].split()[0])
         customer
         """
         return self._command(list(words), progress)[1]
