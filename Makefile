@@ -5,8 +5,9 @@ BIN := $(abspath $(TARGET_DIR))/debug/datamesh
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 PYTHON ?= python3
 WHEELS := $(abspath $(TARGET_DIR))/wheels
+PACKAGE_PYTHON := bindings/python/.venv/bin/python
 
-.PHONY: build demo test test-rust test-interop test-python docs-python wheel bench lint schema
+.PHONY: build demo test test-rust test-interop test-python wheel docs-python bench lint schema
 build:
 	$(CARGO) build --locked --workspace --all-targets
 
@@ -29,22 +30,27 @@ test-interop: build .venv/ready
 	DATAMESH_BIN=$(BIN) .venv/bin/python -m pytest -q tests/interop
 
 # The Python package's wheel, of the library that `build` has made: the same profile, nothing is compiled twice.
-wheel: build .venv/ready
-	.venv/bin/python bindings/python/pack $(abspath $(TARGET_DIR))/debug/lib_core.so $(WHEELS)
+wheel: build bindings/python/.venv/ready
+	$(PACKAGE_PYTHON) bindings/python/pack $(abspath $(TARGET_DIR))/debug/lib_core.so $(WHEELS)
 
 test-python: wheel
-	.venv/bin/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/*.whl
-	DATAMESH_BIN=$(BIN) DATAMESH_WHEELS=$(WHEELS) .venv/bin/python -m pytest -q bindings/python/tests
+	$(PACKAGE_PYTHON) -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/*.whl
+	DATAMESH_BIN=$(BIN) DATAMESH_WHEELS=$(WHEELS) $(PACKAGE_PYTHON) -m pytest -q bindings/python/tests
 
-# The reference of the Python package, made of its docstrings: bindings/python/docs/build.
+# The reference of the Python package, of its docstrings.
 docs-python: wheel
-	.venv/bin/python -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/*.whl
-	.venv/bin/python -m pdoc --docformat google --output-directory bindings/python/docs/build data_mesh_framework
+	$(PACKAGE_PYTHON) -m pip install --quiet --no-deps --force-reinstall $(WHEELS)/*.whl
+	$(PACKAGE_PYTHON) -m pdoc --docformat google --output-directory bindings/python/docs/build data_mesh_framework
 
-.venv/ready: tests/interop/requirements.txt bindings/python/requirements.txt bindings/python/requirements-test.txt
+# Its own environment: what the package is tested with has other versions than what the mesh's tests need.
+bindings/python/.venv/ready: bindings/python/requirements-test.txt
+	$(PYTHON) -m venv bindings/python/.venv
+	$(PACKAGE_PYTHON) -m pip install --quiet --requirement bindings/python/requirements-test.txt
+	touch $@
+
+.venv/ready: tests/interop/requirements.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --requirement tests/interop/requirements.txt --requirement bindings/python/requirements.txt \
-		--requirement bindings/python/requirements-test.txt
+	.venv/bin/python -m pip install --quiet --requirement tests/interop/requirements.txt
 	touch $@
 
 # What checks the Terraform that is written: hclwrite, and the schema of the AWS provider.
@@ -53,14 +59,14 @@ tests/terraform/node_modules/ready: tests/terraform/package-lock.json
 	touch $@
 
 # Measures a release build; see bench/README.md.
-bench: .venv/ready
+bench: .venv/ready bindings/python/.venv/ready
 	$(CARGO) build --locked --release --workspace
 	DATAMESH_BIN=$(abspath $(TARGET_DIR))/release/datamesh .venv/bin/python bench/publish_csv.py
 	DATAMESH_BIN=$(abspath $(TARGET_DIR))/release/datamesh .venv/bin/python bench/show.py
 	DATAMESH_BIN=$(abspath $(TARGET_DIR))/release/datamesh .venv/bin/python bench/plan.py
-	.venv/bin/python bindings/python/pack $(abspath $(TARGET_DIR))/release/lib_core.so $(abspath $(TARGET_DIR))/release/wheels
-	.venv/bin/python -m pip install --quiet --no-deps --force-reinstall $(abspath $(TARGET_DIR))/release/wheels/*.whl
-	DATAMESH_BIN=$(abspath $(TARGET_DIR))/release/datamesh .venv/bin/python bench/python.py
+	$(PACKAGE_PYTHON) bindings/python/pack $(abspath $(TARGET_DIR))/release/lib_core.so $(abspath $(TARGET_DIR))/release/wheels
+	$(PACKAGE_PYTHON) -m pip install --quiet --no-deps --force-reinstall $(abspath $(TARGET_DIR))/release/wheels/*.whl
+	DATAMESH_BIN=$(abspath $(TARGET_DIR))/release/datamesh $(PACKAGE_PYTHON) bench/publish_python.py
 
 lint:
 	$(CARGO) fmt --check
