@@ -16,7 +16,7 @@ FLIGHTS = PROJECT / "examples" / "flights"
 SKIPS = {
     "article": "the article (../shared/article.txt) is not on this machine; CI has it",
     "openlineage": "OpenLineage's schemas (../shared/specs/openlineage) are not on this machine; CI has them",
-    "wheel": "a Python of this version, or the wheel (DATAMESH_WHEELS), is not on this machine: run `make test-python`",
+    "wheel": "a Python of this version or the wheel (DATAMESH_WHEELS) is not on this machine: run `make test-python`",
 }
 
 TRANSACTIONS = """\

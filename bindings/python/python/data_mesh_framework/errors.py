@@ -8,7 +8,7 @@ Every failure is a `DataMeshError`; its text says what went wrong and how to men
 ...     Mesh().show("weather/forecast")
 ... except NotFound as error:
 ...     print(error.message, error.code, error.exit_code)
-no product `weather/forecast` in this mesh not-found 6
+no product `weather/forecast` is published not-found 6
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from ._render import count, html_table, text_table
 from .backend import Backend, connect
 from .contract import Contract, the_table
 from .data import ArrowStream, Data, DataLike, Source
-from .errors import InvalidArgument, PlanRefused, Rejected
+from .errors import InvalidArgument, NotFound, PlanRefused, Rejected
 
 if TYPE_CHECKING:
     from typing_extensions import Self, TypeAlias
@@ -217,6 +217,10 @@ class Mesh:
         wanted = None if columns is None else list(columns)
         contract = self.contract(product)
         name = the_table(contract.schema, table)
+        known = [column.name for column in contract.schema[name]]
+        unknown = next((column for column in wanted or () if column not in known), None)
+        if unknown is not None:
+            raise NotFound(f"`{product}.{name}` has no column `{unknown}`", help=f"columns there: {', '.join(known)}")
 
         def opened(when: str | None) -> ArrowStream:
             return backend.read(product, name, columns=wanted, as_of=when)
@@ -444,7 +448,7 @@ class Mesh:
         Raises:
             DataMeshError: It failed; an exit code that is an answer (3 rejected, 2 changes) is none.
 
-        >>> print(Mesh().command("domains").splitlines()[0].split()[0])
+        >>> print(Mesh().command("domains").splitlines()[1].split()[0])
         customer
         """
         return self._command(list(words), progress)[1]
