@@ -4,6 +4,8 @@
 
 use std::ffi::CStr;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use arrow::array::{RecordBatch, RecordBatchOptions, RecordBatchReader, StructArray};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -22,7 +24,7 @@ const SCHEMA: &CStr = c"arrow_schema";
 const ARRAY: &CStr = c"arrow_array";
 
 /// The batches of anything that hands over a stream of them, or one.
-pub(crate) fn import(data: &Bound<'_, PyAny>) -> PyResult<ArrowInput> {
+pub(crate) fn import(data: &Bound<'_, PyAny>) -> PyResult<(ArrowInput, Held)> {
     let py = data.py();
     let name = name_of(data);
     let unfit = |why: String| {
@@ -42,7 +44,47 @@ pub(crate) fn import(data: &Bound<'_, PyAny>) -> PyResult<ArrowInput> {
     } else {
         return Err(unfit("it has neither `__arrow_c_stream__` nor `__arrow_c_array__`".to_owned()));
     };
-    Ok(ArrowInput::new(name, reader))
+    let (alive, ended) = channel();
+    Ok((ArrowInput::new(name, Box::new(Lent { reader, _alive: alive })), Held(ended)))
+}
+
+/// A reader that tells when it is gone.
+struct Lent {
+    reader: Box<dyn RecordBatchReader + Send>,
+    // Dropped last.
+    _alive: Sender<()>,
+}
+
+impl Iterator for Lent {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.reader.next()
+    }
+}
+
+impl RecordBatchReader for Lent {
+    fn schema(&self) -> SchemaRef {
+        self.reader.schema()
+    }
+}
+
+/// The end of a reader that was handed over.
+pub(crate) struct Held(Receiver<()>);
+
+impl Held {
+    /// Waits until no thread of Rust has the reader any more: one that still calls Python when the interpreter ends would end
+    /// the process. Another signal ends the wait.
+    pub(crate) fn wait(mut self, py: Python<'_>) -> PyResult<()> {
+        loop {
+            let ended = &mut self.0;
+            let ended = py.detach(move || ended.recv_timeout(Duration::from_millis(50)));
+            if ended == Err(RecvTimeoutError::Disconnected) {
+                return Ok(());
+            }
+            py.check_signals()?;
+        }
+    }
 }
 
 /// A capsule with a stream of what `reader` yields.
@@ -135,6 +177,8 @@ fn batch(array: FFI_ArrowArray, schema: &SchemaRef) -> Result<RecordBatch, Arrow
     let mut data = unsafe { from_ffi_and_data_type(array, DataType::Struct(schema.fields().clone())) }?;
     // Some producers align to 8 bytes where a decimal needs 16.
     data.align_buffers();
+    // Rust's texts are UTF-8 without being asked again: what is none must not get in, nor offsets that lead outside.
+    data.validate_full()?;
     let rows = RecordBatchOptions::new().with_row_count(Some(data.len()));
     RecordBatch::try_new_with_options(schema.clone(), StructArray::from(data).into_parts().1, &rows)
 }

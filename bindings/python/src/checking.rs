@@ -38,9 +38,9 @@ pub(crate) fn check<'py>(
     let domain = Name::new("draft").map_err(|why| exception(py, &Error::new(ErrorCode::Internal, why), &[]))?;
     let contract =
         read_product("product.yaml", contract, &domain).map_err(|problems| invalid_manifest(py, &problems))?;
-    let input = import(data)?;
+    let (input, held) = import(data)?;
     let listening = Listening { progress, stop };
-    let (report, rows, folder) = drive(py, &Who::default(), &listening, |caller| async move {
+    let checked = drive(py, &Who::default(), &listening, |caller| async move {
         let folder = tempfile::Builder::new()
             .prefix("datamesh-check-")
             .tempdir()
@@ -62,7 +62,9 @@ pub(crate) fn check<'py>(
             None => None,
         };
         Ok((to_json(&report)?, rows, folder))
-    })?;
+    });
+    held.wait(py)?;
+    let (report, rows, folder) = checked?;
     let runtime = runtime(py)?;
     Ok((report, rows.map(|rows| Stream::new(rows, runtime, Some(folder)))))
 }
@@ -106,8 +108,8 @@ pub(crate) fn infer<'py>(
         exception(py, &error, &[])
     };
     let name = TableName::new(name).map_err(wrong)?;
-    let input = import(data)?;
-    drive(py, &Who::default(), &Listening { progress: None, stop }, |_| async move {
+    let (input, held) = import(data)?;
+    let inferred = drive(py, &Who::default(), &Listening { progress: None, stop }, |_| async move {
         let engine = engine_without_tables()?;
         let about = input.name.clone();
         let profile = engine.examine_rows(pulled(&input)?).await?;
@@ -122,7 +124,9 @@ pub(crate) fn infer<'py>(
             rows: profile.rows,
             draft,
         }))
-    })
+    });
+    held.wait(py)?;
+    inferred
 }
 
 /// The batches of a stream, pulled on a thread that may block.

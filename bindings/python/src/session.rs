@@ -24,7 +24,7 @@ use pyo3::types::PyDict;
 use crate::capsule::import;
 use crate::drive::{Listening, Stop, Who, drive};
 use crate::errors::{exception, mesh_missing};
-use crate::runtime::{PerProcess, runtime};
+use crate::runtime::{PerProcess, one_process, runtime};
 use crate::stream::{Stream, begun};
 
 /// What is open of a mesh in this process.
@@ -43,7 +43,7 @@ impl Opened {
 }
 
 /// A mesh directory, and who acts on it. Threads may share one. Nothing is opened before it is needed; a child of `fork`
-/// opens it anew.
+/// opens none where its parent has opened one.
 #[pyclass(frozen, module = "data_mesh_framework._core")]
 pub(crate) struct Session {
     root: PathBuf,
@@ -59,6 +59,7 @@ fn told(name: &str) -> Option<String> {
 
 impl Session {
     fn open(&self, py: Python<'_>) -> PyResult<Opened> {
+        one_process(py)?;
         if let Some(opened) = self.opened.get(py) {
             return Ok(opened);
         }
@@ -247,12 +248,14 @@ impl Session {
                 find_maintained(&root, &product, &opened.context().await?).await
             })?
         };
-        let mut inputs = BTreeMap::new();
+        let (mut inputs, mut held) = (BTreeMap::new(), Vec::new());
         for (name, data) in tables.iter() {
             let name: String = name.extract()?;
             // A table's name in SQL is as good as in the manifest.
             let name = found.contract.table(&name).map_or(name, |table| table.name.to_string());
-            inputs.insert(name, StageInput::Arrow(import(&data)?));
+            let (input, reader) = import(&data)?;
+            held.push(reader);
+            inputs.insert(name, StageInput::Arrow(input));
         }
         if tables.is_empty() {
             inputs = manifest_sources(&found);
@@ -267,13 +270,15 @@ impl Session {
             resolves: Vec::new(),
         };
         publish_options(options, &mut request)?;
-        drive(py, &self.who, &listening, |caller| async move {
+        let published = drive(py, &self.who, &listening, |caller| async move {
             let context = opened.context().await?;
             let stop = caller.stop.as_ref().map(Stopper::listen);
             let stop = stop.ok_or_else(|| Error::new(ErrorCode::Internal, "nothing stops it"))?;
             let report = publish(request, opened.engine.as_ref(), &context, self::progress(&caller), stop).await?;
             to_json(&report)
-        })
+        });
+        held.into_iter().try_for_each(|reader| reader.wait(py))?;
+        published
     }
 
     /// The rows that the newest attempt held back, with every rule that they broke; `None` where there are none.
@@ -326,8 +331,13 @@ impl Session {
         let run: RunRecord = serde_json::from_str(run).map_err(wrong)?;
         let (opened, root) = (self.open(py)?, self.root.clone());
         drive(py, &self.who, &Listening { progress: None, stop }, |_| async move {
-            let drafts: Vec<DataProduct> =
-                load_mesh(&root)?.products.into_iter().map(|product| product.contract).collect();
+            let context = opened.context().await?;
+            let mut drafts: Vec<DataProduct> = Vec::new();
+            for product in load_mesh(&root)?.products {
+                if context.may_find(&product.contract).await? {
+                    drafts.push(product.contract);
+                }
+            }
             to_json(&lineage::record(&opened.context().await?, run, &drafts).await?)
         })
     }
@@ -389,7 +399,20 @@ fn run<'py>(
             return Err(exception(py, &Error::new(ErrorCode::InvalidArgument, text), &[]));
         }
     };
+    // Words that come from elsewhere must not make somebody else of who acts, nor another mesh of this one.
+    let acts = (cli.act_as.as_ref(), cli.act_for.as_ref());
+    let is_meant = who.principal.as_ref().is_none_or(|own| acts.0 == Some(own))
+        && who.purpose.as_ref().is_none_or(|own| acts.1 == Some(own))
+        && root.is_none_or(|root| cli.mesh.as_deref() == Some(root));
+    if !is_meant {
+        let error = Error::new(
+            ErrorCode::InvalidArgument,
+            "the words name another principal, purpose or mesh than the session",
+        );
+        return Err(exception(py, &error.with_help("open a session for them"), &[]));
+    }
     let who = Who { principal: cli.act_as.clone(), purpose: cli.act_for.clone() };
+    one_process(py)?;
     drive(py, &who, listening, |caller| async move {
         let code = dispatch(cli).await?;
         let out = caller.said().map(|mut said| std::mem::take(&mut said.out)).unwrap_or_default();

@@ -320,30 +320,59 @@ def test_threads_share_a_session(session):
     assert (counts, failures) == ([3] * 8, [])
 
 
+def test_text_that_is_none_gets_nowhere(session):
+    latin = pa.array([b"caf\xe9", b"ok"], pa.binary()).view(pa.string())
+    table = orders()
+    table = table.slice(0, 2).append_column("note", latin)
+    for use in (
+        lambda: publish(session, table),
+        lambda: _core.infer("orders", table),
+    ):
+        with pytest.raises(_core.DataMeshError, match="(?i)utf.?8"):
+            use()
+    nested = table.append_column("inner", pa.StructArray.from_arrays([latin], ["text"]))
+    with pytest.raises(_core.DataMeshError, match="(?i)utf.?8"):
+        _core.infer("orders", nested)
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_opens_the_mesh_anew(session):
+def test_a_forked_child_is_refused_what_its_parent_has_open(session):
     publish(session, orders())
     unread = session.query("SELECT id FROM shop.orders.orders")
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            told = False
+            told = []
             try:
                 pa.table(unread)
             except pa.ArrowInvalid as error:
-                told = "fork" in str(error)
-            rows = publish(session, orders(first=10))["tables"][0]["published"]
-            total = ask(session, "SELECT count(*) AS n FROM shop.orders.orders")["n"][0].as_py()
-            code = 0 if (told, rows, total) == (True, 3, 6) else 2
+                told.append("fork" in str(error))
+            for use in (session, _core.Session(session.root)):
+                for what in (lambda: publish(use, orders(first=10)), lambda: use.command(["show"])):
+                    try:
+                        what()
+                    except _core.DataMeshError as error:
+                        told.append("forked" in str(error) and "spawn" in error.help)
+            code = 0 if told == [True] * 5 else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert pa.table(unread).num_rows == 3
+    publish(session, orders(first=10))
     assert ask(session, "SELECT count(*) AS n FROM shop.orders.orders")["n"][0].as_py() == 6
 
 
 # Governance and lineage.
+
+
+@pytest.mark.parametrize("words", [["show", "--as", "user:root"], ["show", "--as=user:root"], ["show", "--mesh", "/tmp"]])
+def test_words_make_nobody_else_of_who_acts(session, words):
+    publish(session, orders())
+    own = _core.Session(session.root, act_as="user:bob")
+    own.command(["show"])
+    with pytest.raises(_core.DataMeshError, match="than the session"):
+        own.command(words)
 
 
 def test_reads_and_publications_are_recorded_with_their_door(mesh, session):

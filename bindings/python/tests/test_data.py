@@ -247,3 +247,22 @@ def test_how_it_looks():
     shown = data._repr_html_()
     assert "&lt;script&gt;" in shown and "<script>" not in shown and "<b>" not in shown
     assert "stream" in repr(Data(GIVEN["arrow reader"]()))
+
+
+def test_a_reader_that_was_read_is_not_empty_data():
+    table = pa.table({"id": [1, 2, 3]})
+    reader = table.to_reader()
+    assert Quality.check(reader, ["rowCount = 3"])
+    for use in (lambda: Data(reader), lambda: Quality.check(reader, ["rowCount = 0"])):
+        with pytest.raises(DataConsumed, match="Quality.check has read it"):
+            use()
+    first, second = Data(other := table.to_reader()), Data(other)
+    assert len(first) == 3
+    with pytest.raises(DataConsumed, match="a conversion has read it"):
+        second.to_pylist()
+
+
+def test_columns_of_one_name_are_no_dicts():
+    twice = Data(pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"]))
+    with pytest.raises(InvalidData, match="two columns are named `a`"):
+        twice.to_pylist()

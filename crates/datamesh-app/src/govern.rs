@@ -306,6 +306,19 @@ impl Context {
         rules.policies.decide(actor, Action::Discover, Resource::Product(contract), &self.circumstances()).is_allowed()
     }
 
+    /// Whether whoever asks may find a product that a manifest describes: by its contract, and by what is applied of it.
+    ///
+    /// # Errors
+    /// A registry that cannot be read.
+    pub async fn may_find(&self, contract: &DataProduct) -> Result<bool> {
+        let rules = self.rules().await?;
+        let actor = self.actor(&rules)?;
+        let catalog = self.registry.catalog().await?;
+        let applied = catalog.iter().filter(|product| product.revision.contract.id == contract.id);
+        let contracts = applied.map(|product| &product.revision.contract).chain([contract]);
+        Ok(contracts.into_iter().all(|contract| self.discovers(&rules, &actor, contract)))
+    }
+
     /// The products of a catalog that whoever asks may find.
     ///
     /// # Errors

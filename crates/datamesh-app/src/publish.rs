@@ -327,9 +327,12 @@ impl AuthorizedPlan {
             {
                 let columns = made_of.as_ref().map(ColumnLineage::columns_read).unwrap_or_default();
                 let rows = done.as_ref().ok().map(E::rows_read);
-                context.record_read(decided, columns, rows, "run").await?;
+                let recorded = context.record_read(decided, columns, rows, "run").await;
+                staged.push(done?);
+                recorded?;
+            } else {
+                staged.push(done?);
             }
-            staged.push(done?);
             progress.reached(PublishStep::Staged);
         }
         Ok(StagedPlan { authorized: self, staged, pinned, reaudits: 0 })
@@ -420,13 +423,14 @@ impl<E: Engine> StagedPlan<E> {
         in_order.sort_by_key(|(at, _)| *at);
         let mut settled: Vec<E::Settled> = in_order.into_iter().map(|(_, settled)| settled).collect();
         let measured = engine.measure(&mut settled, &carried, &self.pinned, context.clock.now()).await;
+        let mut recorded = Ok(());
         for pinned in &self.pinned {
             let Some(decided) = &pinned.decided else { continue };
             let columns = references::columns(&self.plan().request.contract, &pinned.reference);
             let rows = measured.is_ok().then_some(pinned.pointer.rows);
-            context.record_read(decided, columns, rows, "reference").await?;
+            recorded = recorded.and(context.record_read(decided, columns, rows, "reference").await);
         }
-        measured?;
+        measured.and(recorded)?;
         let mut fresh = settled.iter();
         let tables: Vec<TableReport> = reports
             .into_iter()

@@ -169,7 +169,16 @@ pub(crate) async fn find_decision(session: &mut Session, decision: u64) -> Resul
 /// Gives a product another domain or name wherever it is named, so that its history goes with it.
 async fn rename(session: &mut Session, moved: &ProductMove) -> Result<()> {
     let majors = majors(session, &moved.from).await?;
-    for table in ["revisions", "publications", "tables", "unreferenced_files", "access_requests", "grants", "outbox"] {
+    for table in [
+        "revisions",
+        "publications",
+        "tables",
+        "unreferenced_files",
+        "access_requests",
+        "grants",
+        "outbox",
+        "recorded_edges",
+    ] {
         let text = format!("UPDATE {table} SET domain = $1, product = $2 WHERE domain = $3 AND product = $4");
         sql(&text)
             .bind(&moved.to.domain)
@@ -191,14 +200,19 @@ async fn rename(session: &mut Session, moved: &ProductMove) -> Result<()> {
         // A dataset is named `domain.product_v1.table`.
         let dataset = |key: &ProductKey| format!("{}.", ProductKey { major, ..key.clone() });
         let (from, to) = (dataset(&moved.from), dataset(&moved.to));
-        sql("UPDATE lineage_edges SET input_name = $1 || substr(input_name, CAST($2 AS INTEGER))
-             WHERE input_namespace = 'datamesh' AND substr(input_name, 1, CAST($3 AS INTEGER)) = $4")
-        .bind(&to)
-        .bind(from.len() as u64 + 1)
-        .bind(from.len() as u64)
-        .bind(&from)
-        .execute(session)
-        .await?;
+        for table in ["lineage_edges", "recorded_edges"] {
+            let text = format!(
+                "UPDATE {table} SET input_name = $1 || substr(input_name, CAST($2 AS INTEGER))
+                 WHERE input_namespace = 'datamesh' AND substr(input_name, 1, CAST($3 AS INTEGER)) = $4"
+            );
+            sql(&text)
+                .bind(&to)
+                .bind(from.len() as u64 + 1)
+                .bind(from.len() as u64)
+                .bind(&from)
+                .execute(session)
+                .await?;
+        }
     }
     Ok(())
 }

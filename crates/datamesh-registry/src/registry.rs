@@ -339,7 +339,7 @@ impl Registry for SqlRegistry {
     }
 
     async fn lineage(&self, publication: Option<u64>) -> Result<Vec<Edge>> {
-        lineage::edges(&mut self.store.single().await?, publication).await
+        lineage::edges(&mut self.store.read().await?, publication).await
     }
 
     async fn record_run(&self, run: &RecordedRun) -> Result<()> {

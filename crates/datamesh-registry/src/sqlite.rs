@@ -23,7 +23,12 @@ pub(crate) async fn open(path: &Path) -> Result<Store> {
     }
     // Two processes that open a new registry at once must not both bring it up to date.
     let lock_path = path.with_extension("lock");
-    let lock = std::fs::File::create(&lock_path).and_then(|file| file.lock().map(|()| file));
+    let at = lock_path.clone();
+    // Whoever holds it may need this thread to go on.
+    let lock =
+        tokio::task::spawn_blocking(move || std::fs::File::create(&at).and_then(|file| file.lock().map(|()| file)));
+    let lock =
+        lock.await.map_err(|error| Error::new(ErrorCode::Internal, format!("cannot wait for a lock: {error}")))?;
     let lock = lock.map_err(|error| Error::io(ErrorCode::Registry, "lock", &lock_path, error))?;
     let options = SqliteConnectOptions::new()
         .filename(path)

@@ -585,9 +585,10 @@ async fn run_publications(arguments: PublicationsArguments, told: Option<&Path>)
 pub async fn find_product_or_attempt(context: &Context, root: &Path, wanted: &str) -> Result<DataProduct> {
     match find_product(context, wanted, None).await {
         Ok(product) => Ok(product.revision.contract),
-        Err(error) if error.code() == ErrorCode::NotFound => {
-            find_manifest(root, wanted).map(|found| found.contract).map_err(|_| error)
-        }
+        Err(error) if error.code() == ErrorCode::NotFound => match find_manifest(root, wanted) {
+            Ok(found) if context.may_find(&found.contract).await? => Ok(found.contract),
+            _ => Err(error),
+        },
         Err(error) => Err(error),
     }
 }

@@ -167,9 +167,10 @@ async fn follow(options: RunArguments, told: Option<&Path>) -> Result<u8> {
         target.finish();
         match (delivered, pause) {
             (Ok(delivered), _) => tell(&delivered, &options)?,
-            // Once it has worked, what may pass is waited for.
+            // Once it has worked, what may pass is waited for. What is in the way of one table holds up no other.
             (Err(error), Some(_))
-                if !first && (error.code().is_retryable() || error.code() == ErrorCode::WriteFailed) =>
+                if error.code() == ErrorCode::PlanRefused
+                    || !first && (error.code().is_retryable() || error.code() == ErrorCode::WriteFailed) =>
             {
                 output::print_error(&error, false);
             }

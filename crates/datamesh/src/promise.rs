@@ -21,7 +21,12 @@ pub async fn promise(root: &Path, context: &Context, wanted: &str) -> Result<Val
     let manifest = find_manifest(root, wanted);
     let (product, registered) = match (find_product(context, wanted, None).await, &manifest) {
         (Ok(product), _) => (product, true),
-        (Err(error), Ok(found)) if error.code() == ErrorCode::NotFound => (unregistered(context, found), false),
+        (Err(error), Ok(found)) if error.code() == ErrorCode::NotFound => {
+            if !context.may_find(&found.contract).await? {
+                return Err(error);
+            }
+            (unregistered(context, found), false)
+        }
         // Of a manifest with errors more is known than that nothing is registered.
         (Err(error), Err(broken)) if error.code() == ErrorCode::NotFound && broken.code() != ErrorCode::NotFound => {
             return Err(broken.restate());

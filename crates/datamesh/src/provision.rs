@@ -306,7 +306,7 @@ pub(crate) struct Watched {
 
 impl Watched {
     pub(crate) fn new(target: Box<dyn Target>, format: ReportFormat) -> Self {
-        let show = format == ReportFormat::Text && std::io::stderr().is_terminal();
+        let show = format == ReportFormat::Text && crate::caller::stderr_is_terminal();
         let bar = if show { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
         Self { target, bar }
     }

@@ -67,7 +67,10 @@ def progress(wanted: Wanted) -> Iterator[Progress | None]:
 
 
 def _somebody_looks() -> bool:
-    return "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
+    # A notebook has a shell with a kernel; to have imported IPython is not enough.
+    python: Any = sys.modules.get("IPython")
+    shell = python.get_ipython() if python is not None else None
+    return getattr(shell, "kernel", None) is not None or (sys.stderr is not None and sys.stderr.isatty())
 
 
 def _part(table: str, done: int, total: int | None) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import sys
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -123,6 +125,31 @@ class Source:
         return document
 
 
+_TAKEN: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+"""Streams that were given away, and to whom: wrapped anew, they would look like data without rows."""
+
+
+def _consumed(kind: str, by: str | None) -> DataConsumed:
+    return DataConsumed(
+        f"this {kind} can be read once, and {by} has read it",
+        help="call `collect()` before the first use to keep the rows, or pass a table or data frame",
+    )
+
+
+def _take(stream: Any, by: str) -> None:
+    # What has no weak references tells of a second reading itself.
+    with contextlib.suppress(TypeError):
+        _TAKEN[stream] = by
+
+
+def _refuse_taken(stream: Any) -> None:
+    by = None
+    with contextlib.suppress(TypeError):
+        by = _TAKEN.get(stream)
+    if by is not None:
+        raise _consumed(type(stream).__name__, by)
+
+
 @dataclass
 class _Held:
     """What `Data` wraps; several may share one stream, which is read once all the same."""
@@ -149,6 +176,7 @@ class _Held:
             if _can_be_read_again(data):
                 held.reopen = lambda: _stream_of(data)
             else:
+                _refuse_taken(data)
                 held.reader = RecordBatchReader.from_stream(data)
         elif hasattr(data, "__arrow_c_array__"):
             batch = RecordBatch.from_arrow(data)
@@ -245,6 +273,11 @@ class Data:
             return [str(name) for name in [*self._held.native.columns, *index]]
         return [str(name) for name in self.schema.names]
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether its rows can be read once only."""
+        return self._held.reader is not None and self._held.reopen is None
+
     def with_source(self, source: Source | str) -> Data:
         """The same data, said to come from somewhere else.
 
@@ -283,17 +316,16 @@ class Data:
         if self._held.kind == "rows":
             return self._rows()
         if self._held.reader is not None:
+            _refuse_taken(self._held.native)
             found, self._held.reader = self._held.reader, None
+            _take(self._held.native, reader)
             if isinstance(found, RecordBatchReader):
                 self._held.schema = found.schema
             self._held.taken_by = reader
             return found
         if self._held.reopen is not None:
             return self._held.reopen()
-        raise DataConsumed(
-            f"this {self._held.kind} can be read once, and {self._held.taken_by} has read it",
-            help="call `collect()` before the first use to keep the rows, or pass a table or data frame",
-        )
+        raise _consumed(self._held.kind, self._held.taken_by)
 
     def to_arrow(self) -> pyarrow.Table:
         """A `pyarrow.Table`; needs PyArrow."""
@@ -341,7 +373,7 @@ class Data:
         return list(self)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        names = self.columns
+        names = self._distinct()
         for batch in self._table().to_batches():
             columns = [[value.as_py() for value in _values(column)] for column in batch.columns]
             for values in zip(*columns):
@@ -431,6 +463,14 @@ class Data:
         if not _can_be_read_again(self._held.native):
             self._held.kept = table
         return table
+
+    def _distinct(self) -> list[str]:
+        """The columns' names, by which a row's values are told apart."""
+        names = self.columns
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InvalidData(f"two columns are named `{twice}`", help="give each column a name of its own")
+        return names
 
     def _described(self) -> Schema:
         if hasattr(self._held.native, "__arrow_c_schema__"):

@@ -121,8 +121,9 @@ class Mesh:
     """A mesh: the folder around the working directory, `DATAMESH_HOME`, or the one that is named.
 
     Its methods are the commands of `datamesh`, with the same words and answers; `command` runs those that have no method. Every
-    method with a leading `a` (`await mesh.aquery(…)`) does the same in a thread, for asyncio. A mesh can be shared by threads,
-    and used after a fork. It closes as a context manager.
+    method with a leading `a` (`await mesh.aquery(…)`) does the same in a thread, for asyncio. A mesh can be shared by threads.
+    A process that was forked from one that had used a mesh cannot use any: start it with `spawn` or `forkserver`, or fork before. It
+    closes as a context manager.
 
     >>> mesh = Mesh()
     >>> mesh

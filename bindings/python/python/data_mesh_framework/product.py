@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["DataProduct"]
+
+_LOG = logging.getLogger("data_mesh_framework")
+
+
+def _kept(made: Any) -> Any:
+    """What a transform made, with the rows of a stream in memory: it is checked before it is given back."""
+    if isinstance(made, Mapping):
+        return {name: _kept(part) for name, part in made.items()}
+    wrapped = made if isinstance(made, Data) else Data(made)
+    return wrapped.collect() if wrapped.is_stream else made
 
 
 class DataProduct:
@@ -76,6 +87,7 @@ class DataProduct:
         self.version = three_part(version)
         self.mesh = mesh if isinstance(mesh, Mesh) else Mesh(mesh)
         self._contract: Contract | None = None
+        self.last_report: Report | None = None
         self.refresh()
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -173,8 +185,11 @@ class DataProduct:
         `raw_data` is rows of any kind; a method that overrides this one is given `Data`.
         """
         sources = [part.source for part in raw_data.values()] if isinstance(raw_data, Mapping) else raw_data.source
-        processed = self.transform(raw_data)
-        Quality.check(processed, self.quality_rules, failing=False)
+        processed = _kept(self.transform(raw_data))
+        self.last_report = Quality.check(processed, self.quality_rules, failing=False)
+        if not self.last_report:
+            because = "; ".join(self.last_report.because) or self.last_report.status
+            _LOG.warning("%s: what was made would be rejected: %s", self, because)
         Lineage.record(source=sources, transformations=self.transformations, output=processed)
         return processed
 

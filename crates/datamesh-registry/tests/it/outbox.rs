@@ -242,6 +242,8 @@ pub(crate) fn a_registry_from_before_begins_with_what_is_current(
     });
     drop(registry);
     for statement in [
+        "DROP TABLE recorded_edges",
+        "DROP TABLE recorded_runs",
         "DROP TABLE outbox",
         "DROP TABLE outbox_consumers",
         "ALTER TABLE mesh DROP COLUMN outbox_sequence",
