@@ -64,6 +64,8 @@ bench: .venv/ready bindings/python/.venv/ready
 	DATAMESH_BIN=$(abspath $(TARGET_DIR))/release/datamesh .venv/bin/python bench/publish_csv.py
 	DATAMESH_BIN=$(abspath $(TARGET_DIR))/release/datamesh .venv/bin/python bench/show.py
 	DATAMESH_BIN=$(abspath $(TARGET_DIR))/release/datamesh .venv/bin/python bench/plan.py
+	$(CARGO) build --locked --release --workspace --example bench_decide
+	DATAMESH_BIN=$(abspath $(TARGET_DIR))/release/datamesh .venv/bin/python bench/decide.py
 	$(PACKAGE_PYTHON) bindings/python/pack $(abspath $(TARGET_DIR))/release/lib_core.so $(abspath $(TARGET_DIR))/release/wheels
 	$(PACKAGE_PYTHON) -m pip install --quiet --no-deps --force-reinstall $(abspath $(TARGET_DIR))/release/wheels/*.whl
 	DATAMESH_BIN=$(abspath $(TARGET_DIR))/release/datamesh $(PACKAGE_PYTHON) bench/publish_python.py
