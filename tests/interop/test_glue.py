@@ -7,7 +7,8 @@ from pyiceberg.catalog import load_catalog
 
 from mesh import Mesh
 
-BUCKET = "lake"
+# Servers of moto in one process share their state.
+BUCKET = "glue-lake"
 REGION = "eu-central-1"
 SECRET = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "not-so-secret", "AWS_REGION": REGION}
 TABLE = "lab_readings_v1.readings"
