@@ -342,7 +342,7 @@ class Mesh:
         Raises:
             Rejected: The audit rejected it; its `report` says why, and what was published before still serves.
             NotApplied: The manifest differs from what was applied.
-            Interrupted: Ctrl-C; nothing was published.
+            Interrupted: Ctrl-C; nothing was published, unless it says that it was done before it could be stopped.
         """
         tables = _tables(data, table, lambda: self.contract(product).schema)
         files = {name for name, given in tables.items() if _are_files(given)}
