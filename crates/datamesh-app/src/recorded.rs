@@ -4,10 +4,11 @@ use std::pin::Pin;
 use std::task::{Poll, ready};
 
 use arrow::array::RecordBatch;
-use datamesh_core::Result;
 use datamesh_core::audit::{ReadOutcome, ReadRecord};
+use datamesh_core::{Error, ErrorCode, Result};
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
+use tokio::task::JoinHandle;
 
 use crate::ports::{Context, Rows};
 
@@ -19,7 +20,7 @@ struct Recorded {
     context: Context,
     /// Taken once it is being recorded.
     record: Option<ReadRecord>,
-    recording: Option<(Recording, Option<datamesh_core::Error>)>,
+    recording: Option<(JoinHandle<Result<u64>>, Option<Error>)>,
 }
 
 pub(crate) fn rows(rows: Rows, record: ReadRecord, context: Context) -> Rows {
@@ -35,6 +36,17 @@ impl Recorded {
         let registry = self.context.registry.clone();
         Some(async move { registry.record_read(&record).await }.boxed())
     }
+
+    /// Records the end. The runtime does it: whoever waits may stop to, and what is half recorded holds the registry's lock.
+    fn end(&mut self, outcome: ReadOutcome, failure: Option<Error>) -> Option<Error> {
+        match self.begin(outcome) {
+            Some(recording) => {
+                self.recording = Some((tokio::spawn(recording), failure));
+                None
+            }
+            None => failure,
+        }
+    }
 }
 
 impl Stream for Recorded {
@@ -43,7 +55,9 @@ impl Stream for Recorded {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             if let Some((recording, _)) = &mut self.recording {
-                let recorded = ready!(recording.poll_unpin(cx));
+                let recorded = ready!(recording.poll_unpin(cx)).unwrap_or_else(|ended| {
+                    Err(Error::new(ErrorCode::Internal, "a read could not be recorded").with_source(ended))
+                });
                 let failure = self.recording.take().and_then(|(_, failure)| failure);
                 // What was read is told only once it is written down that it was.
                 return Poll::Ready(match (failure, recorded) {
@@ -59,14 +73,17 @@ impl Stream for Recorded {
                     }
                     return Poll::Ready(Some(Ok(batch)));
                 }
-                Some(Err(error)) => match self.begin(ReadOutcome::Failed) {
-                    Some(recording) => self.recording = Some((recording, Some(error))),
-                    None => return Poll::Ready(Some(Err(error))),
-                },
-                None => match self.begin(ReadOutcome::Complete) {
-                    Some(recording) => self.recording = Some((recording, None)),
-                    None => return Poll::Ready(None),
-                },
+                Some(Err(error)) => {
+                    if let Some(error) = self.end(ReadOutcome::Failed, Some(error)) {
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                }
+                None => {
+                    self.end(ReadOutcome::Complete, None);
+                    if self.recording.is_none() {
+                        return Poll::Ready(None);
+                    }
+                }
             }
         }
     }
