@@ -78,6 +78,9 @@ pub struct OutboxEntry {
     /// The pointer that moved; `None`: the product changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pointer: Option<MovedPointer>,
+    /// What the product was called before: what is told under that name is told no longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<ProductKey>,
 }
 
 /// Where a pointer went.
@@ -135,6 +138,12 @@ pub fn pending(entries: &[OutboxEntry]) -> (Vec<&OutboxEntry>, BTreeSet<&Product
     (pointers, changed)
 }
 
+/// The names that products had before, each with what is called so now.
+pub fn left(entries: &[OutboxEntry]) -> BTreeMap<&ProductKey, &ProductKey> {
+    let named = entries.iter().filter_map(|entry| Some((entry.former.as_ref()?, &entry.product)));
+    named.filter(|(former, product)| former != product).collect()
+}
+
 /// The outbox, and how far its consumers have come.
 #[async_trait]
 pub trait Outbox: Send + Sync {
@@ -173,7 +182,7 @@ mod tests {
             metadata_location: format!("s3://w/{table}/metadata/{sequence}.json"),
             publication: 1,
         });
-        OutboxEntry { sequence, kind, product: product(), pointer }
+        OutboxEntry { sequence, kind, product: product(), pointer, former: None }
     }
 
     #[test]
@@ -191,6 +200,15 @@ mod tests {
         for change in [entry(4, Applied, None), entry(4, Evolved, Some("a"))] {
             assert_eq!(pending(&[change]).1, BTreeSet::from([&product()]));
         }
+    }
+
+    #[test]
+    fn a_name_that_was_left_is_told_once_and_not_where_it_was_come_back_to() {
+        let former = ProductKey { product: "old".into(), ..product() };
+        let moved = |former: ProductKey| OutboxEntry { former: Some(former), ..entry(1, OutboxKind::Moved, Some("a")) };
+        let entries = [entry(1, OutboxKind::Published, Some("a")), moved(former.clone()), moved(former.clone())];
+        assert_eq!(left(&entries), BTreeMap::from([(&former, &product())]));
+        assert!(left(&[moved(product())]).is_empty());
     }
 
     #[test]

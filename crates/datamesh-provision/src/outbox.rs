@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datamesh_core::ids::ProductKey;
-use datamesh_core::outbox::{Outbox, OutboxEntry, pending};
+use datamesh_core::outbox::{Outbox, OutboxEntry, left, pending};
 use datamesh_core::{Error, ErrorCode, Result};
 use serde::Serialize;
 
 use crate::catalog;
-use crate::provision::{ApplyOptions, Change, Desired, Plan, PointerChange, Target, Timer, refresh, sync};
+use crate::provision::{
+    ApplyOptions, Change, Desired, Plan, PointerChange, Target, Timer, clear, holds, refresh, sync,
+};
 
 /// Entries that are read at once.
 const BATCH: u64 = 500;
@@ -35,7 +37,7 @@ pub struct Follower<'a> {
     pub wanted: &'a dyn Wanted,
     /// What every database's name begins with.
     pub database_prefix: &'a str,
-    /// How changes are carried out. Nothing is removed.
+    /// How changes are carried out. Nothing is removed but what stands under a name that its product has left.
     pub options: ApplyOptions,
     /// Waits between tries.
     pub timer: &'a dyn Timer,
@@ -59,6 +61,8 @@ pub struct Delivered {
     pub current: Vec<String>,
     /// What was made because it was not there, and what was changed because its product was.
     pub made: Vec<Change>,
+    /// What this mesh had made under names that products have left.
+    pub removed: Vec<Change>,
     /// Tables that no contract has any more.
     pub dropped: Vec<String>,
     /// Tables that are not there, in databases that Terraform keeps: they are its to make.
@@ -97,7 +101,8 @@ impl Run {
 
 impl Follower<'_> {
     /// Delivers what comes after the consumer's place, and moves the place behind it. A table that is not there yet is
-    /// made, a product's change is carried out where its database is there; a product that never published waits.
+    /// made, a product's change is carried out where its database is there; a product that never published waits. What stands
+    /// under a name that a product has left is made under its new one, and then removed.
     ///
     /// Several may follow for one consumer at once: a table that has gone further is not taken back, and neither is the
     /// place.
@@ -176,6 +181,23 @@ impl Follower<'_> {
         if run.refused.is_empty() {
             run.delivered.missing.extend(absent.into_iter().map(|(_, object)| object).filter(|o| !made.contains(o)));
         }
+        for (former, product) in left(entries) {
+            self.leave(&desired, &self.database(former)?, self.database(product)?, run).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what this mesh made in a database whose product is another one now, once that is there.
+    async fn leave(&self, desired: &Desired, former: &str, now: String, run: &mut Run) -> Result<()> {
+        if !holds(self.target, &desired.mesh, former, &self.options, self.timer).await? {
+            return Ok(());
+        }
+        if !self.refresh(&desired.only(&BTreeSet::from([now])), true, run).await? {
+            return Ok(());
+        }
+        let cleared = clear(self.target, desired, former, &self.options, self.timer).await?;
+        cleared.check()?;
+        run.delivered.removed.extend(cleared.done);
         Ok(())
     }
 
@@ -183,15 +205,16 @@ impl Follower<'_> {
         catalog::database_name(product, self.database_prefix)
     }
 
-    /// Brings databases up to date, or makes them.
-    async fn refresh(&self, desired: &Desired, make: bool, run: &mut Run) -> Result<()> {
+    /// Brings databases up to date, or makes them. `false`: something is in the way.
+    async fn refresh(&self, desired: &Desired, make: bool, run: &mut Run) -> Result<bool> {
         let (applied, refusals) = refresh(self.target, desired, make, &self.options, self.timer).await?;
+        let is_free = refusals.is_empty();
         for refusal in refusals {
             let refused = Plan { refusals: vec![refusal], ..Plan::default() };
             refused.check(&desired.mesh).or_else(|error| run.refuse(error))?;
         }
         applied.check()?;
         run.delivered.made.extend(applied.done);
-        Ok(())
+        Ok(is_free)
     }
 }

@@ -19,7 +19,9 @@ mod execute;
 mod retry;
 
 pub use compare::{Difference, Ownership, ownership};
-pub use execute::{Applied, ApplyOptions, PointerChange, Synced, apply, describe, destroy, refresh, sync};
+pub use execute::{
+    Applied, ApplyOptions, PointerChange, Synced, apply, clear, describe, destroy, holds, refresh, sync,
+};
 pub use retry::{Retry, Timer, TokioTimer};
 
 /// What should be there.

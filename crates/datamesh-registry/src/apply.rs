@@ -65,7 +65,7 @@ pub(crate) async fn write(
     let mut moved = Vec::new();
     for product in &request.moves {
         rename(session, product).await?;
-        moved.extend(pointers(session, &product.to).await?);
+        moved.extend(self::moved(session, product).await?);
     }
     if !request.moves.is_empty() {
         identity::next_grant_revision(session).await?;
@@ -177,6 +177,7 @@ async fn rename(session: &mut Session, moved: &ProductMove) -> Result<()> {
         "access_requests",
         "grants",
         "outbox",
+        "former_names",
         "recorded_edges",
     ] {
         let text = format!("UPDATE {table} SET domain = $1, product = $2 WHERE domain = $3 AND product = $4");
@@ -263,6 +264,27 @@ async fn insert_revisions(session: &mut Session, request: &ApplyRequest) -> Resu
     Ok(true)
 }
 
+/// What is told of a product that has moved: each pointer, or where a major version has none, the product.
+struct Moved {
+    product: ProductKey,
+    former: ProductKey,
+    pointer: Option<MovedPointer>,
+}
+
+/// What is to be told of a product that has moved.
+async fn moved(session: &mut Session, moved: &ProductMove) -> Result<Vec<Moved>> {
+    let told = |product: ProductKey, pointer| {
+        let former = ProductKey { major: product.major, ..moved.from.clone() };
+        Moved { product, former, pointer }
+    };
+    let pointers = pointers(session, &moved.to).await?;
+    let mut majors = majors(session, &moved.to).await?;
+    majors.retain(|major| pointers.iter().all(|(product, _)| product.major != *major));
+    let mut all: Vec<Moved> = pointers.into_iter().map(|(product, pointer)| told(product, Some(pointer))).collect();
+    all.extend(majors.into_iter().map(|major| told(ProductKey { major, ..moved.to.clone() }, None)));
+    Ok(all)
+}
+
 /// The pointers of a product, in every major version.
 async fn pointers(session: &mut Session, product: &ProductKey) -> Result<Vec<(ProductKey, MovedPointer)>> {
     let rows = sql("SELECT domain, product, major, table_name, metadata_location, publication FROM tables
@@ -276,7 +298,7 @@ async fn pointers(session: &mut Session, product: &ProductKey) -> Result<Vec<(Pr
 
 /// Moves the pointers of evolved tables, and tells of them, of `moved` ones and of new revisions. `false`: a pointer is not
 /// where the plan saw it.
-async fn tell(session: &mut Session, request: &ApplyRequest, moved: &[(ProductKey, MovedPointer)]) -> Result<bool> {
+async fn tell(session: &mut Session, request: &ApplyRequest, moved: &[Moved]) -> Result<bool> {
     let keys: Vec<ProductKey> = request.revisions.iter().map(|revision| revision.contract.key()).collect();
     let count = moved.len() + keys.len() + request.tables.len();
     if count == 0 {
@@ -284,7 +306,12 @@ async fn tell(session: &mut Session, request: &ApplyRequest, moved: &[(ProductKe
     }
     let first = outbox::take(session, count).await?;
     let mut events = Vec::with_capacity(count);
-    for (sequence, (product, pointer)) in (first..).zip(moved) {
+    for (sequence, Moved { product, former, pointer }) in (first..).zip(moved) {
+        let (kind, former) = (OutboxKind::Moved, Some(former));
+        let Some(pointer) = pointer else {
+            events.push(Event { kind, product, pointer: None, former });
+            continue;
+        };
         sql("UPDATE tables SET sequence = $1 WHERE domain = $2 AND product = $3 AND major = $4 AND table_name = $5")
             .bind(sequence)
             .bind(&product.domain)
@@ -294,14 +321,14 @@ async fn tell(session: &mut Session, request: &ApplyRequest, moved: &[(ProductKe
             .execute(session)
             .await?;
         let pointer = Some((pointer.table.as_str(), pointer.metadata_location.as_str(), pointer.publication));
-        events.push(Event { kind: OutboxKind::Moved, product, pointer });
+        events.push(Event { kind, product, pointer, former });
     }
     events.extend(keys.iter().map(|key| Event::of_product(OutboxKind::Applied, key)));
     let first_evolved = first + events.len() as u64;
     for (sequence, table) in (first_evolved..).zip(&request.tables) {
         let Some(publication) = swap(session, table, sequence).await? else { return Ok(false) };
         let pointer = Some((table.table.as_str(), table.metadata_location.as_str(), publication));
-        events.push(Event { kind: OutboxKind::Evolved, product: &table.product, pointer });
+        events.push(Event { kind: OutboxKind::Evolved, product: &table.product, pointer, former: None });
     }
     outbox::write(session, request.at, first, events).await?;
     Ok(true)

@@ -30,7 +30,7 @@ pub(crate) async fn write(session: &mut Session, commit: &MaintenanceCommit) -> 
     .await?;
     let Some(moved) = moved else { return Ok(false) };
     let pointer = Some((commit.table.as_str(), commit.metadata_location.as_str(), moved.number("publication")?));
-    let event = Event { kind: OutboxKind::Maintained, product: &commit.product, pointer };
+    let event = Event { kind: OutboxKind::Maintained, product: &commit.product, pointer, former: None };
     outbox::write(session, commit.at, sequence, [event]).await?;
     let since = time(commit.at);
     let files = commit.unreferenced.iter().map(|path| -> Vec<Value<'_>> {

@@ -15,12 +15,14 @@ pub(crate) struct Event<'a> {
     pub(crate) product: &'a ProductKey,
     /// Table, metadata document and publication.
     pub(crate) pointer: Option<(&'a str, &'a str, u64)>,
+    /// What the product was called before.
+    pub(crate) former: Option<&'a ProductKey>,
 }
 
 impl<'a> Event<'a> {
     /// A product that changed.
     pub(crate) fn of_product(kind: OutboxKind, product: &'a ProductKey) -> Self {
-        Self { kind, product, pointer: None }
+        Self { kind, product, pointer: None, former: None }
     }
 }
 
@@ -43,7 +45,21 @@ pub(crate) async fn write(
     events: impl IntoIterator<Item = Event<'_>>,
 ) -> Result<()> {
     let at = time(at);
-    let rows = (first..).zip(events).map(|(sequence, event)| -> Vec<Value<'_>> {
+    let events: Vec<Event<'_>> = events.into_iter().collect();
+    let names = (first..).zip(&events).filter_map(|(sequence, event)| {
+        let (product, former) = (event.product, event.former?);
+        Some(vec![
+            sequence.into(),
+            (&product.domain).into(),
+            (&product.product).into(),
+            product.major.into(),
+            (&former.domain).into(),
+            (&former.product).into(),
+        ])
+    });
+    let insert = "INSERT INTO former_names (sequence, domain, product, major, former_domain, former_product)";
+    insert_all(session, insert, names.collect(), "").await?;
+    let rows = (first..).zip(&events).map(|(sequence, event)| -> Vec<Value<'_>> {
         let (table, location, publication) = match event.pointer {
             Some((table, location, publication)) => (Some(table), Some(location), Some(publication)),
             None => (None, None, None),
@@ -88,14 +104,21 @@ pub(crate) fn read_pointer(row: &Row) -> Result<MovedPointer> {
 fn read_entry(row: &Row) -> Result<OutboxEntry> {
     let kind = row.text("kind")?;
     let pointer = row.optional_text("table_name")?.map(|_| read_pointer(row)).transpose()?;
+    let product = read_key(row)?;
+    let former = row.optional_text("former_domain")?.map(|_| read_former(row, &product)).transpose()?;
     Ok(OutboxEntry {
         sequence: row.number("sequence")?,
         kind: OutboxKind::parse(&kind).ok_or_else(|| {
             Error::new(ErrorCode::Registry, format!("the registry holds `{kind}` as a kind of the outbox"))
         })?,
-        product: read_key(row)?,
+        product,
         pointer,
+        former,
     })
+}
+
+fn read_former(row: &Row, product: &ProductKey) -> Result<ProductKey> {
+    Ok(ProductKey { domain: row.text("former_domain")?, product: row.text("former_product")?, major: product.major })
 }
 
 /// What comes after a place.
@@ -107,11 +130,13 @@ pub(crate) async fn read(session: &mut Session, after: u64, limit: u64) -> Resul
     if after == 0 || after < trimmed {
         return Ok(OutboxBatch { entries: current(session, after, head).await?, to: head });
     }
-    let rows = sql("SELECT * FROM outbox WHERE sequence > $1 ORDER BY sequence LIMIT $2")
-        .bind(after)
-        .bind(i64::try_from(limit.max(1)).unwrap_or(i64::MAX))
-        .fetch_all(session)
-        .await?;
+    let rows = sql("SELECT outbox.*, former_domain, former_product FROM outbox
+                    LEFT JOIN former_names ON former_names.sequence = outbox.sequence
+                    WHERE outbox.sequence > $1 ORDER BY outbox.sequence LIMIT $2")
+    .bind(after)
+    .bind(i64::try_from(limit.max(1)).unwrap_or(i64::MAX))
+    .fetch_all(session)
+    .await?;
     let entries = rows.iter().map(read_entry).collect::<Result<Vec<_>>>()?;
     let Some(last) = entries.last() else {
         return Err(Error::new(ErrorCode::Registry, format!("the outbox lacks what came after entry {after}"))
@@ -123,7 +148,7 @@ pub(crate) async fn read(session: &mut Session, after: u64, limit: u64) -> Resul
     Ok(OutboxBatch { entries, to })
 }
 
-/// Everything as it is: every product, and the pointers that moved after a place.
+/// Everything as it is: every product, the pointers that moved after a place, and the names that were left after it.
 async fn current(session: &mut Session, after: u64, head: u64) -> Result<Vec<OutboxEntry>> {
     let kind = OutboxKind::Current;
     let rows = sql("SELECT domain, product, major, table_name, metadata_location, publication, sequence FROM tables
@@ -133,14 +158,26 @@ async fn current(session: &mut Session, after: u64, head: u64) -> Result<Vec<Out
     .await?;
     let pointers = rows.iter().map(|row| {
         let (product, pointer) = (read_key(row)?, Some(read_pointer(row)?));
-        Ok(OutboxEntry { sequence: row.number("sequence")?, kind, product, pointer })
+        Ok(OutboxEntry { sequence: row.number("sequence")?, kind, product, pointer, former: None })
     });
     let mut entries = pointers.collect::<Result<Vec<_>>>()?;
     let rows = sql("SELECT DISTINCT domain, product, major FROM revisions ORDER BY domain, product, major")
         .fetch_all(session)
         .await?;
     for row in &rows {
-        entries.push(OutboxEntry { sequence: head, kind, product: read_key(row)?, pointer: None });
+        entries.push(OutboxEntry { sequence: head, kind, product: read_key(row)?, pointer: None, former: None });
+    }
+    let rows = sql("SELECT max(sequence) AS sequence, domain, product, major, former_domain, former_product
+                    FROM former_names WHERE sequence > $1
+                    GROUP BY domain, product, major, former_domain, former_product ORDER BY max(sequence)")
+    .bind(after)
+    .fetch_all(session)
+    .await?;
+    for row in &rows {
+        let product = read_key(row)?;
+        let former = Some(read_former(row, &product)?);
+        let sequence = row.number("sequence")?;
+        entries.push(OutboxEntry { sequence, kind: OutboxKind::Moved, product, pointer: None, former });
     }
     Ok(entries)
 }

@@ -60,6 +60,7 @@ async fn tell(
         kind,
         product: &request.product,
         pointer: Some((&table.table, &table.metadata_location, publication)),
+        former: None,
     });
     let applied = is_new.then(|| Event::of_product(OutboxKind::Applied, &request.product));
     outbox::write(session, request.at, first, moved.chain(applied)).await

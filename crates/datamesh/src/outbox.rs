@@ -27,7 +27,7 @@ pub(crate) struct OutboxArguments {
 enum OutboxCommand {
     /// Deliver what happened since the last run: publications, rollbacks, maintenance, changed contracts
     #[command(
-        after_help = "Examples:\n  datamesh outbox run --target glue --region eu-central-1\n  datamesh outbox run --target glue --every 10s\n  datamesh outbox run --target local --dir /srv/catalog --format json\n\nEach target keeps its place in the registry. A run that is stopped or fails delivers the rest the next time; what is\ndelivered twice does no harm, and a table never goes back to an older state. A new target begins with the tables as they\nare. Only tables that this mesh made, or that its exported Terraform made, are touched."
+        after_help = "Examples:\n  datamesh outbox run --target glue --region eu-central-1\n  datamesh outbox run --target glue --every 10s\n  datamesh outbox run --target local --dir /srv/catalog --format json\n\nEach target keeps its place in the registry. A run that is stopped or fails delivers the rest the next time; what is\ndelivered twice does no harm, and a table never goes back to an older state. A new target begins with the tables as they\nare. Only tables that this mesh made, or that its exported Terraform made, are touched; what stands under a name that its\nproduct has left is made under the new one, and then removed."
     )]
     Run(RunArguments),
     /// Show how far each target has come
@@ -205,6 +205,7 @@ fn tell(delivered: &Delivered, options: &RunArguments) -> Result<()> {
         return Ok(());
     }
     let mut text: String = delivered.made.iter().map(|change| lines(&change.to_string())).collect();
+    text.extend(delivered.removed.iter().map(|change| lines(&change.to_string())));
     for (word, tables) in [
         ("moved", &delivered.moved),
         ("current", &delivered.current),

@@ -10,8 +10,8 @@ use datamesh_core::{Error, ErrorCode, Result};
 use serde::Serialize;
 
 use super::{
-    Change, Desired, Ownership, Plan, Refusal, Retry, Scope, State, Target, TargetError, Timer, compare, ownership,
-    plan,
+    Change, Desired, Ownership, Plan, Refusal, Retry, Scope, State, Target, TargetError, Timer, compare, leftovers,
+    ownership, plan,
 };
 use crate::catalog;
 
@@ -167,6 +167,49 @@ pub async fn refresh(
         refreshed.failed.extend(applied.failed);
     }
     Ok((refreshed, refusals))
+}
+
+/// Whether a database, or a table in it, is this mesh's to remove.
+///
+/// # Errors
+/// The target's own.
+pub async fn holds(
+    target: &dyn Target,
+    mesh: &str,
+    database: &str,
+    options: &ApplyOptions,
+    timer: &dyn Timer,
+) -> Result<bool> {
+    let found = options.retry.run(timer, || target.database(database)).await;
+    let Some(found) = found.map_err(|error| failure(target, error))? else { return Ok(false) };
+    let mut parameters = found.tables.values().map(|table| &table.table.parameters).chain([&found.database.parameters]);
+    Ok(parameters.any(|parameters| ownership(parameters, mesh) == Ownership::Ours))
+}
+
+/// Removes what this mesh made in a database and nobody wants there, and the database, where nobody wants it and nothing
+/// else is in it. Files of tables are not touched.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn clear(
+    target: &dyn Target,
+    desired: &Desired,
+    database: &str,
+    options: &ApplyOptions,
+    timer: &dyn Timer,
+) -> Result<Applied> {
+    let mut applied = Applied::default();
+    for _ in 0..options.rounds.max(1) {
+        let found = options.retry.run(timer, || target.database(database)).await;
+        let Some(found) = found.map_err(|error| failure(target, error))? else { return Ok(applied) };
+        let state = State { databases: BTreeMap::from([(database.to_owned(), found)]) };
+        let mut plan = Plan::default();
+        leftovers(&mut plan, desired, &state, true);
+        if execute(target, &desired.mesh, &plan, options.retry, timer, &mut applied).await {
+            return Ok(applied);
+        }
+    }
+    Err(failure(target, TargetError::Conflict))
 }
 
 /// Removes what this mesh made, of some databases or of all. A database that holds somebody else's table stays. Files of

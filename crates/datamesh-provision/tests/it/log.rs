@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datamesh_core::outbox::{Consumer, MovedPointer, Outbox, OutboxBatch, OutboxEntry, OutboxKind};
 use datamesh_core::ports::CatalogProduct;
-use datamesh_core::{DataProduct, Error, ErrorCode, Result};
+use datamesh_core::{DataProduct, Error, ErrorCode, Name, Result};
 use datamesh_provision::outbox::{Delivered, Follower, Wanted};
 use datamesh_provision::provision::{ApplyOptions, Desired, Target, Timer};
 
@@ -39,9 +39,10 @@ impl Log {
                     metadata_location: pointer.metadata_location.clone(),
                     publication: pointer.publication,
                 }),
+                former: None,
             }));
         } else {
-            entries.push(OutboxEntry { sequence, kind, product: key, pointer: None });
+            entries.push(OutboxEntry { sequence, kind, product: key, pointer: None, former: None });
         }
         *self.product.lock().unwrap() = Some(product);
     }
@@ -69,6 +70,26 @@ impl Log {
             before.unwrap_or_else(|| CatalogProduct { tables: Vec::new(), ..published(full(), sequence) });
         change(&mut product.revision.contract);
         self.add(sequence, OutboxKind::Applied, product, false);
+    }
+
+    /// Gives the product another name.
+    pub(crate) fn rename(&self, sequence: u64, name: &str) {
+        let mut product = self.product.lock().unwrap().clone().unwrap();
+        let former = product.key.clone();
+        product.key.product = name.to_owned();
+        product.revision.contract.id.product = Name::new(name).unwrap();
+        for pointer in &mut product.tables {
+            pointer.sequence = sequence;
+        }
+        let has_pointers = !product.tables.is_empty();
+        self.add(sequence, OutboxKind::Moved, product, has_pointers);
+        let mut entries = self.entries.lock().unwrap();
+        for entry in entries.iter_mut().filter(|entry| entry.product == former) {
+            entry.product.product = name.to_owned();
+        }
+        for entry in entries.iter_mut().filter(|entry| entry.sequence == sequence) {
+            entry.former = Some(former.clone());
+        }
     }
 
     /// The products as they are.

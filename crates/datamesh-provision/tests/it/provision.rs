@@ -405,6 +405,36 @@ fn a_changed_product_changes_its_tables_once_it_is_there() {
 }
 
 #[test]
+fn a_name_that_was_left_is_cleared_once_the_new_one_is_there() {
+    let (target, log) = (Memory::default(), Log::default());
+    let follow = |log: &Log| wait(log.follow(&target, options(), &Waits::default()));
+    let names = || target.state.lock().unwrap().databases.keys().cloned().collect::<Vec<_>>();
+    log.publish(1);
+    follow(&log).unwrap();
+    let [old] = names().try_into().unwrap();
+    // Somebody has the new name: what stands under the old one is needed until it is free.
+    log.rename(2, "renamed");
+    let [new] = Vec::from_iter(desired(&log.products()).databases.into_keys()).try_into().unwrap();
+    let mut theirs = target.state.lock().unwrap().databases[&old].clone();
+    theirs.database.name = new.clone();
+    theirs.database.parameters.clear();
+    theirs.tables.clear();
+    target.state.lock().unwrap().databases.insert(new.clone(), theirs);
+    let error = follow(&log).unwrap_err();
+    assert_eq!((error.code(), log.place()), (ErrorCode::PlanRefused, 1));
+    assert_eq!(names().len(), 2, "both are there");
+    target.state.lock().unwrap().databases.remove(&new);
+    // It dies before its place is kept; the next run finds nothing more to do.
+    log.lose_next_place();
+    follow(&log).unwrap_err();
+    assert_eq!(names(), std::slice::from_ref(&new));
+    let again = follow(&log).unwrap();
+    assert_eq!((again.removed, again.made, log.place()), (vec![], vec![], 2));
+    let state = target.state.lock().unwrap().clone();
+    assert!(plan(&desired(&log.products()), &state, true).is_empty());
+}
+
+#[test]
 fn what_is_in_the_way_stops_nobody_else() {
     let (memory, mesh) = (Memory::default(), Log::default());
     mesh.publish(1);

@@ -94,6 +94,8 @@ pub(crate) async fn whatever_moves_a_pointer_is_told(mesh: Mesh) {
     assert!(matches!(registry.apply(&moving, &Deaf).await.unwrap(), ApplyOutcome::Applied(_)));
     assert_eq!(short(&after(registry, 6).await.entries), ["7 evolved depot/orders m5", "8 moved depot/orders m5"]);
     check_pointers(registry, 1).await;
+    let formers = |batch: OutboxBatch| batch.entries.into_iter().filter_map(|entry| entry.former).collect::<Vec<_>>();
+    assert_eq!(formers(after(registry, 6).await), [sales()]);
     // Batches have an end, and nothing new is nothing.
     let part = registry.outbox(2, 2).await.unwrap();
     assert_eq!((part.entries.len(), part.to), (2, 4));
@@ -153,6 +155,34 @@ pub(crate) async fn a_new_consumer_begins_with_what_is_current(mesh: Mesh) {
         ["4 current shop/sales m3", "5 current web/clicks c1", "6 current shop/sales", "6 current web/clicks"]
     );
     assert_eq!(begun.to, 6);
+}
+
+pub(crate) async fn a_name_that_was_left_is_told_whoever_comes_late(mesh: Mesh) {
+    let registry = &*mesh.registry;
+    publish(registry, &sales(), "m1").await;
+    // Nothing is published of this one.
+    let mut made = empty(registry).await;
+    made.revisions = vec![NewRevision { expected: 0, contract: contract(&key("shop", "plans"), "1.0.0") }];
+    assert!(matches!(registry.apply(&made, &Deaf).await.unwrap(), ApplyOutcome::Applied(_)));
+    let place = registry.outbox_head().await.unwrap();
+    let moves = [("sales", "deals"), ("plans", "drafts"), ("deals", "orders")];
+    for (from, to) in moves {
+        let mut moving = empty(registry).await;
+        moving.moves = vec![ProductMove { from: key("shop", from), to: key("shop", to) }];
+        assert!(matches!(registry.apply(&moving, &Deaf).await.unwrap(), ApplyOutcome::Applied(_)));
+    }
+    let told = |batch: OutboxBatch| {
+        let names = batch.entries.into_iter().filter_map(|entry| Some((entry.former?.product, entry.product.product)));
+        names.collect::<Vec<_>>()
+    };
+    let pair = |former: &str, now: &str| (former.to_owned(), now.to_owned());
+    let all = [pair("sales", "orders"), pair("plans", "drafts"), pair("deals", "orders")];
+    assert_eq!(told(after(registry, place).await), all);
+    // Whoever is new hears of them too, and whoever comes when the entries are gone.
+    assert_eq!(told(after(registry, 0).await), all);
+    registry.trim_outbox(now() + TimeDelta::microseconds(1)).await.unwrap();
+    assert_eq!(told(after(registry, place).await), all);
+    assert_eq!(told(after(registry, place + 1).await), all[1..]);
 }
 
 pub(crate) async fn consumers_keep_their_places(mesh: Mesh) {
@@ -242,6 +272,7 @@ pub(crate) fn a_registry_from_before_begins_with_what_is_current(
     });
     drop(registry);
     for statement in [
+        "DROP TABLE former_names",
         "DROP TABLE recorded_edges",
         "DROP TABLE recorded_runs",
         "DROP TABLE outbox",

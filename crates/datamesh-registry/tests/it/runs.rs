@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use datamesh_core::audit::{AuditEntry, AuditKind, AuditQuery};
+use datamesh_core::ids::ProductKey;
 use datamesh_core::lineage::{ColumnLineage, Dataset, Edge, FieldLineage, FieldPath, InputField, Inputs, Subtype};
-use datamesh_core::ports::{RecordedRun, RecordedTable};
+use datamesh_core::ports::{ApplyOutcome, ProductMove, RecordedRun, RecordedTable};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::requests::{Key, decision, key, now, publish};
+use crate::apply::empty;
+use crate::requests::{Deaf, Key, decision, key, now, publish};
 use crate::suite::Mesh;
 
 fn lineage(file: &str) -> ColumnLineage {
@@ -78,4 +80,48 @@ pub(crate) async fn recorded_runs_stand_beside_publications(mesh: Mesh) {
     assert_eq!(registry.audit_entries(&query).await.unwrap().len(), 3);
     assert!(registry.verify_audit(&Key::new(1), None).await.unwrap().is_sound());
     assert_eq!(found(None).await, both);
+}
+
+/// What was recorded of a product is found under its new name, on both sides of an edge, and nothing under the old one.
+pub(crate) async fn a_recorded_run_moves_with_its_product(mesh: Mesh) {
+    let registry = &*mesh.registry;
+    let (sales, orders) = (key("shop", "sales"), key("depot", "orders"));
+    for product in [&sales, &key("web", "clicks")] {
+        publish(registry, product, "m1").await;
+    }
+    let allowed = registry.record_decision(&decision()).await.unwrap();
+    registry.record_run(&run(1, "nightly", "/a.csv", allowed)).await.unwrap();
+    // Another run made something of it.
+    let of = |product: &ProductKey| Dataset::Table { product: product.clone(), table: "orders".to_owned() };
+    let mut inputs = Inputs::default();
+    inputs.add(InputField { dataset: of(&sales), field: FieldPath::column("id") }, Subtype::Identity.into());
+    let fields = vec![FieldLineage { field: FieldPath::column("id"), inputs }];
+    let mut reading = run(2, "weekly", "/unused.csv", allowed);
+    reading.tables[0].product = key("web", "clicks");
+    reading.tables[0].lineage =
+        ColumnLineage { fields, reads: BTreeSet::from([of(&sales)]), ..ColumnLineage::default() };
+    registry.record_run(&reading).await.unwrap();
+    let before: BTreeSet<Edge> = registry.lineage(None).await.unwrap().into_iter().collect();
+    assert!(
+        before.iter().any(|edge| edge.output.dataset == of(&sales))
+            && before.iter().any(|edge| edge.input.dataset == of(&sales))
+    );
+
+    let mut moving = empty(registry).await;
+    moving.moves = vec![ProductMove { from: sales.clone(), to: orders.clone() }];
+    assert!(matches!(registry.apply(&moving, &Deaf).await.unwrap(), ApplyOutcome::Applied(_)));
+    let renamed = |mut edge: Edge| {
+        for dataset in [&mut edge.output.dataset, &mut edge.input.dataset] {
+            if *dataset == of(&sales) {
+                *dataset = of(&orders);
+            }
+        }
+        edge
+    };
+    let after: BTreeSet<Edge> = registry.lineage(None).await.unwrap().into_iter().collect();
+    assert_eq!(after, before.into_iter().map(renamed).collect());
+    let edges: Vec<Edge> = registry.lineage_of(&[orders]).await.unwrap();
+    assert!(!edges.is_empty());
+    assert!(registry.lineage_of(&[sales]).await.unwrap().is_empty());
+    assert!(registry.verify_audit(&Key::new(1), None).await.unwrap().is_sound());
 }

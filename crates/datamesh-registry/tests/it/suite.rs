@@ -27,13 +27,14 @@ use crate::audit::{
     what_the_mesh_agreed_on_has_revisions, without_a_key_nothing_is_signed,
 };
 use crate::outbox::{
-    a_new_consumer_begins_with_what_is_current, consumers_keep_their_places, entries_become_visible_in_order,
-    what_did_not_happen_is_not_told, whatever_moves_a_pointer_is_told,
+    a_name_that_was_left_is_told_whoever_comes_late, a_new_consumer_begins_with_what_is_current,
+    consumers_keep_their_places, entries_become_visible_in_order, what_did_not_happen_is_not_told,
+    whatever_moves_a_pointer_is_told,
 };
 use crate::requests::{
     Deaf, Key, attempt, commit, contract, decision, key, lease, maintenance, now, publish, request, table,
 };
-use crate::runs::recorded_runs_stand_beside_publications;
+use crate::runs::{a_recorded_run_moves_with_its_product, recorded_runs_stand_beside_publications};
 
 /// A registry under test, and where it is.
 pub(crate) struct Mesh {
@@ -81,6 +82,8 @@ pub(crate) fn run(place: impl Fn() -> Location) {
         watermarks_follow_their_publications,
         transforms_and_lineage_are_kept,
         recorded_runs_stand_beside_publications,
+        a_recorded_run_moves_with_its_product,
+        a_name_that_was_left_is_told_whoever_comes_late,
         maintenance_moves_a_pointer,
         text_is_ordered_by_its_bytes,
         there_may_be_many_rows,

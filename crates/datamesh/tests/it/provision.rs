@@ -62,6 +62,8 @@ trait Catalog {
     fn prepare(&self, _command: &mut Command) {}
     /// A table's parameters and columns; `None`: there is no such table.
     fn table(&self, mesh: &TestMesh) -> Option<(Value, Vec<String>)>;
+    /// The mesh's databases.
+    fn databases(&self, mesh: &TestMesh) -> Vec<String>;
     /// Somebody else's change: takes the owner's mark away, or the pointer elsewhere.
     fn set(&self, mesh: &TestMesh, parameter: &str, value: Option<&str>);
 
@@ -108,6 +110,15 @@ impl Catalog for Folder {
         let text = fs::read_to_string(Self::path(mesh)).ok()?;
         let table: Value = serde_json::from_str(&text).unwrap();
         Some((table["parameters"].clone(), names(&table["columns"], "name")))
+    }
+
+    fn databases(&self, mesh: &TestMesh) -> Vec<String> {
+        let folders = fs::read_dir(mesh.path(".datamesh/provision/local")).unwrap().map(|entry| entry.unwrap().path());
+        let names = folders.filter(|folder| folder.join("database.json").exists());
+        let mut names: Vec<String> =
+            names.map(|folder| folder.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
     }
 
     fn set(&self, mesh: &TestMesh, parameter: &str, value: Option<&str>) {
@@ -173,6 +184,14 @@ impl Catalog for Glue {
     fn table(&self, _mesh: &TestMesh) -> Option<(Value, Vec<String>)> {
         let table = self.get()?;
         Some((table["Parameters"].clone(), names(&table["StorageDescriptor"]["Columns"], "Name")))
+    }
+
+    fn databases(&self, _mesh: &TestMesh) -> Vec<String> {
+        let (done, answer) = self.call("GetDatabases", &json!({}));
+        assert!(done, "{answer}");
+        let mut names = names(&answer["DatabaseList"], "Name");
+        names.sort();
+        names
     }
 
     fn set(&self, _mesh: &TestMesh, parameter: &str, value: Option<&str>) {
@@ -269,6 +288,53 @@ fn a_folder_follows_every_move_of_a_registry_in_postgres() {
 fn glue_follows_every_move() {
     let Some(glue) = Glue::at("eu-central-1") else { return };
     every_move_is_followed(&glue);
+}
+
+/// A product that gets another name is made under it; what this mesh had made under the old one goes, and nothing else.
+fn a_name_that_was_left_is_cleared(catalog: &dyn Catalog) {
+    let rename = |mesh: &TestMesh, from: &str, to: &str| {
+        fs::remove_file(mesh.path(&format!("domains/shop/products/{from}/product.yaml"))).unwrap();
+        let text = manifest("1.0.0", "").replace("name: sales", &format!("name: {to}\n  movedFrom: shop/{from}"));
+        mesh.write(&format!("domains/shop/products/{to}/product.yaml"), text);
+        mesh.run(&["apply"]).expect_code(0);
+    };
+    let removed = |delivered: &Value| {
+        let removed = delivered["removed"].as_array().unwrap().iter();
+        removed.map(|change| change["change"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let mesh = mesh();
+    publish(&mesh, 1);
+    catalog.follow(&mesh);
+    rename(&mesh, "sales", "deals");
+    let moved = catalog.follow(&mesh);
+    assert_eq!(changes(&moved), ["createDatabase", "createTable"], "{moved}");
+    assert_eq!(removed(&moved), ["deleteTable", "deleteDatabase"], "{moved}");
+    assert_eq!((catalog.databases(&mesh), catalog.table(&mesh)), (vec!["shop_deals_v1".to_owned()], None));
+    catalog.run(&mesh, &["provision", "drift"]).expect_code(0);
+    let idle = catalog.follow(&mesh);
+    assert_eq!((changes(&idle), removed(&idle)), (vec![], vec![]));
+    assert_eq!(mesh.count("shop.deals.orders"), 1, "files of tables stay");
+
+    // Back again, and away once more: what somebody has taken over stays, and its database with it.
+    rename(&mesh, "deals", "sales");
+    assert_eq!(removed(&catalog.follow(&mesh)), ["deleteTable", "deleteDatabase"]);
+    catalog.check(&mesh, 1);
+    catalog.set(&mesh, "datamesh.mesh", Some("another"));
+    rename(&mesh, "sales", "deals");
+    assert_eq!(removed(&catalog.follow(&mesh)), Vec::<String>::new());
+    assert_eq!(catalog.databases(&mesh), ["shop_deals_v1", DATABASE]);
+    assert_eq!(catalog.table(&mesh).unwrap().0["datamesh.mesh"], json!("another"));
+}
+
+#[test]
+fn a_folder_keeps_no_name_that_was_left() {
+    a_name_that_was_left_is_cleared(&Folder);
+}
+
+#[test]
+fn glue_keeps_no_name_that_was_left() {
+    let Some(glue) = Glue::at("eu-north-1") else { return };
+    a_name_that_was_left_is_cleared(&glue);
 }
 
 /// A mesh is planned, made, found to be as it should, edited by hand, mended and removed.
