@@ -71,18 +71,16 @@ pub(crate) fn check<'py>(
 
 /// Failing rows as a program wants them: the data's own columns first, then why.
 fn shown(rows: Rows) -> Result<Rows> {
-    const NAMES: [(&str, &str); 3] = [("reasons", "_reasons"), ("position", "_position"), ("raw", "_raw")];
-    // What is shown of a quarantined row begins with the reasons, the file, the position and the raw text.
+    // What is shown of a quarantined row begins with the reasons, the file, the position and the raw text: under the names
+    // that `quarantine` has for them. There is no file here.
     const OWN: usize = 4;
+    const WHY: [usize; 3] = [0, 2, 3];
     let fields = rows.schema.fields();
-    let mut order: Vec<usize> = (OWN..fields.len()).collect();
-    let mut shown: Vec<Field> = order.iter().map(|at| fields[*at].as_ref().clone()).collect();
-    for (name, renamed) in NAMES {
-        let at = fields.iter().take(OWN).position(|field| field.name() == name);
-        let at = at.ok_or_else(|| Error::new(ErrorCode::Internal, format!("quarantined rows have no `{name}`")))?;
-        order.push(at);
-        shown.push(fields[at].as_ref().clone().with_name(renamed));
+    if fields.len() < OWN {
+        return Err(Error::new(ErrorCode::Internal, "quarantined rows have no reasons"));
     }
+    let order: Vec<usize> = (OWN..fields.len()).chain(WHY).collect();
+    let shown: Vec<Field> = order.iter().map(|at| fields[*at].as_ref().clone()).collect();
     let schema = Arc::new(Schema::new(shown));
     let again = schema.clone();
     let batches = rows.batches.and_then(move |batch| {

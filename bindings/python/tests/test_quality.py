@@ -43,7 +43,7 @@ def test_a_report_counts_rows_and_rules(rules, rows):
         report["nothing"]
     failing = report.failing.to_pylist()
     assert [row["id"] for row in failing] == [3]
-    assert "minimum" in str(failing[0]["_reasons"])
+    assert "minimum" in str(failing[0]["reasons"])
 
 
 def test_a_report_is_false_where_publishing_is_rejected(shop, rules, rows):

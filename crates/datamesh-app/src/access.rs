@@ -234,6 +234,20 @@ pub async fn list(
     Ok((requests, grants))
 }
 
+/// The grants that count now for whoever asks, of a product that they may see: their own and those of their teams.
+///
+/// # Errors
+/// A registry that cannot be read.
+pub async fn own_grants(context: &Context, product: &ProductKey) -> Result<Vec<Grant>> {
+    let rules = context.rules().await?;
+    let actor = context.actor(&rules)?;
+    let teams = actor.teams.iter().map(|team| format!("team:{team}"));
+    let principals = teams.chain([actor.id.clone()]).collect();
+    let effective_at = Some(context.clock.now());
+    let filter = GrantFilter { principals, product: Some(product.clone()), effective_at, ..GrantFilter::default() };
+    context.registry.grants(&filter).await
+}
+
 /// One request, with its grant.
 ///
 /// # Errors

@@ -119,9 +119,17 @@ const MASK: &str = "***";
 /// columns, and raw texts that may hold one, are masked unless `reveal`.
 pub(crate) fn present(table: &Table, batch: &RecordBatch, reveal: bool) -> Result<RecordBatch> {
     let rows = batch.num_rows();
+    // The table's own columns keep their names.
+    let named = |name: &str| {
+        let mut name = name.to_owned();
+        while table.columns.iter().any(|column| column.name == name) {
+            name.insert(0, '_');
+        }
+        name
+    };
     let masked = || -> ArrayRef { Arc::new(StringArray::from(vec![MASK; rows])) };
     let mut fields = vec![Field::new(
-        "reasons",
+        named("reasons"),
         DataType::List(Arc::new(Field::new("item", DataType::Struct(reason_fields()), true))),
         false,
     )];
@@ -135,13 +143,13 @@ pub(crate) fn present(table: &Table, batch: &RecordBatch, reveal: bool) -> Resul
         }
     }
     columns.push(encode(&reasons)?);
-    fields.push(Field::new("file", DataType::Utf8, true));
+    fields.push(Field::new(named("file"), DataType::Utf8, true));
     columns.push(batch.column_by_name(FILE).cloned().unwrap_or_else(|| new_null_array(&DataType::Utf8, rows)));
-    fields.push(Field::new("position", DataType::UInt64, true));
+    fields.push(Field::new(named("position"), DataType::UInt64, true));
     columns.push(
         batch.column_by_name(Hidden::POSITION).cloned().unwrap_or_else(|| new_null_array(&DataType::UInt64, rows)),
     );
-    fields.push(Field::new("raw", DataType::Utf8, true));
+    fields.push(Field::new(named("raw"), DataType::Utf8, true));
     let raw = batch.column_by_name(Hidden::RAW).and_then(|array| array.as_any().downcast_ref::<BinaryArray>().cloned());
     let raw: StringArray = match raw {
         Some(raw) if !reveal && table.has_protected_columns() => {

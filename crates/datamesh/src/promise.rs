@@ -1,7 +1,9 @@
-//! What a product promises, for programs: what `show` tells, its rules in words, and the text of its manifest.
+//! What a product promises, for programs: what `show` tells, its rules in words, the text of its manifest, and what was
+//! granted to whoever asks.
 
 use std::path::Path;
 
+use datamesh_app::access::own_grants;
 use datamesh_app::ports::Context;
 use datamesh_app::read::{self, find_product};
 use datamesh_core::decision::Action;
@@ -40,7 +42,12 @@ pub async fn promise(root: &Path, context: &Context, wanted: &str) -> Result<Val
         let publications = read::publications(context, contract, 100).await?;
         let majors = majors_beside(context, &product).await?;
         let counted = read::counted(context, std::slice::from_ref(&product)).await?;
-        show_json(&product, &majors, &publications, &counted)
+        let mut document = show_json(&product, &majors, &publications, &counted);
+        let grants = own_grants(context, &product.key).await?;
+        if !grants.is_empty() {
+            document["access"] = json!({ "grants": grants });
+        }
+        document
     } else {
         show_json(&product, &[], &[], &Default::default())
     };

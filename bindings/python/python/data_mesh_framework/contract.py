@@ -195,6 +195,11 @@ class Contract:
     document: dict[str, Any] = field(repr=False, compare=False)
 
     @property
+    def grants(self) -> list[dict[str, Any]]:
+        """What was granted to the caller, or a team of theirs, and counts now: `number`, `role`, `tables`, `expiresAt`, …"""
+        return list(self.document.get("access", {}).get("grants", ()))
+
+    @property
     def serving(self) -> str | None:
         """The number of the publication that is served; None where nothing is published."""
         serving = self.document.get("serving")

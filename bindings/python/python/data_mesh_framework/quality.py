@@ -15,7 +15,7 @@ from ._draft import manifest
 from ._progress import Wanted
 from ._progress import progress as shown
 from ._render import count, html_table, text_table
-from .backend import STOP
+from ._stop import STOP
 from .contract import QualityRules, Rule, the_table
 from .data import Data, DataLike, Source
 from .errors import InvalidArgument, NotFound
@@ -114,7 +114,7 @@ class Report:
 
     @property
     def failing(self) -> Data:
-        """The rows that break a rule, as Arrow, with every rule that they break in `_reasons`; of the only table.
+        """The rows that break a rule, as Arrow, with every rule that they break in `reasons`; of the only table.
 
         Raises:
             InvalidArgument: There are several tables (`failing_of` names one), or the check was told not to keep them.
@@ -233,7 +233,7 @@ class Quality:
             documents[name] = json.loads(report)
             failed: Any = rows
             if rows is None and failing:
-                failed = wrapped.schema.append(Field("_reasons", DataType.string())).empty_table()
+                failed = wrapped.schema.append(Field("reasons", DataType.string())).empty_table()
             kept[name] = None if failed is None else Data(failed, source=Source("memory", f"{product}.{name} failing rows"))
         return Report(documents, kept, product=product)
 
