@@ -1,9 +1,10 @@
-"""The wheel installs into a clean environment of every Python that it is for."""
+"""The wheel: what it holds, and that it installs into a clean environment of every Python that it is for."""
 
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,15 @@ def wheel() -> Path:
     found = sorted(Path(os.environ.get("DATAMESH_WHEELS") or "nowhere").glob("data_mesh_framework-*.whl"))
     if not found:
         pytest.skip(SKIPS["wheel"])
-    return found[-1].resolve()
+    (wheel,) = found
+    return wheel.resolve()
+
+
+def test_one_wheel_is_for_all_versions(wheel):
+    assert "-cp310-abi3-" in wheel.name
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"data_mesh_framework/_core.abi3.so", "data_mesh_framework/py.typed", "data_mesh_framework/_core.pyi"} <= set(names)
+    assert not [name for name in names if "__pycache__" in name or "mypy_cache" in name]
 
 
 @pytest.mark.parametrize("minor", [10, 11, 12, 13])

@@ -227,3 +227,12 @@ def test_products_are_pickled_and_copied(shop, rows):
         assert len(again.read()) == 2
     assert pickle.loads(pickle.dumps(shop)) == shop
     assert isinstance(hash(shop), int) and isinstance(copy.deepcopy(shop), Mesh)
+
+
+@pytest.mark.parametrize(("domain", "name"), [("../sales", "x"), ("sales", "../../x"), ("/tmp", "x"), ("sales", ""), ("sales", "x_v1"), ("sales", "x\n")])
+def test_a_name_is_no_path(root, domain, name):
+    before = sorted(root.parent.rglob("*"))
+    with pytest.raises(InvalidArgument, match="is no name of a (domain|product)") as refused:
+        DataProduct(domain, name).draft([{"id": 1}], owner="sales-domain", write=True)
+    assert "letters, digits" in refused.value.help
+    assert sorted(root.parent.rglob("*")) == before

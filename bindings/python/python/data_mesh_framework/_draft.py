@@ -60,6 +60,21 @@ def manifest(name: str, version: str, table: str, schema: Schema, rules: Sequenc
     return json.dumps(document, indent=2, ensure_ascii=False, default=str)
 
 
+def check_name(what: str, name: str) -> None:
+    """Refuses a name that no manifest can have: it is a folder's too.
+
+    >>> check_name("a domain", "../sales")
+    Traceback (most recent call last):
+    data_mesh_framework._core.InvalidArgument: `../sales` is no name of a domain
+    help: a name is letters, digits, `-` and `_`, and begins with a letter; a suffix like `_v1` is kept for major versions
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,127}", name) or re.search(r"[-_][vV][0-9]+\Z", name):
+        raise InvalidArgument(
+            f"`{name!a}` is no name of {what}" if not name.isprintable() else f"`{name}` is no name of {what}",
+            help="a name is letters, digits, `-` and `_`, and begins with a letter; a suffix like `_v1` is kept for major versions",
+        )
+
+
 def three_part(version: str) -> str:
     """A version with all three parts.
 

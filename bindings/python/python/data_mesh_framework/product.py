@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _core, _work
 from ._async import in_thread
-from ._draft import three_part
+from ._draft import check_name, three_part
 from ._progress import Wanted
 from ._work import Transformation
 from .contract import Contract, QualityRules, Schema
@@ -79,9 +79,11 @@ class DataProduct:
 
         Raises:
             NotFound: There is no mesh.
-            InvalidArgument: The version is none, or later than the one that is registered.
+            InvalidArgument: Domain or name is no name. The version is none, or later than the one that is registered.
             InvalidManifest: The product's manifest has errors.
         """
+        for what, word in (("a domain", domain), ("a product", name)):
+            check_name(what, word)
         self.domain = domain
         self.name = name
         self.version = three_part(version)
