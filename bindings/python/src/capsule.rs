@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use arrow::array::{RecordBatch, RecordBatchOptions, RecordBatchReader, StructArray};
+use arrow::array::{Array, RecordBatch, RecordBatchOptions, RecordBatchReader, StructArray};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi_and_data_type};
@@ -99,6 +99,15 @@ pub(crate) fn export_schema<'py>(py: Python<'py>, schema: &Schema) -> PyResult<B
         exception(py, &error, &[])
     })?;
     PyCapsule::new_with_value(py, schema, SCHEMA)
+}
+
+/// The pair of capsules of a batch: its schema, and its columns as an array of structs.
+pub(crate) fn export_batch<'py>(
+    py: Python<'py>,
+    batch: &RecordBatch,
+) -> PyResult<(Bound<'py, PyCapsule>, Bound<'py, PyCapsule>)> {
+    let array = FFI_ArrowArray::new(&StructArray::from(batch.clone()).into_data());
+    Ok((export_schema(py, &batch.schema())?, PyCapsule::new_with_value(py, array, ARRAY)?))
 }
 
 /// What a value is called: `pandas.DataFrame`.

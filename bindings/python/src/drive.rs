@@ -12,11 +12,12 @@ use datamesh_core::{Error, ErrorCode, Result};
 use futures::FutureExt;
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 use tokio::sync::watch;
 
+use crate::convert::to_python;
 use crate::errors::{exception, interrupted};
-use crate::runtime::runtime;
+use crate::runtime::{GoingOn, one_process, runtime};
 
 /// How often signals are looked at, and progress is told.
 const TICK: Duration = Duration::from_millis(100);
@@ -111,8 +112,7 @@ impl Hearing {
     }
 }
 
-/// Does work for a caller, with the interpreter released. What it says beside its result is logged; problems of documents
-/// come with its error. Work that listens to the caller's stop ends by itself; other work changes nothing and is dropped.
+/// As [`drive_told`], where nothing is to be told of what was done.
 pub(crate) fn drive<'py, T, F>(
     py: Python<'py>,
     who: &Who,
@@ -123,6 +123,25 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,
 {
+    drive_told(py, who, listening, |_| None, work)
+}
+
+/// Does work for a caller, with the interpreter released. What it says beside its result is logged; problems of documents
+/// come with its error. Work that listens to the caller's stop ends by itself; other work changes nothing and is dropped.
+///
+/// What was done although it was to be stopped is an exception all the same, which carries the `report` of what was done.
+pub(crate) fn drive_told<'py, T, F>(
+    py: Python<'py>,
+    who: &Who,
+    listening: &Listening<'py>,
+    report: impl FnOnce(&T) -> Option<&String>,
+    work: impl FnOnce(Arc<Caller>) -> F,
+) -> PyResult<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T>> + Send + 'static,
+{
+    let _going_on = GoingOn::begin();
     let runtime = runtime(py)?;
     let (stop, mut stopped) = watch::channel(false);
     let by_hand = listening.stop.as_ref().map(|stop| stop.get().0.subscribe());
@@ -150,19 +169,23 @@ where
         outlet: Outlet::Captured(Mutex::new(Said::default())),
         stop: Some(Stopper::new(stopped.clone())),
         progress: hearing.clone().map(|hearing| hearing as Arc<dyn Progress>),
+        gate: one_process,
     });
     let (done, mut result) = channel();
     let work = caller::scope(caller.clone(), work(caller.clone()));
     let listens = caller.clone();
     let task = runtime.spawn(async move {
-        let mut work = std::pin::pin!(work);
-        let outcome = tokio::select! {
-            biased;
-            outcome = &mut work => outcome,
-            () = stopped => match listens.stop.as_ref().is_some_and(Stopper::is_heard) {
-                true => work.await,
-                false => Err(Error::new(ErrorCode::Interrupted, "stopped")),
-            },
+        // What it holds is given back before anybody hears of its end.
+        let outcome = {
+            let mut work = std::pin::pin!(work);
+            tokio::select! {
+                biased;
+                outcome = &mut work => outcome,
+                () = stopped => match listens.stop.as_ref().is_some_and(Stopper::is_heard) {
+                    true => work.await,
+                    false => Err(Error::new(ErrorCode::Interrupted, "stopped")),
+                },
+            }
         };
         // Whoever waited may have gone.
         let _ = done.send(outcome);
@@ -206,12 +229,25 @@ where
         None => (String::new(), Vec::new()),
     };
     if let Some(raised) = pending {
-        if !raised.is_instance_of::<PyKeyboardInterrupt>(py) {
-            return Err(raised);
-        }
+        let by_key = raised.is_instance_of::<PyKeyboardInterrupt>(py);
         return Err(match outcome {
-            Err(error) => exception(py, &error, &problems),
-            Ok(_) => interrupted(py, "it was done before it could be stopped"),
+            Err(error) if by_key => exception(py, &error, &problems),
+            Err(error) => {
+                if error.code() != ErrorCode::Interrupted {
+                    noted(py, &raised, &format!("what was stopped by this had failed: {error}"));
+                }
+                raised
+            }
+            Ok(value) => {
+                let told = if by_key { interrupted(py, DONE) } else { raised };
+                if !by_key {
+                    noted(py, &told, DONE);
+                }
+                if let Some(report) = report(&value) {
+                    reported(py, &told, report);
+                }
+                told
+            }
         });
     }
     match outcome {
@@ -220,6 +256,33 @@ where
             Ok(value)
         }
         Err(error) => Err(exception(py, &error, &problems)),
+    }
+}
+
+/// What is said of work that was to be stopped and was not.
+const DONE: &str = "it was done before it could be stopped";
+
+/// Adds a line to what an exception tells.
+fn noted(py: Python<'_>, raised: &PyErr, text: &str) {
+    let value = raised.value(py);
+    // Python 3.10 has no notes.
+    if let Err(failed) = value.hasattr("add_note").and_then(|notes| match notes {
+        true => value.call_method1("add_note", (text,)).map(drop),
+        false => Ok(()),
+    }) {
+        failed.write_unraisable(py, Some(value));
+    }
+}
+
+/// Has an exception carry the report of what was done: a document, or text.
+fn reported(py: Python<'_>, raised: &PyErr, report: &str) {
+    let value = raised.value(py);
+    let document = match serde_json::from_str(report) {
+        Ok(document) => to_python(py, &document),
+        Err(_) => Ok(PyString::new(py, report).into_any()),
+    };
+    if let Err(failed) = document.and_then(|document| value.setattr("report", document)) {
+        failed.write_unraisable(py, Some(value));
     }
 }
 

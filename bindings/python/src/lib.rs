@@ -21,10 +21,12 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     errors::register(module)?;
     module.add_class::<session::Session>()?;
     module.add_class::<stream::Stream>()?;
+    module.add_class::<stream::Batch>()?;
     module.add_class::<drive::Stop>()?;
     module.add_function(wrap_pyfunction!(session::command, module)?)?;
     module.add_function(wrap_pyfunction!(checking::check, module)?)?;
     module.add_function(wrap_pyfunction!(checking::infer, module)?)?;
+    module.add_function(wrap_pyfunction!(runtime::before_fork, module)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     Ok(())
 }

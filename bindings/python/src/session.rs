@@ -22,9 +22,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::capsule::import;
-use crate::drive::{Listening, Stop, Who, drive};
+use crate::drive::{Listening, Stop, Who, drive, drive_told};
 use crate::errors::{exception, mesh_missing};
-use crate::runtime::{PerProcess, one_process, runtime};
+use crate::runtime::{GoingOn, PerProcess, closed_before_fork, runtime};
 use crate::stream::{Stream, begun};
 
 /// What is open of a mesh in this process.
@@ -42,14 +42,14 @@ impl Opened {
     }
 }
 
-/// A mesh directory, and who acts on it. Threads may share one. Nothing is opened before it is needed; a child of `fork`
-/// opens none where its parent has opened one.
+/// A mesh directory, and who acts on it. Threads may share one. Nothing is opened before it is needed, and everything is
+/// closed before a fork.
 #[pyclass(frozen, module = "data_mesh_framework._core")]
 pub(crate) struct Session {
     root: PathBuf,
     memory: usize,
     who: Who,
-    opened: PerProcess<Opened>,
+    opened: Arc<PerProcess<Opened>>,
 }
 
 /// An environment variable that says something.
@@ -59,7 +59,6 @@ fn told(name: &str) -> Option<String> {
 
 impl Session {
     fn open(&self, py: Python<'_>) -> PyResult<Opened> {
-        one_process(py)?;
         if let Some(opened) = self.opened.get(py) {
             return Ok(opened);
         }
@@ -169,7 +168,7 @@ impl Session {
             principal: act_as.or_else(|| told("DATAMESH_AS")),
             purpose: purpose.or_else(|| told("DATAMESH_PURPOSE")),
         };
-        Ok(Self { root, memory: memory_mib, who, opened: PerProcess::new() })
+        Ok(Self { root, memory: memory_mib, who, opened: closed_before_fork(py) })
     }
 
     /// The mesh directory.
@@ -241,6 +240,8 @@ impl Session {
         progress: Option<Bound<'py, PyAny>>,
         stop: Option<Bound<'py, Stop>>,
     ) -> PyResult<String> {
+        // Producers are asked for their data in between.
+        let _going_on = GoingOn::begin();
         let (opened, listening) = (self.open(py)?, Listening { progress, stop });
         let found = {
             let (root, opened) = (self.root.clone(), opened.clone());
@@ -270,13 +271,19 @@ impl Session {
             resolves: Vec::new(),
         };
         publish_options(options, &mut request)?;
-        let published = drive(py, &self.who, &listening, |caller| async move {
-            let context = opened.context().await?;
-            let stop = caller.stop.as_ref().map(Stopper::listen);
-            let stop = stop.ok_or_else(|| Error::new(ErrorCode::Internal, "nothing stops it"))?;
-            let report = publish(request, opened.engine.as_ref(), &context, self::progress(&caller), stop).await?;
-            to_json(&report)
-        });
+        let published = drive_told(
+            py,
+            &self.who,
+            &listening,
+            |report: &String| Some(report),
+            |caller| async move {
+                let context = opened.context().await?;
+                let stop = caller.stop.as_ref().map(Stopper::listen);
+                let stop = stop.ok_or_else(|| Error::new(ErrorCode::Internal, "nothing stops it"))?;
+                let report = publish(request, opened.engine.as_ref(), &context, self::progress(&caller), stop).await?;
+                to_json(&report)
+            },
+        );
         held.into_iter().try_for_each(|reader| reader.wait(py))?;
         published
     }
@@ -330,16 +337,24 @@ impl Session {
         };
         let run: RunRecord = serde_json::from_str(run).map_err(wrong)?;
         let (opened, root) = (self.open(py)?, self.root.clone());
-        drive(py, &self.who, &Listening { progress: None, stop }, |_| async move {
-            let context = opened.context().await?;
-            let mut drafts: Vec<DataProduct> = Vec::new();
-            for product in load_mesh(&root)?.products {
-                if context.may_find(&product.contract).await? {
-                    drafts.push(product.contract);
+        let listening = Listening { progress: None, stop };
+        drive_told(
+            py,
+            &self.who,
+            &listening,
+            |event: &String| Some(event),
+            |_| async move {
+                datamesh::caller::to_its_end()?;
+                let context = opened.context().await?;
+                let mut drafts: Vec<DataProduct> = Vec::new();
+                for product in load_mesh(&root)?.products {
+                    if context.may_find(&product.contract).await? {
+                        drafts.push(product.contract);
+                    }
                 }
-            }
-            to_json(&lineage::record(&opened.context().await?, run, &drafts).await?)
-        })
+                to_json(&lineage::record(&opened.context().await?, run, &drafts).await?)
+            },
+        )
     }
 
     fn __repr__(&self) -> String {
@@ -412,10 +427,15 @@ fn run<'py>(
         return Err(exception(py, &error.with_help("open a session for them"), &[]));
     }
     let who = Who { principal: cli.act_as.clone(), purpose: cli.act_for.clone() };
-    one_process(py)?;
-    drive(py, &who, listening, |caller| async move {
-        let code = dispatch(cli).await?;
-        let out = caller.said().map(|mut said| std::mem::take(&mut said.out)).unwrap_or_default();
-        Ok((code, String::from_utf8_lossy(&out).into_owned()))
-    })
+    drive_told(
+        py,
+        &who,
+        listening,
+        |(_, text): &(u8, String)| Some(text),
+        |caller| async move {
+            let code = dispatch(cli).await?;
+            let out = caller.said().map(|mut said| std::mem::take(&mut said.out)).unwrap_or_default();
+            Ok((code, String::from_utf8_lossy(&out).into_owned()))
+        },
+    )
 }

@@ -39,6 +39,9 @@ dataProduct:
       quarantine: {limit: 50%}
 """
 
+# More of that manifest: a role that can be asked for.
+OFFER = "  access:\n    - {role: analyst, approvers: [sales-domain], expires: 90d}\n"
+
 
 def pytest_configure(config: pytest.Config) -> None:
     for name, why in SKIPS.items():

@@ -190,8 +190,21 @@ def test_a_check_tells_every_rule_and_the_rows_that_fail():
     assert rules["minimum:amount"]["status"] == "failed" and rules["required:customer"]["status"] == "passed"
     assert rules["minimum:amount"]["words"] == "`amount` is at least 0"
     failing = pa.table(failing)
-    assert failing.column_names == ["id", "customer", "amount", "placed", "tags", "_reasons", "_position", "_raw"]
+    assert failing.column_names == ["id", "customer", "amount", "placed", "tags", "reasons", "position", "raw"]
     assert sorted(failing["customer"].to_pylist()) == ["c1", "c2", "c3"]
+
+
+def test_a_check_and_a_quarantine_have_the_same_names_and_leave_those_of_the_data(mesh, session):
+    text = MANIFEST.replace("name: tags, type: array, items: {type: string}", "name: raw, type: string").replace("name: orders", "name: raws", 1)
+    write(mesh, "raws", text)
+    table = orders(amount=[1, -1, 2]).drop_columns(["tags"]).append_column("raw", pa.array(["x", "y", "z"]))
+    session.publish("shop/raws", {"orders": table}, {})
+    held = pa.table(session.quarantine("shop/raws"))
+    assert held.column_names == ["reasons", "file", "position", "_raw", "id", "customer", "amount", "placed", "raw"]
+    failing = pa.table(_core.check(text, "orders", table)[1])
+    assert failing.column_names == ["id", "customer", "amount", "placed", "raw", "reasons", "position", "_raw"]
+    assert held["raw"].to_pylist() == failing["raw"].to_pylist() == ["y"]
+    assert held["reasons"].to_pylist() == failing["reasons"].to_pylist()
 
 
 def test_a_check_may_leave_the_rows_alone():

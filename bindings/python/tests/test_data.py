@@ -14,8 +14,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from conftest import ROWS
-from data_mesh_framework import Data, DataConsumed, InvalidArgument, InvalidData, Quality, Source
+from conftest import ROWS, write
+from data_mesh_framework import Data, DataConsumed, InvalidArgument, InvalidData, Mesh, Quality, Source
 
 GIVEN = {
     "rows": lambda: [dict(row) for row in ROWS],
@@ -266,3 +266,58 @@ def test_columns_of_one_name_are_no_dicts():
     twice = Data(pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"]))
     with pytest.raises(InvalidData, match="two columns are named `a`"):
         twice.to_pylist()
+
+
+HUGE = 10**400
+ODD = chr(0xD800)
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([{"n": 1}, {"n": HUGE}], "column `n` has an integer beyond 64 bits in row 1: a number of 401 digits"),
+        ([{"n": 1.5}, {"n": None}, {"n": HUGE}], "column `n` mixes float with a number of 401 digits in row 2"),
+        ([{"n": decimal.Decimal(1)}, {"n": HUGE}], "column `n` needs 401 digits, the most before the point for a number of 401 digits in row 1"),
+        ([{"n": 2**64}], "column `n` has an integer beyond 64 bits in row 0: 18446744073709551616"),
+        ([{"n": 0}, {"n": -(2**63) - 1}], "column `n` has an integer beyond 64 bits in row 1: -9223372036854775809"),
+        ([{"n": decimal.Decimal("NaN")}], "column `n` has a Decimal that is no number in row 0"),
+        ([{"n": [1]}, {"n": [2, HUGE]}], "an item of column `n` has an integer beyond 64 bits in row 1"),
+        ([{"n": "a"}, {"n": ODD}], "column `n` has text in row 1 that is none: character 0 is half of a surrogate pair"),
+        ([{"n": {"a": [f"x{ODD}"]}}], "an item of column `n`, key `a` has text in row 0 that is none: character 1"),
+        ([{"n": 1}, {1: 2}], "row 1 has the key 1, which is no string"),
+        ([{"n": {"a": 1}}, {"n": {1: 2}}], "column `n` in row 1 has the key 1, which is no string"),
+        ([{ODD: 1}], "row 0 has the key '.ud800', which is no text"),
+        ([{"t": datetime.time(1, tzinfo=datetime.timezone.utc)}], "column `t` has a time of day with a time zone in row 0"),
+        ([{"t": datetime.datetime.min.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=1)))}], "column `t` has 0001-01-01 00:00:00.01:00 in row 0"),
+        ([{"n": "a"}, {"n": 1}], "column `n` mixes int .row 1. and str .row 0."),
+    ],
+)
+def test_a_value_that_arrow_has_not_is_told_with_its_row_and_column(rows, told):
+    with pytest.raises(InvalidData, match=told) as refused:
+        Data(rows).collect()
+    assert refused.value.help
+
+
+def test_a_frame_with_such_values_is_told_too():
+    for values in ([1, HUGE], ["a", ODD]):
+        with pytest.raises(InvalidData, match="cannot be made into Arrow"):
+            Data(pd.DataFrame({"n": pd.Series(values, dtype=object)})).collect()
+
+
+def test_a_value_that_is_no_json_is_told_with_its_row_and_column(root):
+    text = "dataProduct:\n  name: notes\n  version: 1.0.0\n  owner: sales-domain\n  schema:\n    - {name: notes, columns: [{name: note, type: json}]}\n"
+    write(root, "domains/sales/products/notes/product.yaml", text)
+    with pytest.raises(InvalidData, match="column `note` has a value in row 1 that is no JSON"):
+        Mesh().publish("sales/notes", [{"note": {"a": 1}}, {"note": {(1, 2): 3}}])
+
+
+def test_text_that_is_none_is_refused_wherever_it_is_taken(shop):
+    for use in (
+        lambda: shop.query(f"SELECT '{ODD}'"),
+        lambda: shop.show(f"sales/{ODD}"),
+        lambda: shop.quarantine("sales/daily_transactions", ODD),
+        lambda: shop.publish("sales/daily_transactions", [{"id": 1}], idempotency_key=ODD),
+        lambda: Mesh(act_as=f"user:{ODD}"),
+    ):
+        with pytest.raises(InvalidArgument):
+            use()

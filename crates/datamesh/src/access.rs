@@ -12,7 +12,7 @@ use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::{Value, json};
 
 use crate::cli::ReportFormat;
-use crate::{home, output};
+use crate::{caller, home, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct AccessArguments {
@@ -150,6 +150,9 @@ fn state(text: &str) -> Result<RequestState, String> {
 }
 
 pub(crate) async fn run(arguments: AccessArguments, told: Option<&Path>) -> Result<u8> {
+    if !matches!(arguments.command, AccessCommand::List(_) | AccessCommand::Show(_)) {
+        caller::to_its_end()?;
+    }
     let root = home::find(told)?;
     let context = home::context(&root).await?;
     match arguments.command {

@@ -11,7 +11,7 @@ use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::json;
 
 use crate::cli::ReportFormat;
-use crate::{home, output};
+use crate::{caller, home, output};
 
 /// Exit code of a log or receipt that somebody changed.
 pub(crate) const EXIT_TAMPERED: u8 = 21;
@@ -145,6 +145,9 @@ pub(crate) async fn run(arguments: AuditArguments, told: Option<&Path>) -> Resul
     if let Some(AuditCommand::Key) = arguments.command {
         output::print(&format!("{}\n", home::signing_key(&root)?.public()));
         return Ok(0);
+    }
+    if let Some(AuditCommand::Checkpoint(_)) = arguments.command {
+        caller::to_its_end()?;
     }
     let context = home::context(&root).await?;
     let details = |operation: &str| json!({ "operation": operation });

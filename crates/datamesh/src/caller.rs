@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datamesh_app::Progress;
-use datamesh_core::Diagnostic;
+use datamesh_core::{Diagnostic, Error, ErrorCode, Result};
+use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
 tokio::task_local! {
@@ -30,6 +31,8 @@ pub struct Caller {
     pub stop: Option<Stopper>,
     /// Who hears how far it is; `None`: who sits at the terminal.
     pub progress: Option<Arc<dyn Progress>>,
+    /// Asked before a registry is opened.
+    pub gate: fn() -> Result<()>,
 }
 
 /// What stops a command that has something to clean up. One that never listens can be dropped.
@@ -78,7 +81,15 @@ pub struct Said {
 impl Caller {
     /// Who types a command.
     pub fn at_command_line(principal: Option<String>, purpose: Option<String>) -> Self {
-        Self { principal, purpose, door: "command-line", outlet: Outlet::Process, stop: None, progress: None }
+        Self {
+            principal,
+            purpose,
+            door: "command-line",
+            outlet: Outlet::Process,
+            stop: None,
+            progress: None,
+            gate: || Ok(()),
+        }
     }
 
     /// What was said so far, where it is captured.
@@ -103,6 +114,20 @@ pub fn sync_scope<T>(caller: Arc<Caller>, function: impl FnOnce() -> T) -> T {
 /// The caller in scope.
 pub fn current() -> Option<Arc<Caller>> {
     CALLER.try_with(Arc::clone).ok()
+}
+
+/// Has what follows run to its end: it is short, and is not cut off in the middle of a commit by a caller who wants it to
+/// stop. To be called before anything is waited for.
+///
+/// # Errors
+/// `interrupted` where the caller wants it to stop already: nothing was done.
+pub fn to_its_end() -> Result<()> {
+    match current().as_ref().and_then(|caller| caller.stop.as_ref()) {
+        Some(stopper) if stopper.listen().now_or_never().is_some() => {
+            Err(Error::new(ErrorCode::Interrupted, "stopped; nothing was done"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether what is said to standard output is read on a terminal.

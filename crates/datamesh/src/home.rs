@@ -95,6 +95,9 @@ impl Ids for RandomIds {
 /// # Errors
 /// A registry that cannot be opened.
 pub async fn registry(root: &Path) -> Result<Arc<dyn Registry>> {
+    if let Some(caller) = caller::current() {
+        (caller.gate)()?;
+    }
     let registry = SqlRegistry::open(&crate::registry::location(root)?).await?;
     Ok(Arc::new(registry.with_signer(Arc::new(signing_key(root)?))))
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::cli::ReportFormat;
 use crate::commands::interrupted;
 use crate::provision::{TargetArguments, TargetKind, Watched, lines, mesh_id};
-use crate::{home, output};
+use crate::{caller, home, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct OutboxArguments {
@@ -250,6 +250,7 @@ async fn show(options: &ShowArguments, told: Option<&Path>) -> Result<u8> {
 }
 
 async fn forget(options: &ForgetArguments, told: Option<&Path>) -> Result<u8> {
+    caller::to_its_end()?;
     let root = home::find(told)?;
     let context = home::context(&root).await?;
     let details = json!({ "operation": "outbox forget", "consumer": options.consumer });

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from . import _core
-from .backend import STOP
+from ._stop import STOP
 from .errors import DataMeshError
 
 T = TypeVar("T")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextvars
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from . import _core
+from ._stop import STOP
+from ._rows import unwritable
 from .data import ArrowStream
 from .errors import InvalidArgument
 
@@ -16,9 +17,6 @@ __all__ = ["Backend", "Local", "Progress", "connect"]
 
 Progress = Callable[[dict[str, Any]], None]
 """Told, while work goes on, of a table's bytes (`event` is `read`) and of steps (`step`); what it raises stops the work."""
-
-STOP: contextvars.ContextVar[_core.Stop | None] = contextvars.ContextVar("data_mesh_framework_stop", default=None)
-"""What stops the work of this context from another thread."""
 
 
 class Backend(Protocol):
@@ -64,6 +62,13 @@ class Backend(Protocol):
         ...
 
 
+def _checked(*texts: str | None) -> None:
+    """Refuses what Python takes as text and nothing else does."""
+    for text in texts:
+        if text is not None and (broken := unwritable(text)) is not None:
+            raise InvalidArgument(f"{text!a} is no text: {broken}", help="leave out halves of surrogate pairs")
+
+
 class Local:
     """A mesh's folder, in this process."""
 
@@ -75,9 +80,11 @@ class Local:
         return os.fspath(self._session.root)
 
     def command(self, words: list[str], progress: Progress | None = None) -> tuple[int, str]:
+        _checked(*words)
         return self._session.command(words, progress, stop=STOP.get())
 
     def query(self, sql: str, *, as_of: str | None = None) -> ArrowStream:
+        _checked(sql, as_of)
         return self._session.query(sql, as_of=as_of, stop=STOP.get())
 
     def publish(
@@ -87,18 +94,23 @@ class Local:
         options: Mapping[str, Any],
         progress: Progress | None = None,
     ) -> str:
+        _checked(product, *tables, *(option for option in options.values() if isinstance(option, str)))
         return self._session.publish(product, dict(tables), dict(options), progress, stop=STOP.get())
 
     def contract(self, product: str) -> str:
+        _checked(product)
         return self._session.contract(product, stop=STOP.get())
 
     def record_lineage(self, run: str) -> str:
+        _checked(run)
         return self._session.record_lineage(run, stop=STOP.get())
 
     def read(self, product: str, table: str | None, *, columns: list[str] | None = None, as_of: str | None = None) -> ArrowStream:
+        _checked(product, table, as_of, *(columns or ()))
         return self._session.read(product, table, columns=columns, as_of=as_of, stop=STOP.get())
 
     def quarantine(self, product: str, table: str | None) -> ArrowStream | None:
+        _checked(product, table)
         return self._session.quarantine(product, table, stop=STOP.get())
 
 
@@ -116,6 +128,7 @@ def connect(
         InvalidArgument: It is the URL of a server, which nothing speaks yet.
     """
     place = None if mesh is None else os.fspath(mesh)
+    _checked(act_as, purpose)
     if place is not None and "://" in place:
         raise InvalidArgument(
             f"a mesh cannot be reached by URL yet: `{urlsplit(place).scheme}://…`",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import html
+import os
 import sys
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,9 @@ from urllib.parse import urlsplit
 
 from arro3.core import RecordBatch, RecordBatchReader, Schema, Table
 
+from . import _core
 from ._rows import table_of
+from ._stop import STOP
 from .errors import DataConsumed, InvalidArgument, InvalidData
 
 if TYPE_CHECKING:
@@ -150,7 +153,7 @@ def _refuse_taken(stream: Any) -> None:
         raise _consumed(type(stream).__name__, by)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Held:
     """What `Data` wraps; several may share one stream, which is read once all the same."""
 
@@ -175,6 +178,8 @@ class _Held:
         elif hasattr(data, "__arrow_c_stream__"):
             if _can_be_read_again(data):
                 held.reopen = lambda: _stream_of(data)
+            elif isinstance(data, _core.Stream):
+                held.reader, held.schema = data, Schema.from_arrow(data)
             else:
                 _refuse_taken(data)
                 held.reader = RecordBatchReader.from_stream(data)
@@ -192,6 +197,24 @@ class _Held:
         return held
 
 
+_READ_AGAIN: weakref.WeakSet[_Held] = weakref.WeakSet()
+"""What was read from a mesh, and can be read again."""
+
+
+def _before_fork() -> None:
+    """Closes what is open of meshes, so that parent and child both can go on with them."""
+    for held in list(_READ_AGAIN):
+        if held.reader is not None and held.reopen is not None:
+            # Nobody has read any of it: whoever wants it asks again.
+            stream, held.reader, held.origin = held.reader, None, None
+            if isinstance(stream, _core.Stream):
+                stream.close()
+    _core.before_fork()
+
+
+os.register_at_fork(before=_before_fork)
+
+
 class Data:
     """Rows, and where they come from.
 
@@ -202,7 +225,9 @@ class Data:
 
     What needs rows in Python (`len`, `to_…`) keeps those of a stream in memory, once. Giving the stream on keeps nothing:
     a stream that was somebody's reader can then not be read again (`DataConsumed`); what was read from the mesh is read
-    again, as of the same publication.
+    again, as of the same publication. While the rows of a mesh are read here, other threads go on and Ctrl-C is heard; a
+    library that is given the stream itself decides that for its own reading (PyArrow lets other threads go on, and hears
+    Ctrl-C when it is done).
 
     >>> data = Data([{"id": 1, "name": "Ada"}, {"id": 2, "name": None}], source="s3://landing/people.json")
     >>> data
@@ -236,6 +261,7 @@ class Data:
         data._source = source
         data._held.reopen = again
         data._held.native, data._held.origin = None, first
+        _READ_AGAIN.add(data._held)
         return data
 
     @property
@@ -510,7 +536,9 @@ def _has_length(data: object) -> bool:
 
 
 def _read(stream: ArrowStream, origin: Any) -> Table:
-    """All rows. Batch by batch, so that Ctrl-C is heard."""
+    """All rows, batch by batch."""
+    if isinstance(stream, _core.Stream):
+        return _read_of_mesh(stream)
     reader = stream if isinstance(stream, RecordBatchReader) else RecordBatchReader.from_stream(stream)
     schema, batches = reader.schema, []
     try:
@@ -521,6 +549,17 @@ def _read(stream: ArrowStream, origin: Any) -> Table:
             if hasattr(known, "raise_error"):
                 known.raise_error()
         raise
+    return Table.from_batches(batches, schema=schema)
+
+
+def _read_of_mesh(stream: _core.Stream) -> Table:
+    """All rows, with the interpreter released while they come; Ctrl-C and the task's end are heard."""
+    schema, batches = Schema.from_arrow(stream), []
+    try:
+        while (batch := stream.next_batch(stop=STOP.get())) is not None:
+            batches.append(RecordBatch.from_arrow(batch))
+    finally:
+        stream.close()
     return Table.from_batches(batches, schema=schema)
 
 
@@ -542,7 +581,7 @@ def _from_pandas(frame: Any) -> ArrowStream:
         raise InvalidData(f"the data frame has the column {labels[0]!r}, whose name is no string", help="rename it: df.rename(columns=str)")
     try:
         table: ArrowStream = pa.Table.from_pandas(frame, preserve_index=not unnamed)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeEncodeError) as error:
         raise InvalidData(
             f"the data frame cannot be made into Arrow: {' '.join(str(part) for part in error.args)}",
             help="give the column one type, with `astype`",

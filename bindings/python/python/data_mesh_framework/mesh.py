@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Union, overload
@@ -122,8 +123,9 @@ class Mesh:
 
     Its methods are the commands of `datamesh`, with the same words and answers; `command` runs those that have no method. Every
     method with a leading `a` (`await mesh.aquery(…)`) does the same in a thread, for asyncio. A mesh can be shared by threads.
-    A process that was forked from one that had used a mesh cannot use any: start it with `spawn` or `forkserver`, or fork before. It
-    closes as a context manager.
+    A fork closes what is open, and parent and child open it anew; it has to come while no other thread is in a call and no stream
+    that was given away is being read, else the child can use no mesh (start it with `spawn` or `forkserver` then; systems without
+    `/proc` always have to). It closes as a context manager.
 
     >>> mesh = Mesh()
     >>> mesh
@@ -184,7 +186,7 @@ class Mesh:
         backend, when = self._backend, None if as_of is None else str(as_of)
 
         def source() -> Source:
-            graph = json.loads(self._run("lineage", "--sql", sql, "--up", "--depth", "1", "--format", "json"))
+            graph = json.loads(self._run("lineage", *_options(sql=sql, up=True, depth=1, format="json")))
             read = {
                 (edge["input"]["namespace"], edge["input"]["name"]): None
                 for edge in graph["up"]["edges"]
@@ -239,7 +241,8 @@ class Mesh:
         return Data._of_mesh(first, lambda: opened(when), source)
 
     def quarantine(self, product: str, table: str | None = None) -> Data:
-        """The rows that the newest attempt to publish held back, with every rule they broke in `reasons`.
+        """The rows that the newest attempt to publish held back, with every rule they broke in `reasons`, where they came from
+        (`file`, `position`) and what was there (`raw`); a column of the product that has such a name keeps it, and ours has a `_` before.
 
         Protected columns show `***`.
         """
@@ -277,11 +280,11 @@ class Mesh:
     def show(self, product: str) -> dict[str, Any]: ...
     def show(self, product: str | None = None) -> dict[str, Any] | list[dict[str, Any]]:
         """A product's contract, tables and last publication, or those of every product."""
-        return self._json("show", *([] if product is None else [product]))  # type: ignore[no-any-return]
+        return self._json("show", positional=[product])  # type: ignore[no-any-return]
 
     def publications(self, product: str) -> list[dict[str, Any]]:
         """A product's publications and rejected attempts, newest first."""
-        return self._json("publications", product)  # type: ignore[no-any-return]
+        return self._json("publications", positional=[product])  # type: ignore[no-any-return]
 
     def lineage(
         self,
@@ -307,9 +310,8 @@ class Mesh:
             publication: As it was with this publication of the product.
             format: A dict with OpenLineage's facet (`json`), text for people, or a Mermaid flow chart.
         """
-        words = ["lineage", *([] if subject is None else [subject]), "--format", format]
-        words += _options(sql=sql, up=up, down=down, depth=depth, direct=direct, publication=publication)
-        text = self._run(*words)
+        words = _options(format=format, sql=sql, up=up, down=down, depth=depth, direct=direct, publication=publication)
+        text = self._run("lineage", *words, *_positional(subject))
         return json.loads(text) if format == "json" else text
 
     # Changing.
@@ -343,16 +345,19 @@ class Mesh:
             Rejected: The audit rejected it; its `report` says why, and what was published before still serves.
             NotApplied: The manifest differs from what was applied.
             Interrupted: Ctrl-C; nothing was published, unless it says that it was done before it could be stopped.
+
+        What stops it, Ctrl-C or an exception of `progress`, may come when it is done. The exception then says so in a note, and has
+        the `Publication` as its `published`.
         """
         tables = _tables(data, table, lambda: self.contract(product).schema)
         files = {name for name, given in tables.items() if _are_files(given)}
         if files and len(files) < len(tables):
             raise InvalidArgument("some tables are given as files and some as rows", help="publish files, or rows, but not both at once")
         if files:
-            words = ["publish", product]
-            words += [f"{name}={os.fspath(path)}" for name, given in tables.items() for path in _paths(given)]
-            words += _options(again=again, full=full, dry_run=dry_run, idempotency_key=idempotency_key)
-            return self._published(self._command([*words, "--format", "json"], progress)[1])
+            words = _options(again=again, full=full, dry_run=dry_run, idempotency_key=idempotency_key, format="json")
+            inputs = [f"{name}={os.fspath(path)}" for name, given in tables.items() for path in _paths(given)]
+            with _made_known():
+                return self._published(self._command(["publish", *words, *_positional(product, *inputs)], progress)[1])
         streams: dict[str, ArrowStream] = {}
         if tables:
             rules = self.contract(product).quality_rules
@@ -360,7 +365,7 @@ class Mesh:
                 wrapped = given if isinstance(given, Data) else Data(given)
                 streams[name] = wrapped._for_contract(rules.json_columns(the_table(rules.tables, name)), "publish")
         options = {"again": again, "full": full, "dry_run": dry_run, "idempotency_key": idempotency_key}
-        with _progress(progress) as told:
+        with _progress(progress) as told, _made_known():
             return self._published(self._backend.publish(product, streams, options, told))
 
     def run(
@@ -390,10 +395,9 @@ class Mesh:
         Raises:
             Rejected: The audit rejected what was made.
         """
-        words = ["run", *([] if product is None else [product]), "--format", "json"]
-        words += _options(all=all, upstream=upstream, again=again, full_refresh=full_refresh)
+        words = _options(all=all, upstream=upstream, again=again, full_refresh=full_refresh, format="json")
         words += _options(dry_run=dry_run, idempotency_key=idempotency_key)
-        code, text = self._command(words, progress)
+        code, text = self._command(["run", *words, *_positional(product)], progress)
         document = json.loads(text)
         parts = document["products"] if "products" in document else [{"report": document}]
         if code:
@@ -421,9 +425,8 @@ class Mesh:
         Raises:
             PlanRefused: Rules stand against it; `diagnostics` and `plan` say which.
         """
-        words = ["plan", *([] if path is None else [self._path(path)]), "--format", "json"]
-        words += _options(out=None if out is None else os.fspath(out), allow_retire=allow_retire, acknowledge=acknowledge)
-        return self._planned(words)
+        words = _options(out=None if out is None else os.fspath(out), allow_retire=allow_retire, acknowledge=acknowledge)
+        return self._planned(["plan", *words, "--format=json", *_positional(None if path is None else self._path(path))])
 
     def apply(
         self,
@@ -439,9 +442,8 @@ class Mesh:
             PlanRefused: Rules stand against it.
             Conflict: A plan file is out of date.
         """
-        words = ["apply", *([] if path is None else [self._path(path)]), "--format", "json"]
-        words += _options(allow_retire=allow_retire, acknowledge=acknowledge, dry_run=dry_run)
-        return self._planned(words)
+        words = _options(allow_retire=allow_retire, acknowledge=acknowledge, dry_run=dry_run)
+        return self._planned(["apply", *words, "--format=json", *_positional(None if path is None else self._path(path))])
 
     def command(self, *words: str, progress: Wanted = None) -> str:
         """Runs any command of the `datamesh` command line in this process and gives what it prints.
@@ -474,7 +476,7 @@ class Mesh:
 
     async def ashow(self, product: str | None = None) -> Any:
         """`show`, in a thread."""
-        return await in_thread(lambda: self._json("show", *([] if product is None else [product])))
+        return await in_thread(lambda: self._json("show", positional=[product]))
 
     async def alineage(self, subject: str | None = None, **options: Any) -> Any:
         """`lineage`, in a thread."""
@@ -535,8 +537,8 @@ class Mesh:
     def _run(self, *words: str) -> str:
         return self._command(list(words))[1]
 
-    def _json(self, *words: str) -> Any:
-        return json.loads(self._run(*words, "--format", "json"))
+    def _json(self, *words: str, positional: Sequence[str | None] = ()) -> Any:
+        return json.loads(self._run(*words, "--format=json", *_positional(*positional)))
 
     def _planned(self, words: list[str]) -> dict[str, Any]:
         code, text = self._command(words)
@@ -578,16 +580,15 @@ class Access:
             duration: For how long (`30d`, `12h`); as long as the contract allows, if not said.
             principal: Whom it is for, where it is not the caller (`service:churn`, `team:marketing`).
         """
-        words = ["request", resource, *_options(role=role, reason=reason, principal=principal)]
-        return self._json(*words, *([] if duration is None else ["--for", duration]))
+        return self._json("request", resource, role=role, reason=reason, principal=principal, **{"for": duration})
 
     def approve(self, request: int, *, note: str | None = None) -> dict[str, Any]:
         """Approves a request; the last approval that is needed grants it at once."""
-        return self._json("approve", str(request), *_options(note=note))
+        return self._json("approve", str(request), note=note)
 
     def deny(self, request: int, *, reason: str) -> dict[str, Any]:
         """Denies a request."""
-        return self._json("deny", str(request), *_options(reason=reason))
+        return self._json("deny", str(request), reason=reason)
 
     def withdraw(self, request: int) -> dict[str, Any]:
         """Takes an own request back."""
@@ -595,18 +596,18 @@ class Access:
 
     def revoke(self, grant: int, *, reason: str) -> dict[str, Any]:
         """Ends a grant at once."""
-        return self._json("revoke", str(grant), *_options(reason=reason))
+        return self._json("revoke", str(grant), reason=reason)
 
     def list(self, product: str | None = None, *, principal: str | None = None, state: str | None = None) -> dict[str, Any]:
         """Requests and grants: of a product, a principal, or in a state (`pending`, `approved`, `denied`, `withdrawn`, `expired`)."""
-        return self._json("list", *([] if product is None else [product]), *_options(principal=principal, state=state))
+        return self._json("list", product, principal=principal, state=state)
 
     def show(self, what: str | int) -> dict[str, Any]:
         """What a product offers, or a request with its approvals."""
         return self._json("show", str(what))
 
-    def _json(self, *words: str) -> dict[str, Any]:
-        return self._mesh._json("access", *words)  # type: ignore[no-any-return]
+    def _json(self, what: str, about: str | None, **options: str | None) -> dict[str, Any]:
+        return self._mesh._json("access", what, *_options(**options), positional=[about])  # type: ignore[no-any-return]
 
 
 def _progress(wanted: Wanted) -> Any:
@@ -623,6 +624,24 @@ def _options(**options: Any) -> list[str]:
             # One word, so that a value that begins with a dash is none of its own.
             words.append(f"{word}={value}")
     return words
+
+
+def _positional(*words: str | None) -> list[str]:
+    """Words that are no options, whatever they begin with."""
+    given = [word for word in words if word is not None]
+    return ["--", *given] if given else []
+
+
+@contextlib.contextmanager
+def _made_known() -> Iterator[None]:
+    """Has what stopped a publication that was made all the same tell of it."""
+    try:
+        yield
+    except BaseException as error:
+        report = getattr(error, "report", None)
+        if isinstance(report, dict) and report.get("status") in ("published", "repeat"):
+            error.published = Publication(report)  # type: ignore[attr-defined]
+        raise
 
 
 def _tables(data: Any, table: str | None, known: Callable[[], Any]) -> dict[str, Any]:
