@@ -8,6 +8,7 @@
 //! INVARIANT: what is shared between processes by `fork` is locked only while the interpreter is held, and nothing of Python
 //! is called meanwhile. `os.fork` holds it too, so no lock is held by a thread that the child does not have.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -149,7 +150,7 @@ pub(crate) fn one_process() -> Result<()> {
     match OPENER.compare_exchange(0, own, Ordering::SeqCst, Ordering::SeqCst) {
         Ok(_) => Ok(()),
         Err(opener) if opener == own => Ok(()),
-        Err(_) => Err(Error::new(
+        Err(_) if Path::new(TASKS).exists() => Err(Error::new(
             ErrorCode::InvalidArgument,
             "this process was forked while another thread used a mesh, or while rows of one were being read",
         )
@@ -157,11 +158,20 @@ pub(crate) fn one_process() -> Result<()> {
             "fork when no call runs and every stream was read to its end or closed, or start processes with \
              multiprocessing's `spawn` or `forkserver`",
         )),
+        Err(_) => Err(Error::new(
+            ErrorCode::InvalidArgument,
+            "this process was forked from one that had used a mesh, which this system does not allow",
+        )
+        .with_help(
+            "start processes with multiprocessing's `spawn` or `forkserver`, or fork before a mesh is first used",
+        )),
     }
 }
 
 static RUNTIME: PerProcess<Arc<Runtime>> = PerProcess::new();
 
+/// Where Linux lists the threads of a process.
+const TASKS: &str = "/proc/self/task";
 /// What the runtime's threads are called.
 const THREADS: &str = "datamesh";
 /// What the threads of connections to SQLite are called, as far as the system keeps it.
@@ -225,7 +235,7 @@ fn waited(until: Instant, is_so: impl Fn() -> bool) -> bool {
 
 /// How many threads Rust has in this process; `None` where the system does not tell.
 fn threads() -> Option<usize> {
-    let tasks = std::fs::read_dir("/proc/self/task").ok()?;
+    let tasks = std::fs::read_dir(TASKS).ok()?;
     let names = tasks.map(|task| {
         let name = std::fs::read_to_string(task.ok()?.path().join("comm"));
         match name {
