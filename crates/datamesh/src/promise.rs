@@ -39,8 +39,8 @@ pub async fn promise(root: &Path, context: &Context, wanted: &str) -> Result<Val
     let mut document = if registered {
         let publications = read::publications(context, contract, 100).await?;
         let majors = majors_beside(context, &product).await?;
-        let counted = read::counted(context, std::slice::from_ref(&product)).await?;
-        show_json(&product, &majors, &publications, &counted)
+        let facts = read::facts(context, std::slice::from_ref(&product)).await?;
+        show_json(&product, &majors, &publications, &facts)
     } else {
         show_json(&product, &[], &[], &Default::default())
     };
