@@ -25,6 +25,9 @@ const MERGED_ENTRIES: usize = 1 << 20;
 /// Parts of the hashes, by their first bits.
 const BUCKETS: usize = 256;
 
+/// So many runs stay open while they are read.
+const OPEN_RUNS: usize = 256;
+
 /// An entry on the disk.
 const ENTRY_BYTES: usize = 16;
 
@@ -179,6 +182,12 @@ struct Run {
     before: Vec<usize>,
 }
 
+impl Run {
+    fn open(&self) -> Result<File> {
+        File::open(&self.path).map_err(|error| Error::io(ErrorCode::WriteFailed, "read back", &self.path, error))
+    }
+}
+
 impl KeyRuns {
     pub(crate) fn new(folder: &Path, name: String) -> Self {
         let buckets = vec![Vec::new(); BUCKETS];
@@ -222,17 +231,17 @@ impl KeyRuns {
     }
 }
 
-/// A run that is open for reading.
+/// Reads a run.
 struct RunReader<'a> {
     run: &'a Run,
-    file: File,
+    /// Stays open, unless there are so many runs that a process may not have them all open.
+    file: Option<File>,
     bytes: Vec<u8>,
 }
 
 impl<'a> RunReader<'a> {
-    fn open(run: &'a Run) -> Result<Self> {
-        let file =
-            File::open(&run.path).map_err(|error| Error::io(ErrorCode::WriteFailed, "read back", &run.path, error))?;
+    fn new(run: &'a Run, stays_open: bool) -> Result<Self> {
+        let file = if stays_open { Some(run.open()?) } else { None };
         Ok(Self { run, file, bytes: Vec::new() })
     }
 
@@ -241,8 +250,11 @@ impl<'a> RunReader<'a> {
         let fail = |error| Error::io(ErrorCode::WriteFailed, "read back", &self.run.path, error);
         let (start, end) = (self.run.before[bucket], self.run.before[bucket + 1]);
         self.bytes.resize((end - start) * ENTRY_BYTES, 0);
-        self.file.seek(SeekFrom::Start((start * ENTRY_BYTES) as u64)).map_err(fail)?;
-        self.file.read_exact(&mut self.bytes).map_err(fail)?;
+        let mut opened = if self.file.is_none() { Some(self.run.open()?) } else { None };
+        if let Some(file) = self.file.as_mut().or(opened.as_mut()) {
+            file.seek(SeekFrom::Start((start * ENTRY_BYTES) as u64)).map_err(fail)?;
+            file.read_exact(&mut self.bytes).map_err(fail)?;
+        }
         let word = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or_default();
         for entry in self.bytes.chunks_exact(ENTRY_BYTES) {
             let (hash, place) = entry.split_at(8);
@@ -258,10 +270,9 @@ pub(crate) fn for_each_hit<'a>(
     mut group: impl FnMut(&[KeyEntry]) -> Result<()>,
 ) -> Result<()> {
     let runs: Vec<&KeyRuns> = runs.collect();
-    let mut readers = Vec::new();
-    for run in runs.iter().flat_map(|runs| &runs.runs) {
-        readers.push(RunReader::open(run)?);
-    }
+    let stored: Vec<&Run> = runs.iter().flat_map(|runs| &runs.runs).collect();
+    let readers = stored.iter().map(|run| RunReader::new(run, stored.len() <= OPEN_RUNS));
+    let mut readers = readers.collect::<Result<Vec<_>>>()?;
     let mut merged: Vec<KeyEntry> = Vec::new();
     for bucket in 0..BUCKETS {
         let held: usize = runs.iter().map(|runs| runs.buckets[bucket].len()).sum();
@@ -344,5 +355,27 @@ mod tests {
         rows.sort();
         let late = RUN_ENTRIES as u64 + 5;
         assert_eq!(rows, [[(Area::Staged, 3), (Area::Published, 3)], [(Area::Staged, late), (Area::Published, late)]]);
+    }
+
+    #[test]
+    fn more_runs_than_may_stay_open_are_merged() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut runs = KeyRuns::new(folder.path(), "c".into());
+        for run in 0..OPEN_RUNS as u64 + 10 {
+            for row in [run, 7] {
+                let hash = row.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                runs.push(KeyEntry { hash, place: Place::new(Area::Staged, run as u32, row) }).expect("pushed");
+            }
+            runs.spill().expect("written");
+        }
+        let mut groups = Vec::new();
+        for_each_hit(std::iter::once(&runs.finish()), |hits| {
+            assert!(hits.is_sorted(), "{hits:?}");
+            groups.push((hits[0].place.row(), hits.len()));
+            Ok(())
+        })
+        .expect("merged");
+        // Each run has key 7, and run 7 has it twice.
+        assert_eq!(groups, [(7, OPEN_RUNS + 11)]);
     }
 }
