@@ -100,6 +100,10 @@ pub async fn act(context: &Context, action: AccessAction) -> Result<AccessOutcom
             let known = context.discovers(&rules, &context.actor(&rules)?, &product.revision.contract);
             return Err(if known { error } else { unknown(what, number) });
         }
+        // Nor the name of what was applied once.
+        (Err(error), Some((what, number))) if error.code() == ErrorCode::NotFound => {
+            return Err(if context.actor(&rules)?.owns_mesh() { error } else { unknown(what, number) });
+        }
         (decision, _) => decision?,
     };
     let actor = context.actor(&rules)?;

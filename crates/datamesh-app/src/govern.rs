@@ -330,7 +330,8 @@ impl Context {
         Ok(catalog)
     }
 
-    /// What protects the columns of published tables, their lineage included.
+    /// What protects the columns of published tables, their lineage included. Products that they are made of and `catalog`
+    /// lacks are read.
     ///
     /// # Errors
     /// A registry that cannot be read.
@@ -340,8 +341,11 @@ impl Context {
         tables: &[ReadTable<'_>],
     ) -> Result<Vec<Vec<Protection>>> {
         let wanted: BTreeSet<ProductKey> = tables.iter().map(|table| table.product.key.clone()).collect();
-        let contracts = catalog.iter().map(|product| (product.key.clone(), &product.revision.contract));
-        let inheritance = self.inheritance(contracts, wanted, Vec::new()).await?;
+        let known = catalog.iter().map(|product| product.key.clone()).collect();
+        let (edges, others) = self.made_of(known, wanted, Vec::new()).await?;
+        let contracts = catalog.iter().chain(&others);
+        let contracts = contracts.map(|product| (product.key.clone(), &product.revision.contract));
+        let inheritance = Inheritance::new(contracts, &edges);
         let own = tables.iter().map(|read| {
             let inherited: BTreeMap<String, Inherited> = inheritance.of(&read.product.key, &read.table.name.sql());
             protections(&read.product.revision.contract, read.table, &inherited)
@@ -356,7 +360,6 @@ impl Context {
     /// A registry that cannot be read.
     pub async fn protect(
         &self,
-        catalog: &[CatalogProduct],
         contract: &DataProduct,
         mut table: Table,
         made_of: Option<&ColumnLineage>,
@@ -364,9 +367,10 @@ impl Context {
         let key = contract.key();
         let dataset = Dataset::Table { product: key.clone(), table: table.name.sql() };
         let edges = made_of.map(|lineage| lineage.edges(&dataset)).unwrap_or_default();
-        let others = catalog.iter().map(|product| (product.key.clone(), &product.revision.contract));
-        let contracts = others.filter(|(other, _)| *other != key).chain([(key.clone(), contract)]);
-        let inheritance = self.inheritance(contracts, BTreeSet::from([key.clone()]), edges).await?;
+        let own = BTreeSet::from([key.clone()]);
+        let (edges, others) = self.made_of(own.clone(), own, edges).await?;
+        let others = others.iter().map(|product| (product.key.clone(), &product.revision.contract));
+        let inheritance = Inheritance::new(others.chain([(key.clone(), contract)]), &edges);
         let found = protections(contract, &table, &inheritance.of(&key, &table.name.sql()));
         for protection in found.iter().filter(|protection| protection.mask != Mask::None) {
             let own = table.columns.iter_mut().find(|column| protection.path.first() == Some(&column.name));
@@ -378,22 +382,29 @@ impl Context {
         Ok(table)
     }
 
-    async fn inheritance<'c>(
+    /// What tables are made of, all the way up: the edges, and the products among them that are not `known`.
+    async fn made_of(
         &self,
-        contracts: impl Iterator<Item = (ProductKey, &'c DataProduct)>,
+        known: BTreeSet<ProductKey>,
         mut wanted: BTreeSet<ProductKey>,
         mut edges: Vec<Edge>,
-    ) -> Result<Inheritance<'c>> {
-        let mut known: BTreeSet<ProductKey> = BTreeSet::new();
+    ) -> Result<(Vec<Edge>, Vec<CatalogProduct>)> {
+        let mut seen: BTreeSet<ProductKey> = BTreeSet::new();
         wanted.extend(Inheritance::reads(&edges));
         while !wanted.is_empty() {
             let batch: Vec<ProductKey> = std::mem::take(&mut wanted).into_iter().collect();
             let found = self.registry.lineage_of(&batch).await?;
-            known.extend(batch);
-            wanted = Inheritance::reads(&found).difference(&known).cloned().collect();
+            seen.extend(batch);
+            wanted = Inheritance::reads(&found).difference(&seen).cloned().collect();
             edges.extend(found);
         }
-        Ok(Inheritance::new(contracts, &edges))
+        let missing: BTreeSet<&ProductKey> = seen.difference(&known).collect();
+        if missing.is_empty() {
+            return Ok((edges, Vec::new()));
+        }
+        let mut others = self.registry.catalog().await?;
+        others.retain(|product| missing.contains(&product.key));
+        Ok((edges, others))
     }
 
     /// Decides what a reader sees of tables; nothing is recorded.

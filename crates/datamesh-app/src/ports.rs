@@ -494,10 +494,17 @@ pub trait Engine: Send + Sync {
     /// Merged data files that wait for their commit.
     type Compacted: Send + Sync;
 
+    /// The places of the mesh's own that an input reads, published files and the registry among them; empty: none.
+    ///
+    /// # Errors
+    /// Secrets and files that are not there.
+    async fn own_places(&self, input: &StageInput) -> Result<Vec<String>>;
+
     /// Reads the source once: good rows to staged files, bad rows to quarantine files, keys and metrics to states.
     async fn stage(&self, job: StageJob, progress: Arc<dyn Progress>) -> Result<Self::Staged>;
 
-    /// The content identity of a staged table; `None` where its pass was not whole.
+    /// The content identity of a staged table; `None` where its pass was not whole, or where a rehearsal has nothing to
+    /// compare it with.
     fn content(staged: &Self::Staged) -> Option<String>;
 
     /// Rows that a staged table's pass read.

@@ -285,6 +285,12 @@ impl AuthorizedPlan {
         context: &Context,
         progress: &Arc<dyn Progress>,
     ) -> Result<StagedPlan<E>> {
+        for (_, input) in self.plan.inputs() {
+            if let Some(place) = engine.own_places(input).await?.first() {
+                let details = json!({ "operation": "publish", "for": self.plan.request.contract.id.to_string() });
+                context.read_location(place, details).await?;
+            }
+        }
         let fresh: Vec<&Table> = self.plan.inputs().into_iter().map(|(table, _)| table).collect();
         let pinned = references::pin(context, &self.plan.request.contract, &self.plan.state, &fresh).await?;
         for table in &self.plan.request.contract.tables {
@@ -293,7 +299,6 @@ impl AuthorizedPlan {
                 engine.check_carried(table, pointer)?;
             }
         }
-        let catalog = context.registry.catalog().await?;
         let mut staged = Vec::new();
         for (table, input) in self.plan.inputs() {
             let made_of = match input {
@@ -302,7 +307,7 @@ impl AuthorizedPlan {
             };
             let judged = self.plan.judged(table);
             // Rows that break a rule are told without what their columns inherit.
-            let mut judged = context.protect(&catalog, &self.plan.request.contract, judged, made_of.as_ref()).await?;
+            let mut judged = context.protect(&self.plan.request.contract, judged, made_of.as_ref()).await?;
             if matches!(input, StageInput::Query(query) if query.full_refresh) {
                 judged.write = WriteMode::Replace;
             }

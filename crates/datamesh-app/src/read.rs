@@ -1,11 +1,11 @@
 //! Reading: each read is decided and recorded before it happens.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use datamesh_core::access::AccessWay;
+use datamesh_core::access::{AccessWay, TableAccess};
 use datamesh_core::contract::DataProduct;
 use datamesh_core::history::{AsOf, History};
-use datamesh_core::ids::{ProductId, split_major};
+use datamesh_core::ids::{ProductId, ProductKey, split_major};
 use datamesh_core::mask::Mask;
 use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus, Revision, preferred};
 use datamesh_core::{Error, ErrorCode, Result};
@@ -317,21 +317,55 @@ fn without_samples(report: &mut serde_json::Value) {
     }
 }
 
-/// The tables of which whoever asks may know how many rows they have, and where they lie.
+/// What may be told of a published table beside its contract.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableFacts {
+    /// Whether its rows may be counted: all of them are seen.
+    pub counted: bool,
+    /// Whether it may be told where its files lie: everything is seen in clear, so that reading them tells no more.
+    pub located: bool,
+    /// The top-level columns that what they are derived from protects.
+    pub inherited: BTreeSet<String>,
+}
+
+/// What may be told of published tables to whoever asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts(BTreeMap<TableKey, TableFacts>);
+
+impl Facts {
+    /// Of one table; nothing where it is not published.
+    pub fn of(&self, product: &ProductKey, table: &str) -> TableFacts {
+        self.0.get(&(product.clone(), table.to_owned())).cloned().unwrap_or_default()
+    }
+}
+
+/// What may be told of the published tables of some products to whoever asks.
 ///
 /// # Errors
 /// A registry that cannot be read.
-pub async fn counted(context: &Context, catalog: &[CatalogProduct]) -> Result<BTreeSet<TableKey>> {
+pub async fn facts(context: &Context, products: &[CatalogProduct]) -> Result<Facts> {
     let rules = context.rules().await?;
     let actor = context.actor(&rules)?;
-    let tables: Vec<ReadTable<'_>> = catalog.iter().flat_map(published).collect();
-    let key = |read: &ReadTable<'_>| (read.product.key.clone(), read.table.name.sql());
-    if actor.owns_mesh() {
-        return Ok(tables.iter().map(key).collect());
-    }
-    let decisions = context.decide_tables(&rules, &actor, catalog, &tables).await?;
-    let shown = tables.iter().zip(decisions).filter(|(_, decision)| decision.access.shows_all_rows());
-    Ok(shown.map(|(read, _)| key(read)).collect())
+    let tables: Vec<ReadTable<'_>> = products.iter().flat_map(published).collect();
+    let protections = context.protections(products, &tables).await?;
+    let decisions = match actor.owns_mesh() {
+        // Who can open the mesh's folder can read its files.
+        true => vec![TableAccess::plain(); tables.len()],
+        false => {
+            let decisions = context.decide_tables(&rules, &actor, products, &tables).await?;
+            decisions.into_iter().map(|decision| decision.access).collect()
+        }
+    };
+    let told = tables.iter().zip(protections).zip(decisions).map(|((read, protections), access)| {
+        let inherited = protections.into_iter().filter(|own| !own.from.is_empty() && own.mask != Mask::None);
+        let facts = TableFacts {
+            counted: access.shows_all_rows(),
+            located: access.is_plain(),
+            inherited: inherited.filter_map(|own| own.path.first().cloned()).collect(),
+        };
+        (read.key(), facts)
+    });
+    Ok(Facts(told.collect()))
 }
 
 /// The newest publication that serves.

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use datamesh_core::contract::{DataProduct, Table};
+use datamesh_core::decision::Action;
 use datamesh_core::ids::ProductId;
 use datamesh_core::ports::{CatalogProduct, ProductState, preferred};
 use datamesh_core::reference::TableReference;
 use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::json;
 
-use crate::govern::{ReadTable, Reader};
+use crate::govern::{ReadTable, Reader, Resource};
 use crate::ports::{Context, PinnedInput, Sight};
 
 /// Pins every published table that references and comparisons of the tables `fresh` read: one registry read, decided
@@ -97,6 +98,21 @@ pub(crate) async fn pin(
         let reading = context.read_tables(Reader::Product(contract), &catalog, &tables, details).await?;
         for (at, read) in outside {
             let access = reading.access(&read.product.key, &read.table.name.sql());
+            let read_columns = columns(contract, &pinned[at].reference);
+            if let Some(column) = read_columns.iter().find(|column| !access.shows_values(column)) {
+                let (reference, reader) = (&pinned[at].reference, &reading.principal);
+                let message = format!(
+                    "`{}` compares its rows with `{reference}.{column}`, which `{reader}` does not see in clear",
+                    contract.id
+                );
+                let help = format!(
+                    "nothing would match what stands for its values; ask for a role that sees it: `datamesh access request \
+                     {} --for {reader}`, or refer to another column",
+                    read.product.revision.contract.id
+                );
+                let resource = Resource::Table(&read.product.revision.contract, read.table);
+                return context.deny(Action::Read, resource, "masked", message, help).await;
+            }
             pinned[at].sight = Sight::new(access, read.table.clone());
             pinned[at].decided = Some(reading.decided());
         }

@@ -449,6 +449,12 @@ impl TableAccess {
         self.ways.iter().any(shows)
     }
 
+    /// Whether a way shows a column's values, be it of some rows only.
+    pub fn shows_values(&self, column: &str) -> bool {
+        let masks = |way: &AccessWay| way.masked.iter().any(|path| path.first().is_some_and(|name| name == column));
+        self.ways.iter().any(|way| !way.hidden.contains(column) && !masks(way))
+    }
+
     /// Whether no way shows a column.
     pub fn is_hidden(&self, column: &str) -> bool {
         self.ways.iter().all(|way| way.hidden.contains(column))

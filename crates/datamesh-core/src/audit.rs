@@ -15,8 +15,10 @@ use crate::canonical;
 use crate::decision::DecisionRecord;
 use crate::error::{Error, ErrorCode, Result};
 
+mod state;
 mod verify;
 
+pub use state::StoredGrant;
 pub use verify::{AuditVerification, Flaw, Legacy, StoredDecision, StoredEntry, Verification};
 
 /// Version of [`AuditEntry`]'s serialised form.

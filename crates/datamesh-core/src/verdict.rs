@@ -182,7 +182,7 @@ pub struct TableReport {
     pub changes: Option<RowChanges>,
     /// Bytes read from the source.
     pub bytes_read: u64,
-    /// Identity of the content, independent of file names, times and row order.
+    /// Identity of the content, independent of file names, times and row order; empty where it was not asked for.
     pub content: String,
     /// Percent of the rows read that may be quarantined.
     pub limit_percent: f64,

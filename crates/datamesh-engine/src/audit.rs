@@ -182,6 +182,7 @@ impl PartitionResult {
 /// Audits the batches of one partition.
 pub(crate) struct PartitionAudit {
     plan: Arc<AuditPlan>,
+    checks: Vec<RowCheck>,
     data: Option<(u32, PartWriter, Vec<ArrayRef>)>,
     quarantine: Option<(u32, PartWriter)>,
     deletions: Option<(u32, PartWriter)>,
@@ -193,7 +194,8 @@ impl PartitionAudit {
     pub(crate) fn new(plan: Arc<AuditPlan>, partition: usize) -> Self {
         let keys =
             (0..plan.keys.len()).map(|key| KeyRuns::new(&plan.scratch, format!("p{partition}-k{key}"))).collect();
-        Self { plan, data: None, quarantine: None, deletions: None, keys, result: PartitionResult::default() }
+        let checks = plan.checks.clone();
+        Self { plan, checks, data: None, quarantine: None, deletions: None, keys, result: PartitionResult::default() }
     }
 
     /// Audits one batch of the source schema, with partition values where the table is partitioned.
@@ -211,7 +213,7 @@ impl PartitionAudit {
         if let Some(deletions) = &deletions {
             bad = &bad | &deletions.failed;
         }
-        for (at, check) in plan.checks.iter().enumerate() {
+        for (at, check) in self.checks.iter().enumerate() {
             if let Some(mut broken) = check.violations(&columns) {
                 // Of a row that deletes only the key counts: nothing else of it is stored.
                 if let Some(deletions) = &deletions

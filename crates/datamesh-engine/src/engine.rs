@@ -54,7 +54,9 @@ use crate::query::{self, PlannedQuery};
 use crate::references::ReferenceCheck;
 use crate::scan;
 use crate::settle::{LateReference, SettledTable, StagedTable, settle};
-use crate::source::{MissingRequired, OpenSource, RawFields, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan};
+use crate::source::{
+    MissingRequired, OpenSource, Own, RawFields, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan,
+};
 use crate::stores::Stores;
 use crate::writer::{Durability, PartWriter};
 use crate::{candidate, conditions, quarantine, stage, times, transform};
@@ -344,7 +346,11 @@ impl DataEngine {
         let context = self.context();
         let secrets = self.secrets.as_ref();
         let source = OpenSource::open(&job, secrets, redactor, &self.options.storage, &context).await?;
-        let facts = Arc::new(SourceFacts::new(job.table.name.as_str(), source.total, progress));
+        let mut facts = SourceFacts::new(job.table.name.as_str(), source.total, progress);
+        if job.rehearsal.is_some() && job.base.is_none() {
+            facts = facts.without_row_hashes();
+        }
+        let facts = Arc::new(facts);
         let mut audit = self.audit_plan(&job, &draft, source.names.clone(), facts.raw_fields().clone()).await?;
         let watermark = job.pull.as_ref().map(|pull| WatermarkPlan::new(&job.table, draft.arrow_schema(), pull));
         audit.watermark = watermark.transpose()?.map(Arc::new);
@@ -442,6 +448,11 @@ impl Engine for DataEngine {
     type Query = PlannedQuery;
     type Compacted = CompactedFiles;
 
+    async fn own_places(&self, input: &StageInput) -> Result<Vec<String>> {
+        let own = Own { warehouse: &self.options.warehouse, folder: self.options.scratch.parent() };
+        own.places(&self.options.storage, self.secrets.as_ref(), input).await
+    }
+
     async fn stage(&self, job: StageJob, progress: Arc<dyn Progress>) -> Result<Arc<StagedTable>> {
         let mut redactor = Redactor::default();
         let staged = self.stage_source(job, progress, &mut redactor).await;
@@ -449,7 +460,7 @@ impl Engine for DataEngine {
     }
 
     fn content(staged: &Arc<StagedTable>) -> Option<String> {
-        staged.missing_required.is_empty().then(|| staged.content.clone())
+        staged.content.clone().filter(|_| staged.missing_required.is_empty())
     }
 
     fn rows_read(staged: &Arc<StagedTable>) -> u64 {

@@ -1,8 +1,8 @@
-//! Uniqueness in bounded memory: hashes of keys are sorted in runs on the disk and merged; equal hashes are only a hint,
-//! which is confirmed by value.
+//! Uniqueness in bounded memory: hashes of keys are parted into buckets, in runs on the disk, and each bucket is sorted alone;
+//! equal hashes are only a hint, which is confirmed by value.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
@@ -16,11 +16,20 @@ use twox_hash::XxHash3_64;
 
 use crate::error::arrow;
 
-/// Entries sorted in memory before they become a run: 16 MiB.
+/// Entries held in memory before they become a run: 16 MiB.
 const RUN_ENTRIES: usize = 1 << 20;
 
-/// Entries of all runs that are merged at once: 1 MiB.
-const MERGED_ENTRIES: usize = 1 << 16;
+/// About so many entries are sorted at once: 16 MiB.
+const MERGED_ENTRIES: usize = 1 << 20;
+
+/// Parts of the hashes, by their first bits.
+const BUCKETS: usize = 256;
+
+/// So many runs stay open while they are read.
+const OPEN_RUNS: usize = 256;
+
+/// An entry on the disk.
+const ENTRY_BYTES: usize = 16;
 
 /// Columns of a key that is hashed number by number.
 const NUMBERS: usize = 4;
@@ -149,132 +158,149 @@ impl KeyReader {
     }
 }
 
-/// Entries in sorted runs. Runs beyond the first are on the disk.
+/// The part of all hashes that an entry belongs to.
+fn bucket(hash: u64) -> usize {
+    (hash >> (64 - BUCKETS.trailing_zeros())) as usize
+}
+
+/// Entries, parted by their hashes: what is in one bucket meets nothing in another, so that each is looked through alone.
+/// What is more than a few stretches of memory lies on the disk.
 #[derive(Debug)]
 pub(crate) struct KeyRuns {
     folder: PathBuf,
     name: String,
-    buffer: Vec<KeyEntry>,
-    runs: Vec<PathBuf>,
+    buckets: Vec<Vec<KeyEntry>>,
+    held: usize,
+    runs: Vec<Run>,
+}
+
+/// Entries on the disk, bucket after bucket.
+#[derive(Debug)]
+struct Run {
+    path: PathBuf,
+    /// How many entries lie before each bucket, and at last how many there are.
+    before: Vec<usize>,
+}
+
+impl Run {
+    fn open(&self) -> Result<File> {
+        File::open(&self.path).map_err(|error| Error::io(ErrorCode::WriteFailed, "read back", &self.path, error))
+    }
 }
 
 impl KeyRuns {
     pub(crate) fn new(folder: &Path, name: String) -> Self {
-        Self { folder: folder.to_owned(), name, buffer: Vec::new(), runs: Vec::new() }
+        let buckets = vec![Vec::new(); BUCKETS];
+        Self { folder: folder.to_owned(), name, buckets, held: 0, runs: Vec::new() }
     }
 
     pub(crate) fn push(&mut self, entry: KeyEntry) -> Result<()> {
-        self.buffer.push(entry);
-        if self.buffer.len() >= RUN_ENTRIES { self.spill() } else { Ok(()) }
+        self.buckets[bucket(entry.hash)].push(entry);
+        self.held += 1;
+        if self.held >= RUN_ENTRIES { self.spill() } else { Ok(()) }
     }
 
     fn spill(&mut self) -> Result<()> {
-        self.buffer.sort_unstable();
         let path = self.folder.join(format!("{}-{}.keys", self.name, self.runs.len()));
-        let write = || -> std::io::Result<()> {
+        let mut before = vec![0];
+        let mut write = || -> std::io::Result<()> {
             std::fs::create_dir_all(&self.folder)?;
             let mut file = BufWriter::with_capacity(1 << 18, File::create(&path)?);
-            for entry in &self.buffer {
-                file.write_all(&entry.hash.to_le_bytes())?;
-                file.write_all(&entry.place.0.to_le_bytes())?;
+            let mut count = 0;
+            for bucket in &self.buckets {
+                for entry in bucket {
+                    file.write_all(&entry.hash.to_le_bytes())?;
+                    file.write_all(&entry.place.0.to_le_bytes())?;
+                }
+                count += bucket.len();
+                before.push(count);
             }
             file.flush()
         };
         write().map_err(|error| Error::io(ErrorCode::WriteFailed, "write", &path, error))?;
-        self.buffer.clear();
-        self.runs.push(path);
+        self.buckets.iter_mut().for_each(Vec::clear);
+        self.held = 0;
+        self.runs.push(Run { path, before });
         Ok(())
     }
 
-    /// Sorts what is in memory; nothing can be pushed any more.
+    /// Gives back memory that grew ahead; nothing is pushed any more.
     pub(crate) fn finish(mut self) -> Self {
-        self.buffer.sort_unstable();
-        self.buffer.shrink_to_fit();
+        self.buckets.iter_mut().for_each(Vec::shrink_to_fit);
         self
     }
 }
 
-enum RunReader<'a> {
-    Memory(&'a [KeyEntry]),
-    /// With the entry that was read but not yet wanted.
-    Disk(PathBuf, BufReader<File>, Option<KeyEntry>),
+/// Reads a run.
+struct RunReader<'a> {
+    run: &'a Run,
+    /// Stays open, unless there are so many runs that a process may not have them all open.
+    file: Option<File>,
+    bytes: Vec<u8>,
 }
 
-impl RunReader<'_> {
-    /// Adds the next entries whose hash is below `end`, or all, to `out`.
-    fn take(&mut self, end: Option<u64>, out: &mut Vec<KeyEntry>) -> Result<()> {
-        match self {
-            Self::Memory(entries) => {
-                let count = end.map_or(entries.len(), |end| entries.partition_point(|entry| entry.hash < end));
-                let (taken, rest) = entries.split_at(count);
-                out.extend_from_slice(taken);
-                *entries = rest;
-            }
-            Self::Disk(path, file, pending) => loop {
-                let entry = match pending.take() {
-                    Some(entry) => entry,
-                    None => match read_entry(path, file)? {
-                        Some(entry) => entry,
-                        None => break,
-                    },
-                };
-                if end.is_some_and(|end| entry.hash >= end) {
-                    *pending = Some(entry);
-                    break;
-                }
-                out.push(entry);
-            },
+impl<'a> RunReader<'a> {
+    fn new(run: &'a Run, stays_open: bool) -> Result<Self> {
+        let file = if stays_open { Some(run.open()?) } else { None };
+        Ok(Self { run, file, bytes: Vec::new() })
+    }
+
+    /// Calls `take` with every entry of a bucket. Buckets are read from the first to the last.
+    fn read(&mut self, bucket: usize, mut take: impl FnMut(KeyEntry)) -> Result<()> {
+        let fail = |error| Error::io(ErrorCode::WriteFailed, "read back", &self.run.path, error);
+        let (start, end) = (self.run.before[bucket], self.run.before[bucket + 1]);
+        self.bytes.resize((end - start) * ENTRY_BYTES, 0);
+        let mut opened = if self.file.is_none() { Some(self.run.open()?) } else { None };
+        if let Some(file) = self.file.as_mut().or(opened.as_mut()) {
+            file.seek(SeekFrom::Start((start * ENTRY_BYTES) as u64)).map_err(fail)?;
+            file.read_exact(&mut self.bytes).map_err(fail)?;
+        }
+        let word = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or_default();
+        for entry in self.bytes.chunks_exact(ENTRY_BYTES) {
+            let (hash, place) = entry.split_at(8);
+            take(KeyEntry { hash: word(hash), place: Place(word(place)) });
         }
         Ok(())
     }
 }
 
-fn read_entry(path: &Path, file: &mut BufReader<File>) -> Result<Option<KeyEntry>> {
-    let mut bytes = [0; 16];
-    match file.read_exact(&mut bytes) {
-        Ok(()) => {
-            let half = |at: usize| {
-                let mut word = [0; 8];
-                word.copy_from_slice(&bytes[at..at + 8]);
-                u64::from_le_bytes(word)
-            };
-            Ok(Some(KeyEntry { hash: half(0), place: Place(half(8)) }))
-        }
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof && file.buffer().is_empty() => Ok(None),
-        Err(error) => Err(Error::io(ErrorCode::WriteFailed, "read back", path, error)),
-    }
-}
-
-/// Merges runs and calls `group` with all entries of each hash that more than one row has.
-///
-/// Hashes are spread evenly, so a stretch of them holds a known share of every run: what all runs have in one is sorted at
-/// once, which costs less than choosing among runs entry by entry.
+/// Calls `group` with all entries of each hash that more than one row has, in the order of hashes and places.
 pub(crate) fn for_each_hit<'a>(
     runs: impl Iterator<Item = &'a KeyRuns>,
     mut group: impl FnMut(&[KeyEntry]) -> Result<()>,
 ) -> Result<()> {
-    let mut readers = Vec::new();
-    let mut entries = 0;
-    for run in runs {
-        entries += run.buffer.len();
-        readers.push(RunReader::Memory(&run.buffer));
-        for path in &run.runs {
-            let file = File::open(path).map_err(|error| Error::io(ErrorCode::WriteFailed, "read back", path, error))?;
-            entries += file.metadata().map_or(RUN_ENTRIES, |file| file.len() as usize / 16);
-            readers.push(RunReader::Disk(path.clone(), BufReader::with_capacity(1 << 18, file), None));
-        }
-    }
-    let stretches = (entries / MERGED_ENTRIES).next_power_of_two().max(1) as u64;
+    let runs: Vec<&KeyRuns> = runs.collect();
+    let stored: Vec<&Run> = runs.iter().flat_map(|runs| &runs.runs).collect();
+    let readers = stored.iter().map(|run| RunReader::new(run, stored.len() <= OPEN_RUNS));
+    let mut readers = readers.collect::<Result<Vec<_>>>()?;
     let mut merged: Vec<KeyEntry> = Vec::new();
-    for stretch in 1..=stretches {
-        let end = (stretch < stretches).then(|| stretch << (64 - stretches.trailing_zeros()));
-        merged.clear();
-        for reader in &mut readers {
-            reader.take(end, &mut merged)?;
-        }
-        merged.sort();
-        for hits in merged.chunk_by(|a, b| a.hash == b.hash).filter(|hits| hits.len() > 1) {
-            group(hits)?;
+    for bucket in 0..BUCKETS {
+        let held: usize = runs.iter().map(|runs| runs.buckets[bucket].len()).sum();
+        let stored: usize =
+            readers.iter().map(|reader| reader.run.before[bucket + 1] - reader.run.before[bucket]).sum();
+        // Hashes are spread evenly: what is too much for one look is looked through in equal stretches of its hashes.
+        let stretches = ((held + stored) / MERGED_ENTRIES).next_power_of_two().max(1) as u64;
+        let bits = BUCKETS.trailing_zeros();
+        let stretch_of = |hash: u64| match stretches {
+            1 => 0,
+            _ => (hash << bits) >> (64 - stretches.trailing_zeros()),
+        };
+        for stretch in 0..stretches {
+            merged.clear();
+            for runs in &runs {
+                merged.extend(runs.buckets[bucket].iter().filter(|entry| stretch_of(entry.hash) == stretch));
+            }
+            for reader in &mut readers {
+                reader.read(bucket, |entry| {
+                    if stretch_of(entry.hash) == stretch {
+                        merged.push(entry);
+                    }
+                })?;
+            }
+            merged.sort_unstable();
+            for hits in merged.chunk_by(|a, b| a.hash == b.hash).filter(|hits| hits.len() > 1) {
+                group(hits)?;
+            }
         }
     }
     Ok(())
@@ -329,5 +355,27 @@ mod tests {
         rows.sort();
         let late = RUN_ENTRIES as u64 + 5;
         assert_eq!(rows, [[(Area::Staged, 3), (Area::Published, 3)], [(Area::Staged, late), (Area::Published, late)]]);
+    }
+
+    #[test]
+    fn more_runs_than_may_stay_open_are_merged() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut runs = KeyRuns::new(folder.path(), "c".into());
+        for run in 0..OPEN_RUNS as u64 + 10 {
+            for row in [run, 7] {
+                let hash = row.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                runs.push(KeyEntry { hash, place: Place::new(Area::Staged, run as u32, row) }).expect("pushed");
+            }
+            runs.spill().expect("written");
+        }
+        let mut groups = Vec::new();
+        for_each_hit(std::iter::once(&runs.finish()), |hits| {
+            assert!(hits.is_sorted(), "{hits:?}");
+            groups.push((hits[0].place.row(), hits.len()));
+            Ok(())
+        })
+        .expect("merged");
+        // Each run has key 7, and run 7 has it twice.
+        assert_eq!(groups, [(7, OPEN_RUNS + 11)]);
     }
 }

@@ -16,6 +16,7 @@ mod ipc;
 mod json;
 mod json_array;
 mod open;
+mod own;
 mod parquet;
 mod postgres;
 mod quarantined;
@@ -32,7 +33,7 @@ mod watermark;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::RecordBatch;
@@ -47,6 +48,7 @@ pub(crate) use exec::SourceExec;
 pub(crate) use iceberg::rows as iceberg_rows;
 pub(crate) use json::rows as json_rows;
 pub(crate) use open::OpenSource;
+pub(crate) use own::Own;
 pub(crate) use query::{QueryExec, fits};
 pub(crate) use raw::{add_typed, profile};
 pub(crate) use resolve::{SourceFile, resolve};
@@ -106,6 +108,9 @@ pub(crate) struct SourceFacts {
     bytes: AtomicU64,
     total: Option<u64>,
     content: Mutex<Content>,
+    /// Whether typed rows are hashed, and whether some were not: what nobody asks for costs a look at every value.
+    hashes_rows: bool,
+    unhashed: AtomicBool,
     columns: Mutex<(BTreeSet<String>, BTreeSet<String>)>,
     /// Columns that some record of a source without a header had; `None` before the first readable record.
     seen: Mutex<Option<BTreeSet<String>>>,
@@ -135,6 +140,8 @@ impl SourceFacts {
             bytes: AtomicU64::new(0),
             total,
             content: Mutex::new(Content::default()),
+            hashes_rows: true,
+            unhashed: AtomicBool::new(false),
             columns: Mutex::default(),
             seen: Mutex::default(),
             raw_fields: Arc::default(),
@@ -146,6 +153,19 @@ impl SourceFacts {
     /// The same, for readers whose findings go to `tap` and not to a contract.
     pub(crate) fn with_tap(self, tap: Arc<dyn Tap>) -> Self {
         Self { tap: Some(tap), ..self }
+    }
+
+    /// The same, where nothing is there that typed rows could repeat.
+    pub(crate) fn without_row_hashes(self) -> Self {
+        Self { hashes_rows: false, ..self }
+    }
+
+    /// Whether typed rows are to be hashed. Where they are not, the content has no identity.
+    pub(crate) fn hashes_rows(&self) -> bool {
+        if !self.hashes_rows {
+            self.unhashed.store(true, Ordering::Relaxed);
+        }
+        self.hashes_rows
     }
 
     /// Who takes what is found before a contract is put to it.
@@ -172,8 +192,10 @@ impl SourceFacts {
         self.content.lock().unwrap_or_else(PoisonError::into_inner).merge(content);
     }
 
-    pub(crate) fn content(&self) -> String {
-        self.content.lock().unwrap_or_else(PoisonError::into_inner).identity()
+    /// The identity of everything read; `None`: some rows were not hashed.
+    pub(crate) fn content(&self) -> Option<String> {
+        let content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        (!self.unhashed.load(Ordering::Relaxed)).then(|| content.identity())
     }
 
     /// Columns of a file that the contract does not name, and columns of the contract that the file does not have.

@@ -98,11 +98,88 @@ impl<T: Eq + Hash> Members<T> {
     }
 }
 
+/// Texts: a few are compared by length and first bytes, taken as one number.
+#[derive(Clone, Debug)]
+pub enum Texts {
+    /// At most [`FEW`].
+    Few(Vec<ShortText>),
+    /// More.
+    Many(HashSet<String>),
+}
+
+/// A text, ready to compare.
+#[derive(Clone, Debug)]
+pub struct ShortText {
+    length: usize,
+    head: u128,
+    /// What follows the first 16 bytes.
+    tail: Vec<u8>,
+}
+
+/// So many bytes are compared at once.
+const HEAD: usize = 16;
+
+impl FromIterator<String> for Texts {
+    fn from_iter<I: IntoIterator<Item = String>>(texts: I) -> Self {
+        let texts: HashSet<String> = texts.into_iter().collect();
+        if texts.len() > FEW {
+            return Self::Many(texts);
+        }
+        let short = |text: String| {
+            let bytes = text.into_bytes();
+            ShortText {
+                length: bytes.len(),
+                head: head(&bytes, 0, bytes.len()),
+                tail: bytes.get(HEAD..).unwrap_or_default().to_vec(),
+            }
+        };
+        Self::Few(texts.into_iter().map(short).collect())
+    }
+}
+
+/// The first bytes of `bytes[start..end]`, zeros where it has fewer.
+fn head(bytes: &[u8], start: usize, end: usize) -> u128 {
+    match bytes.get(start..start + HEAD).and_then(|whole| <[u8; HEAD]>::try_from(whole).ok()) {
+        // What follows the text is cut off.
+        Some(whole) => match end - start {
+            length if length < HEAD => u128::from_le_bytes(whole) & ((1 << (8 * length)) - 1),
+            _ => u128::from_le_bytes(whole),
+        },
+        None => {
+            let mut padded = [0; HEAD];
+            let short = &bytes[start..end.min(start + HEAD)];
+            padded[..short.len()].copy_from_slice(short);
+            u128::from_le_bytes(padded)
+        }
+    }
+}
+
+impl Texts {
+    /// For each row, whether the text is in the set; false for nulls. `None` where the array holds no texts.
+    fn contains(&self, array: &dyn Array) -> Option<BooleanBuffer> {
+        let few = match self {
+            Self::Many(texts) => return test_texts(array, |text| texts.contains(text)),
+            Self::Few(few) => few,
+        };
+        let texts = array.as_string_opt::<i32>()?;
+        let (bytes, offsets) = (texts.value_data(), texts.value_offsets());
+        Some(collect(array, |row| {
+            let (start, end) = (offsets[row] as usize, offsets[row + 1] as usize);
+            let (length, head) = (end - start, head(bytes, start, end));
+            few.iter().any(|known| {
+                known.head == head
+                    && known.length == length
+                    && (length <= HEAD || known.tail == bytes[start + HEAD..end])
+            })
+        }))
+    }
+}
+
 /// A set of values of one scalar type.
 #[derive(Clone, Debug)]
 pub enum ValueSet {
     /// Text, JSON, UUID.
-    Texts(Members<String>),
+    Texts(Texts),
     /// Integers, booleans, dates, times and timestamps.
     Integers(Members<i64>),
     /// Floats and doubles; few, so compared one by one.
@@ -140,7 +217,7 @@ impl ValueSet {
     /// For each row, whether the value is in the set; false for nulls.
     pub fn contains(&self, array: &dyn Array) -> BooleanBuffer {
         let found = match self {
-            Self::Texts(set) => test_texts(array, |text| set.contains(text)),
+            Self::Texts(set) => set.contains(array),
             Self::Integers(set) => test_integers(array, |value| set.contains(&value)),
             Self::Doubles(values) => test_doubles(array, |value| values.contains(&value)),
             Self::Decimals(set) => test_decimals(array, |value| set.contains(&value)),
@@ -188,5 +265,37 @@ pub fn shorten(text: &str) -> String {
     match text.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::StringArray;
+
+    use super::*;
+
+    #[test]
+    fn few_texts_and_many_are_compared_whole() {
+        let long = "sixteen bytes andx more";
+        let known = ["", "a", "ab", "AIR", "REG AIR", "äöü", "sixteen bytes an", "sixteen bytes andx", long];
+        let others =
+            ["b", "a\0", "AI", "AIRx", "reg air", "äö", "sixteen bytes am", "sixteen bytes andy", "sixteen bytes and"];
+        let mut texts: Vec<Option<&str>> = known.iter().chain(&others).map(|text| Some(*text)).collect();
+        texts.push(None);
+        let array = StringArray::from(texts);
+        let more: Vec<String> = (0..FEW).map(|number| format!("other {number}")).collect();
+        for more in [Vec::new(), more] {
+            let words = known.iter().copied().chain(more.iter().map(String::as_str));
+            let found = ValueSet::new(words, &DataType::String).contains(&array);
+            assert_eq!(found.set_indices().collect::<Vec<_>>(), (0..known.len()).collect::<Vec<_>>());
+            // The end of the values' bytes is met wherever a text is the last one.
+            for row in 0..array.len() {
+                let slice = ValueSet::new(known.iter().copied(), &DataType::String).contains(&array.slice(row, 1));
+                assert_eq!(slice.value(0), row < known.len(), "{row}");
+                let alone: StringArray = array.slice(row, 1).iter().collect();
+                let alone = ValueSet::new(known.iter().copied(), &DataType::String).contains(&alone);
+                assert_eq!(alone.value(0), row < known.len(), "{row}");
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ use datamesh_core::access_request::{
     RequestFilter,
 };
 use datamesh_core::audit::{AuditEntry, AuditKind, Signer};
+use datamesh_core::canonical;
 use datamesh_core::contract::DataProduct;
 use datamesh_core::ids::ProductKey;
 use datamesh_core::{Error, ErrorCode, Result};
@@ -138,6 +139,7 @@ async fn log(
     }
     if let Some(grant) = grant {
         details["grant"] = grant.number.into();
+        details["grantHash"] = canonical::sha256(to_json(grant)?.as_bytes()).into();
         details["approvedBy"] = json!(grant.approved_by);
         details["expiresAt"] = json!(grant.expires_at);
     }

@@ -150,7 +150,18 @@ async fn log(
     signer: Option<&dyn Signer>,
 ) -> Result<()> {
     let mut head = audit::begin(session, request.at).await?;
-    let mut details = json!({"generation": generation, "plan": canonical::digest(&request.plan)?});
+    let mut domains = serde_json::Map::new();
+    for domain in &request.domains {
+        domains.insert(domain.name.sql(), canonical::sha256(to_json(domain)?.as_bytes()).into());
+    }
+    domains.extend(request.removed_domains.iter().map(|name| (name.clone(), serde_json::Value::Null)));
+    let plan = canonical::digest(&request.plan)?;
+    let mut details = json!({"generation": generation, "plan": plan, "domains": domains});
+    if !request.moves.is_empty() {
+        let named = |key: &ProductKey| format!("{}.{}", key.domain, key.product);
+        let moved = |moved: &ProductMove| json!({"from": named(&moved.from), "to": named(&moved.to)});
+        details["moved"] = request.moves.iter().map(moved).collect();
+    }
     if let (Some(revision), Some(governance)) = (governance, &request.governance) {
         details["governance"] = json!({"revision": revision, "hash": canonical::digest(governance)?});
     }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, SubsecRound, Utc};
 use datamesh_core::audit::{
     AuditEntry, AuditQuery, AuditVerification, CHECKPOINT_EVERY, Checkpoint, Legacy, ORIGIN, ReadRecord, Signer,
-    StoredDecision, StoredEntry, Verification, Verifier,
+    StoredDecision, StoredEntry, StoredGrant, Verification, Verifier,
 };
 use datamesh_core::canonical;
 use datamesh_core::decision::DecisionRecord;
@@ -11,7 +11,7 @@ use datamesh_core::{Error, ErrorCode, Result};
 
 use crate::identity;
 use crate::store::{Row, Session, Value, sql};
-use crate::text::{from_json, time, to_json};
+use crate::text::{from_json, read_key, time, to_json};
 
 /// How many rows are held at once while the log is verified.
 const PAGE: u64 = 1000;
@@ -310,10 +310,45 @@ pub(crate) async fn verify(
     for row in sql(lone).fetch_all(session).await? {
         verification.unknown_receipt(row.number("publication")?);
     }
+    in_force(session, &mut verification).await?;
     let row = sql("SELECT sequence, hash FROM audit_head").fetch_optional(session).await?.ok_or_else(headless)?;
     let head = (row.number("sequence")?, row.text("hash")?);
     let head = (head != (0, ORIGIN.to_owned())).then_some(head);
     Ok(verification.finish(head))
+}
+
+/// Shows a verification what is in force, to compare with what the log says.
+async fn in_force(session: &mut Session, verification: &mut Verification<'_>) -> Result<()> {
+    let mut after = i64::MIN;
+    loop {
+        let rows = sql("SELECT * FROM grants WHERE number > $1 ORDER BY number LIMIT $2")
+            .bind(after)
+            .bind(PAGE)
+            .fetch_all(session)
+            .await?;
+        for row in &rows {
+            verification.grant(&StoredGrant {
+                number: row.number("number")?,
+                product: read_key(row)?,
+                principal: row.text("principal")?,
+                expires_at: row.optional_text("expires_at")?,
+                revoked: row.integer("revoked")? != 0,
+                document: row.text("document")?,
+            });
+        }
+        match rows.last() {
+            Some(row) => after = row.integer("number")?,
+            None => break,
+        }
+    }
+    for row in sql("SELECT name, document FROM domains ORDER BY name").fetch_all(session).await? {
+        verification.domain(&row.text("name")?, &row.text("document")?);
+    }
+    let newest = sql("SELECT revision, document FROM governance ORDER BY revision DESC LIMIT 1");
+    let newest = newest.fetch_optional(session).await?;
+    let newest = newest.map(|row| Ok::<_, Error>((row.number("revision")?, row.text("document")?))).transpose()?;
+    verification.governance(newest.as_ref().map(|(revision, document)| (*revision, document.as_str())));
+    Ok(())
 }
 
 fn read_entry(row: &Row) -> Result<StoredEntry> {

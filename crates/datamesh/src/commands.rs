@@ -1,17 +1,15 @@
 //! One function a command.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::CommandFactory;
 use datamesh_app::Progress;
-use datamesh_app::ports::{
-    BoundDatabase, BoundIceberg, BoundSource, Context, GivenTable, QueryRequest, StageInput, TableKey,
-};
+use datamesh_app::ports::{BoundDatabase, BoundIceberg, BoundSource, Context, GivenTable, QueryRequest, StageInput};
 use datamesh_app::publish::{PublishReport, PublishRequest, PublishStatus, publish};
-use datamesh_app::read::{self, QuarantineRequest, find_product, serving};
+use datamesh_app::read::{self, Facts, QuarantineRequest, find_product, serving};
 use datamesh_core::contract::{CsvOptions, DataProduct, FileSource, SourceFormat, SourceSpec};
 use datamesh_core::decision::Action;
 use datamesh_core::ownership::owner_of;
@@ -334,20 +332,20 @@ pub(crate) fn show_json(
     product: &CatalogProduct,
     majors: &[CatalogProduct],
     publications: &[Publication],
-    counted: &BTreeSet<TableKey>,
+    facts: &Facts,
 ) -> Value {
     let contract = &product.revision.contract;
     let tables = contract.tables.iter().map(|table| {
         let pointer = product.tables.iter().find(|pointer| pointer.table == table.name.sql());
-        let told = pointer.filter(|_| counted.contains(&(product.key.clone(), table.name.sql())));
+        let told = facts.of(&product.key, &table.name.sql());
         let mut shown = json!({
             "table": table.name,
             "sql_name": format!("{}.{}.{}", product.key.domain, product.key.product, table.name.sql()),
             "description": table.description,
             "write": table.write,
-            "rows": told.map(|pointer| pointer.rows),
+            "rows": pointer.filter(|_| told.counted).map(|pointer| pointer.rows),
             "publication": pointer.map(|pointer| pointer.publication),
-            "metadata_location": told.map(|pointer| pointer.metadata_location.clone()),
+            "metadata_location": pointer.filter(|_| told.located).map(|pointer| pointer.metadata_location.clone()),
             "columns": table.columns.iter().map(|column| {
                 let mut shown = json!({
                     "name": column.name,
@@ -355,7 +353,7 @@ pub(crate) fn show_json(
                     "description": column.description,
                     "required": column.required,
                     "primary_key": column.primary_key,
-                    "protected": column.is_protected(),
+                    "protected": column.is_protected() || told.inherited.contains(&column.name),
                 });
                 if let Some(owner) = own_owner(contract, table, Some(column)) {
                     shown["owner"] = owner.into();
@@ -394,7 +392,7 @@ fn show_text(
     product: &CatalogProduct,
     majors: &[CatalogProduct],
     publications: &[Publication],
-    counted: &BTreeSet<TableKey>,
+    facts: &Facts,
 ) -> String {
     let contract = &product.revision.contract;
     let mut text = format!("{} {}  {}  owner {}\n", contract.id, contract.version, contract.status, contract.owner);
@@ -418,10 +416,10 @@ fn show_text(
     for table in &contract.tables {
         let name = format!("{}.{}.{}", product.key.domain, product.key.product, table.name.sql());
         let pointer = product.tables.iter().find(|pointer| pointer.table == table.name.sql());
-        let told = counted.contains(&(product.key.clone(), table.name.sql()));
+        let told = facts.of(&product.key, &table.name.sql());
         let rows = pointer.map_or_else(
             || "not published".to_owned(),
-            |pointer| match told {
+            |pointer| match told.counted {
                 true => format!("{} rows, publication {}", grouped(pointer.rows), pointer.publication),
                 false => format!("publication {}", pointer.publication),
             },
@@ -439,7 +437,7 @@ fn show_text(
             } else if column.required {
                 marks.push("required");
             }
-            if column.is_protected() {
+            if column.is_protected() || told.inherited.contains(&column.name) {
                 marks.push("protected");
             }
             let owner = own_owner(contract, table, Some(column)).map(|owner| format!("owner {owner}"));
@@ -448,7 +446,7 @@ fn show_text(
             let about = column.description.as_deref().map_or_else(String::new, |about| format!("  {about}"));
             text.push_str(&format!("  {:width$}  {}{marks}{about}\n", column.name, column.data_type));
         }
-        if let Some(pointer) = pointer.filter(|_| told) {
+        if let Some(pointer) = pointer.filter(|_| told.located) {
             text.push_str(&format!("  metadata {}\n", pointer.metadata_location));
         }
     }
@@ -486,11 +484,10 @@ async fn run_show(arguments: ShowArguments, told: Option<&Path>) -> Result<u8> {
     let Some(wanted) = &arguments.product else {
         context.authorize_mesh(Action::Describe, json!({ "operation": "show" })).await?;
         let catalog = context.discover(context.registry.catalog().await?).await?;
-        let counted = read::counted(&context, &catalog).await?;
+        let facts = read::facts(&context, &catalog).await?;
         match arguments.format {
             ReportFormat::Json => {
-                let products: Vec<Value> =
-                    catalog.iter().map(|product| show_json(product, &[], &[], &counted)).collect();
+                let products: Vec<Value> = catalog.iter().map(|product| show_json(product, &[], &[], &facts)).collect();
                 output::print_json(&products)?;
             }
             ReportFormat::Text if catalog.is_empty() => {
@@ -505,7 +502,7 @@ async fn run_show(arguments: ShowArguments, told: Option<&Path>) -> Result<u8> {
                         contract.id, contract.version, contract.status, contract.owner
                     ));
                     for pointer in &product.tables {
-                        match counted.contains(&(product.key.clone(), sql(&pointer.table))) {
+                        match facts.of(&product.key, &sql(&pointer.table)).counted {
                             true => text.push_str(&format!("  {}  {} rows\n", pointer.table, grouped(pointer.rows))),
                             false => text.push_str(&format!("  {}\n", pointer.table)),
                         }
@@ -520,10 +517,10 @@ async fn run_show(arguments: ShowArguments, told: Option<&Path>) -> Result<u8> {
     describe(&context, &product.revision.contract, "show").await?;
     let publications = read::publications(&context, &product.revision.contract, 100).await?;
     let majors = majors_beside(&context, &product).await?;
-    let counted = read::counted(&context, std::slice::from_ref(&product)).await?;
+    let facts = read::facts(&context, std::slice::from_ref(&product)).await?;
     match arguments.format {
-        ReportFormat::Json => output::print_json(&show_json(&product, &majors, &publications, &counted))?,
-        ReportFormat::Text => output::print(&show_text(&product, &majors, &publications, &counted)),
+        ReportFormat::Json => output::print_json(&show_json(&product, &majors, &publications, &facts))?,
+        ReportFormat::Text => output::print(&show_text(&product, &majors, &publications, &facts)),
     }
     Ok(0)
 }

@@ -41,8 +41,8 @@ pub async fn promise(root: &Path, context: &Context, wanted: &str) -> Result<Val
     let mut document = if registered {
         let publications = read::publications(context, contract, 100).await?;
         let majors = majors_beside(context, &product).await?;
-        let counted = read::counted(context, std::slice::from_ref(&product)).await?;
-        let mut document = show_json(&product, &majors, &publications, &counted);
+        let facts = read::facts(context, std::slice::from_ref(&product)).await?;
+        let mut document = show_json(&product, &majors, &publications, &facts);
         let grants = own_grants(context, &product.key).await?;
         if !grants.is_empty() {
             document["access"] = json!({ "grants": grants });

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::state::{Logged, StoredGrant, Told};
 use super::{AUDIT_FORMAT, AuditEntry, AuditKind, Checkpoint, ORIGIN, Verifier, chain};
 use crate::canonical;
 use crate::decision::DecisionRecord;
@@ -181,6 +182,7 @@ pub struct Verification<'v> {
     previous: String,
     /// The entry of the last valid checkpoint.
     covered: u64,
+    logged: Logged,
     found: AuditVerification,
 }
 
@@ -195,6 +197,7 @@ impl<'v> Verification<'v> {
             last: 0,
             previous: ORIGIN.to_owned(),
             covered: 0,
+            logged: Logged::default(),
             found: AuditVerification::default(),
         };
         if let Some(anchor) = anchor {
@@ -272,6 +275,7 @@ impl<'v> Verification<'v> {
             }
             Err(error) => self.flaw(at, error.to_string()),
         }
+        self.logged.push(&entry);
         match entry.kind {
             AuditKind::Genesis => self.check_genesis(&entry),
             AuditKind::Decision => self.check_decision(stored, &entry),
@@ -375,8 +379,34 @@ impl<'v> Verification<'v> {
         self.flaw(None, format!("the receipt of publication {publication} has no entry"));
     }
 
+    /// The next grant, once every entry was read.
+    pub fn grant(&mut self, stored: &StoredGrant) {
+        let told = self.logged.grant(stored);
+        self.told(told);
+    }
+
+    /// The next domain by its normalised name, with its document, once every entry was read.
+    pub fn domain(&mut self, name: &str, document: &str) {
+        let told = self.logged.domain(name, document);
+        self.told(told);
+    }
+
+    /// What the mesh agreed on, its newest revision with the document, once every entry was read.
+    pub fn governance(&mut self, newest: Option<(u64, &str)>) {
+        let told = self.logged.governance(newest);
+        self.told(told);
+    }
+
+    fn told(&mut self, flaws: impl IntoIterator<Item = Told>) {
+        for (sequence, what) in flaws {
+            self.flaw(sequence, what);
+        }
+    }
+
     /// What was found. `head` is the number and hash of the last entry, as the log's own note has it.
     pub fn finish(mut self, head: Option<(u64, String)>) -> AuditVerification {
+        let missing = std::mem::take(&mut self.logged).missing();
+        self.told(missing);
         let own = (self.last > 0).then(|| (self.last, self.previous.clone()));
         if head != own {
             let noted = head.map_or(0, |(sequence, _)| sequence);
@@ -428,6 +458,6 @@ fn publication(entry: &AuditEntry) -> Option<u64> {
     }
 }
 
-fn time(at: DateTime<Utc>) -> String {
+pub(super) fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

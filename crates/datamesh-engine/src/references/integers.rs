@@ -8,14 +8,20 @@ const BATCH: usize = 1 << 20;
 /// Numbers on their way to a set.
 #[derive(Debug, Default)]
 pub(super) struct Collected {
+    /// Those that no bit stands for yet.
     numbers: Vec<i64>,
     /// How many of `numbers` are sorted and distinct.
     distinct: usize,
+    /// Those that lie close together.
+    bits: Bits,
 }
 
 impl Collected {
     /// Adds a number. Answers how many may be distinct, once in a while; memory is a small multiple of that.
     pub(super) fn insert(&mut self, number: i64) -> Option<usize> {
+        if self.bits.insert(number) {
+            return None;
+        }
         // Rows often repeat the key of the row before.
         if self.numbers.last() != Some(&number) {
             self.numbers.push(number);
@@ -23,58 +29,94 @@ impl Collected {
         (self.numbers.len() >= BATCH.max(2 * self.distinct)).then(|| self.settle())
     }
 
+    /// Gives the numbers a bit each where that takes no more memory than the list of them; else sorts out duplicates.
     fn settle(&mut self) -> usize {
+        let known = self.bits.range();
+        let all = self.numbers.iter().map(|number| (*number, *number)).chain(known);
+        let around = all.reduce(|(least, greatest), (from, to)| (least.min(from), greatest.max(to)));
+        let Some((first, last)) = around else { return 0 };
+        let count = self.bits.count + self.numbers.len();
+        if last.abs_diff(first) / 64 < count as u64 {
+            self.bits.cover(first, last);
+            for number in self.numbers.drain(..) {
+                self.bits.insert(number);
+            }
+            self.distinct = 0;
+            return self.bits.count;
+        }
         if !self.numbers.is_sorted() {
             self.numbers.sort_unstable();
         }
         self.numbers.dedup();
         self.distinct = self.numbers.len();
-        self.distinct
+        self.bits.count + self.distinct
     }
 
     /// The set of all that was added.
     pub(super) fn finish(mut self) -> Integers {
         self.settle();
-        let (Some(first), Some(last)) = (self.numbers.first().copied(), self.numbers.last().copied()) else {
-            return Integers::Sparse(HashSet::default());
-        };
-        let range = last.abs_diff(first);
-        // At most the memory that the list itself takes.
-        if range / 64 < self.numbers.len() as u64 {
-            let mut bits = vec![0_u64; (range / 64) as usize + 1];
-            for number in &self.numbers {
-                let at = number.abs_diff(first);
-                bits[(at / 64) as usize] |= 1 << (at % 64);
+        Integers { bits: self.bits, others: self.numbers.into_iter().collect() }
+    }
+}
+
+/// A bit for each number from `first` on.
+#[derive(Debug, Default)]
+struct Bits {
+    first: i64,
+    words: Vec<u64>,
+    /// How many are set.
+    count: usize,
+}
+
+impl Bits {
+    /// The word and the bit of a number that has one.
+    fn place(&self, number: i64) -> Option<(usize, u64)> {
+        let at = number.abs_diff(self.first);
+        (number >= self.first && at / 64 < self.words.len() as u64).then(|| ((at / 64) as usize, 1 << (at % 64)))
+    }
+
+    /// `false`: it has no bit.
+    fn insert(&mut self, number: i64) -> bool {
+        let Some((word, bit)) = self.place(number) else { return false };
+        let word = &mut self.words[word];
+        self.count += usize::from(*word & bit == 0);
+        *word |= bit;
+        true
+    }
+
+    fn contains(&self, number: i64) -> bool {
+        self.place(number).is_some_and(|(word, bit)| self.words[word] & bit != 0)
+    }
+
+    /// The least and the greatest number that has a bit, set or not.
+    fn range(&self) -> Option<(i64, i64)> {
+        let last = (self.words.len() as u64 * 64).checked_sub(1)?;
+        Some((self.first, self.first.saturating_add_unsigned(last)))
+    }
+
+    /// Gives a bit to every number of a range, which holds those that have one.
+    fn cover(&mut self, first: i64, last: i64) {
+        let mut wider = Self { first, words: vec![0; (last.abs_diff(first) / 64) as usize + 1], count: 0 };
+        for (at, word) in self.words.iter().enumerate().filter(|(_, word)| **word != 0) {
+            for bit in (0..64).filter(|bit| word >> bit & 1 == 1) {
+                wider.insert(self.first.saturating_add_unsigned(at as u64 * 64 + bit));
             }
-            return Integers::Dense { first, bits };
         }
-        Integers::Sparse(self.numbers.into_iter().collect())
+        *self = wider;
     }
 }
 
 /// A set of whole numbers.
 #[derive(Debug)]
-pub(super) enum Integers {
-    /// A bit for each number from `first` on.
-    Dense {
-        /// The least number.
-        first: i64,
-        /// Whether each is there.
-        bits: Vec<u64>,
-    },
-    /// By hash.
-    Sparse(HashSet<i64>),
+pub(super) struct Integers {
+    bits: Bits,
+    /// Those that lie too far apart, by hash.
+    others: HashSet<i64>,
 }
 
 impl Integers {
     pub(super) fn contains(&self, number: i64) -> bool {
-        match self {
-            Self::Dense { first, bits } => {
-                let at = number.abs_diff(*first);
-                number >= *first && bits.get((at / 64) as usize).is_some_and(|word| word >> (at % 64) & 1 == 1)
-            }
-            Self::Sparse(numbers) => numbers.contains(&number),
-        }
+        self.bits.contains(number) || (!self.others.is_empty() && self.others.contains(&number))
     }
 }
 
@@ -96,9 +138,12 @@ mod tests {
 
     #[test]
     fn close_numbers_take_a_bit_each() {
-        assert!(matches!(set(&[5, 4, 100]), Integers::Dense { first: 4, .. }));
-        assert!(matches!(set(&[i64::MIN, i64::MAX]), Integers::Sparse(_)));
-        assert!(matches!(set(&[i64::MIN]), Integers::Dense { .. }));
+        let close = set(&[5, 4, 100]);
+        assert!(close.bits.first == 4 && close.bits.count == 3 && close.others.is_empty(), "{close:?}");
+        assert_eq!(set(&[i64::MIN, i64::MAX]).others.len(), 2);
+        for one in [i64::MIN, i64::MAX] {
+            assert!(set(&[one]).others.is_empty() && set(&[one]).contains(one));
+        }
         assert!(!set(&[]).contains(0));
     }
 
@@ -107,6 +152,22 @@ mod tests {
         let mut collected = Collected::default();
         let known: Vec<usize> = (0..3 * BATCH as i64).filter_map(|number| collected.insert(number % 10)).collect();
         assert!(!known.is_empty() && known.iter().all(|distinct| *distinct == 10), "{known:?}");
+    }
+
+    #[test]
+    fn numbers_that_come_later_get_their_bits_too() {
+        let mut collected = Collected::default();
+        let upwards = (0..3 * BATCH as i64).map(|number| 5 * number);
+        let downwards = (0..2 * BATCH as i64).map(|number| -3 * number);
+        let far = [i64::MIN, i64::MAX, 1 << 60];
+        let known: Vec<usize> =
+            upwards.clone().chain(downwards.clone()).chain(far).filter_map(|number| collected.insert(number)).collect();
+        assert!(known.is_sorted() && known.len() >= 2, "{known:?}");
+        let found = collected.finish();
+        assert_eq!(found.bits.count + found.others.len(), 5 * BATCH + 2);
+        assert!(found.bits.count >= 4 * BATCH);
+        assert!(upwards.clone().chain(downwards).chain(far).all(|number| found.contains(number)));
+        assert!(upwards.into_iter().all(|number| !found.contains(number + 1)));
     }
 
     proptest! {

@@ -56,7 +56,7 @@ impl<'a> ArrowBatches<'a> {
     }
 
     fn convert(&mut self, batch: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
-        self.hasher.update(batch).map_err(wrap)?;
+        self.hasher.update(self.layout, batch).map_err(wrap)?;
         let out = convert(self.layout, batch, self.file, self.position).map_err(wrap)?;
         self.position += batch.num_rows() as u64;
         Ok(out)

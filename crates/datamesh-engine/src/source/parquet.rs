@@ -57,7 +57,7 @@ pub(super) fn read(
             counted += rows.max(1);
             layout.facts.read(bytes);
         }
-        content.update(&batch).map_err(wrap)?;
+        content.update(layout, &batch).map_err(wrap)?;
         let out = convert(layout, &batch, index, position).map_err(wrap)?;
         position += batch.num_rows() as u64;
         if !emit(out) {

@@ -84,7 +84,7 @@ impl ExecutionPlan for QueryExec {
                 return Ok(None);
             };
             layout.facts.read(batch.get_array_memory_size() as u64);
-            hasher.update(&batch).map_err(wrap)?;
+            hasher.update(&layout, &batch).map_err(wrap)?;
             let position = rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
             let out = convert(&layout, &batch, 0, position).map_err(wrap)?;
             Ok(Some((out, Some((input, hasher, layout, rows)))))

@@ -13,7 +13,7 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datamesh_core::Result;
 use twox_hash::{XxHash3_64, XxHash3_128};
 
-use super::Content;
+use super::{Content, TableLayout};
 use crate::error::arrow;
 
 /// Odd constants without a pattern, from the fractional digits of square roots.
@@ -34,7 +34,11 @@ impl RowHasher {
         self.content
     }
 
-    pub(super) fn update(&mut self, batch: &RecordBatch) -> Result<()> {
+    pub(super) fn update(&mut self, layout: &TableLayout, batch: &RecordBatch) -> Result<()> {
+        if layout.facts.hashes_rows() { self.add(batch) } else { Ok(()) }
+    }
+
+    fn add(&mut self, batch: &RecordBatch) -> Result<()> {
         self.hashes.clear();
         self.hashes.resize(batch.num_rows(), 0);
         for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
@@ -214,7 +218,7 @@ mod tests {
             columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
         let arrays = columns.iter().map(|(_, array)| array.clone()).collect();
         let mut hasher = RowHasher::default();
-        hasher.update(&RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("a batch")).expect("hashed");
+        hasher.add(&RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("a batch")).expect("hashed");
         hasher.content().identity()
     }
 

@@ -66,6 +66,10 @@ pub(crate) fn approve(request: u64, by: &str) -> AccessCommand {
     command(by, AccessAction::Approve { request, note: None })
 }
 
+pub(crate) fn revoke(grant: u64, by: &str) -> AccessCommand {
+    command(by, AccessAction::Revoke { grant, reason: None })
+}
+
 pub(crate) async fn access_is_asked_for_and_granted(mesh: Mesh) {
     let (registry, product) = (&*mesh.registry, key("shop", "sales"));
     let missing = registry.access(&ask(&product, "user:alice"), &members).await.unwrap_err();

@@ -4,11 +4,13 @@ use chrono::TimeDelta;
 use datamesh_core::ErrorCode;
 use datamesh_core::access::Governance;
 use datamesh_core::audit::{AuditKind, AuditQuery, ReadOutcome, ReadRecord};
-use datamesh_core::ports::{ApplyOutcome, Registry};
+use datamesh_core::domain::Domain;
+use datamesh_core::ports::{ApplyOutcome, ProductMove, Registry};
 use datamesh_core::receipt;
 use datamesh_registry::SqlRegistry;
 use serde_json::{Value, json};
 
+use crate::access;
 use crate::apply::empty;
 use crate::requests::{Deaf, Key, decision, key, now, publish, request};
 use crate::suite::Mesh;
@@ -252,4 +254,78 @@ pub(crate) fn tampering_is_found(
     run("UPDATE audit_head SET sequence = 12, checkpoint = 12, hash = (SELECT hash FROM backup WHERE sequence = 12)");
     assert_eq!(flaws(None), []);
     assert!(flaws(Some(&kept))[0].1.contains("are missing"));
+    what_is_in_force_is_compared(runtime, registry, execute);
+}
+
+fn domain(name: &str) -> Domain {
+    serde_json::from_value(json!({"name": name, "owner": format!("{name}-team")})).unwrap()
+}
+
+/// Changes grants, domains and what the mesh agreed on behind the registry's back.
+fn what_is_in_force_is_compared(
+    runtime: &tokio::runtime::Runtime,
+    registry: &SqlRegistry,
+    execute: &dyn Fn(&str) -> Result<(), String>,
+) {
+    let product = key("depot", "sales");
+    runtime.block_on(async {
+        let mut request = empty(registry).await;
+        request.governance = Some(Governance { owner: Some("platform".to_owned()), ..Governance::default() });
+        request.domains = vec![domain("depot"), domain("shop")];
+        assert_eq!(registry.apply(&request, &Deaf).await.unwrap(), ApplyOutcome::Applied(1));
+        let mut request = empty(registry).await;
+        request.removed_domains = vec!["shop".to_owned()];
+        assert_eq!(registry.apply(&request, &Deaf).await.unwrap(), ApplyOutcome::Applied(2));
+        access::offer(registry, &product).await;
+        for (number, user) in [(1, "user:alice"), (2, "user:bob")] {
+            registry.access(&access::ask(&product, user), &access::members).await.unwrap();
+            registry.access(&access::approve(number, "user:sam"), &access::members).await.unwrap();
+        }
+        registry.access(&access::revoke(2, "user:sue"), &access::members).await.unwrap();
+        let mut moving = empty(registry).await;
+        moving.moves = vec![ProductMove { from: product.clone(), to: key("depot", "sold") }];
+        assert!(matches!(registry.apply(&moving, &Deaf).await.unwrap(), ApplyOutcome::Applied(_)));
+    });
+    let flaws = || {
+        let found = runtime.block_on(registry.verify_audit(&Key::new(1), None)).unwrap();
+        found.flaws.into_iter().map(|flaw| flaw.what).collect::<Vec<_>>()
+    };
+    let run = |text: &str| execute(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    assert_eq!(flaws(), Vec::<String>::new());
+    for table in ["grants", "domains", "governance"] {
+        run(&format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}"));
+    }
+    for (table, change, told) in [
+        ("grants", "UPDATE grants SET principal = 'user:eve' WHERE number = 1", "grant 1 was changed"),
+        ("grants", "UPDATE grants SET product = 'other' WHERE number = 1", "it is for `depot.other_v1`"),
+        ("grants", "UPDATE grants SET expires_at = NULL WHERE number = 1", "grant 1 was changed"),
+        ("grants", "UPDATE grants SET revoked = 0 WHERE number = 2", "grant 2 was changed"),
+        (
+            "grants",
+            "UPDATE grants SET document = replace(document, 'user:alice', 'user:eve') WHERE number = 1",
+            "grant 1",
+        ),
+        ("grants", "DELETE FROM grants WHERE number = 1", "grant 1 is missing"),
+        ("grants", "UPDATE grants SET number = 3 WHERE number = 1", "grant 3 of `user:alice` has no entry"),
+        (
+            "domains",
+            "UPDATE domains SET document = replace(document, 'depot-team', 'eve') WHERE name = 'depot'",
+            "domain `depot` was changed",
+        ),
+        ("domains", "UPDATE domains SET name = 'shop'", "domain `shop` was removed, and is there"),
+        ("domains", "DELETE FROM domains", "domain `depot` is missing"),
+        (
+            "governance",
+            "UPDATE governance SET document = replace(document, 'platform', 'eve')",
+            "not revision 1 any more",
+        ),
+        ("governance", "DELETE FROM governance", "revision 1, is missing"),
+    ] {
+        run(change);
+        let found = flaws();
+        assert!(found.iter().any(|what| what.contains(told)), "{change}: {found:?}");
+        run(&format!("DELETE FROM {table}"));
+        run(&format!("INSERT INTO {table} SELECT * FROM kept_{table}"));
+        assert_eq!(flaws(), Vec::<String>::new(), "after {change}");
+    }
 }

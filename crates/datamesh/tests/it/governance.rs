@@ -20,6 +20,7 @@ teams:
   - {name: platform, members: [{username: pia}]}
   - {name: stewards, members: [{username: steve}]}
   - {name: customer-team, members: [{username: carl}]}
+  - {name: sales-team, members: [{username: sid}]}
 separationOfDuties: names
 attributes: {country: string}
 roles: [{name: analyst}, {name: support}]
@@ -323,6 +324,78 @@ fn derived_columns_inherit_the_mask_unless_declassified() {
     assert!(masked.iter().all(|value| value.len() == 32 && !value.contains('@')), "{masked:?}");
     assert_eq!(loud("carl", "contacts")[0], "ADA@EXAMPLE.COM", "who owns it sees it");
     assert_eq!(loud("bob", "cleared")[0], "ADA@EXAMPLE.COM");
+
+    // What is shown of a table says so, and where masked columns lie is not told.
+    for (name, protected) in [("contacts", true), ("cleared", false)] {
+        let shown = run_as(&mesh, "bob", &["show", &format!("customer/{name}"), "--format", "json"]).expect_code(0);
+        let table = &shown.json()["tables"][0];
+        assert_eq!(table["columns"][1]["protected"], protected, "{shown}");
+        assert_eq!((&table["rows"], table["metadata_location"].is_null()), (&json!(5), protected), "{shown}");
+    }
+}
+
+/// A product of another domain's team.
+fn of_sales(name: &str, column: &str) -> String {
+    format!(
+        "dataProduct:\n  name: {name}\n  version: 1.0.0\n  owner: sales-team\n  schema:\n    - name: {name}\n      quarantine: 100%\n      columns:\n        - {{name: email, type: string{column}}}\n"
+    )
+}
+
+#[test]
+fn published_files_and_the_registry_are_no_sources() {
+    let mesh = unapplied().with_product("sales/leak", &of_sales("leak", ""));
+    mesh.run(&["apply"]).expect_code(0);
+    publish(&mesh);
+    let metadata = mesh.run(&["show", ID, "--format", "json"]).expect_code(0).json();
+    let metadata = metadata["tables"][0]["metadata_location"].as_str().unwrap().to_owned();
+    let folder = metadata.strip_prefix("file://").unwrap_or(&metadata).rsplit_once("/metadata/").unwrap().0.to_owned();
+    std::os::unix::fs::symlink(format!("{folder}/data"), mesh.path("innocent")).unwrap();
+    for place in [format!("{folder}/data"), mesh.path("innocent/*/*.parquet").display().to_string()] {
+        let input = format!("leak={place}");
+        let denied = run_as(&mesh, "sid", &["publish", "sales/leak", &input]).expect_code(DENIED);
+        assert!(denied.stderr.contains("name a table of the mesh"), "{denied}");
+        assert_no_email(&denied);
+        assert_no_email(&run_as(&mesh, "sid", &["explain", "sales/leak", &input]).expect_code(DENIED));
+    }
+    let registry = mesh.path(".datamesh/registry.db");
+    for (version, source) in [
+        ("1.0.1", format!("{{iceberg: '{metadata}'}}")),
+        (
+            "1.0.2",
+            format!("{{database: 'sqlite:{}', query: 'SELECT document AS email FROM grants'}}", registry.display()),
+        ),
+    ] {
+        let text = of_sales("leak", "").replace("1.0.0", version);
+        let text = text.replace("      columns:", &format!("      source: {source}\n      columns:"));
+        mesh.write("domains/sales/products/leak/product.yaml", text);
+        mesh.run(&["apply"]).expect_code(0);
+        assert_no_email(&run_as(&mesh, "sid", &["publish", "sales/leak"]).expect_code(DENIED));
+    }
+    // Whoever can open the folder may, and the log tells.
+    mesh.run(&["publish", "sales/leak", &format!("leak={folder}/data")]).expect_code(0);
+    let log = mesh.run(&["audit", "--action", "read", "--format", "json"]).expect_code(0);
+    assert!(log.stdout.contains("part-"), "{log}");
+}
+
+#[test]
+fn a_reference_to_a_masked_column_is_refused() {
+    let people = "dataProduct:\n  name: people\n  version: 1.0.0\n  owner: customer-team\n  schema:\n    - name: people\n      columns:\n        - {name: email, type: string, pii: true, mask: hash}\n";
+    let mesh = unapplied()
+        .with_product("customer/people", people)
+        .with_data("customer/people", "people.csv", "email\nada@example.com\n")
+        .with_product("sales/orders", &of_sales("orders", ", references: customer/people.people.email"))
+        .with_data("sales/orders", "orders.csv", "email\nada@example.com\n");
+    mesh.run(&["apply"]).expect_code(0);
+    let input =
+        |product: &str, name: &str| format!("{name}={}", mesh.path(&format!("domains/{product}/{name}.csv")).display());
+    mesh.run(&["publish", "customer/people", &input("customer/products/people", "people")]).expect_code(0);
+    let refused = mesh.run(&["publish", "sales/orders", &input("sales/products/orders", "orders")]);
+    let refused = refused.expect_code(DENIED);
+    assert!(
+        refused.stderr.contains("customer/people.people.email") && refused.stderr.contains("in clear"),
+        "{refused}"
+    );
+    assert_no_email(&refused);
 }
 
 #[test]
