@@ -73,6 +73,8 @@ pub struct EngineOptions {
     pub storage: Storage,
     /// Local folder of what an attempt needs on the disk for a while.
     pub scratch: PathBuf,
+    /// What else is the mesh's own: its private folder, the registry's file. No source but for who administers the mesh.
+    pub private: Vec<PathBuf>,
     /// Partitions worked on side by side.
     pub parallelism: usize,
     /// Bytes that sorts and aggregations may hold before they spill.
@@ -449,7 +451,7 @@ impl Engine for DataEngine {
     type Compacted = CompactedFiles;
 
     async fn own_places(&self, input: &StageInput) -> Result<Vec<String>> {
-        let own = Own { warehouse: &self.options.warehouse, folder: self.options.scratch.parent() };
+        let own = Own { warehouse: &self.options.warehouse, private: &self.options.private };
         own.places(&self.options.storage, self.secrets.as_ref(), input).await
     }
 

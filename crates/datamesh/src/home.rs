@@ -14,6 +14,7 @@ use datamesh_engine::{DataEngine, EngineOptions};
 use datamesh_iceberg::Storage;
 use datamesh_iceberg::local::to_url;
 use datamesh_iceberg::storage::{shown, split};
+use datamesh_registry::Location;
 use datamesh_registry::SqlRegistry;
 use serde_json::json;
 use uuid::Uuid;
@@ -221,10 +222,16 @@ fn plain(path: &Path) -> PathBuf {
 
 fn engine_over(warehouse: String, root: &Path, memory_mib: usize) -> Result<DataEngine> {
     let parallelism = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let mut private = vec![root.join(".datamesh")];
+    // Settings that cannot be used are told by whoever opens the registry.
+    if let Ok(Location::Sqlite(file)) = crate::registry::location(root) {
+        private.push(file);
+    }
     let engine = DataEngine::new(EngineOptions {
         warehouse,
         storage: Storage::new(storage_settings()),
         scratch: root.join(".datamesh").join("scratch"),
+        private,
         parallelism,
         memory: memory_mib.max(64) << 20,
         batch_size: BATCH_SIZE,

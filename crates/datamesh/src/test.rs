@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use chrono::DateTime;
-use datamesh_app::ports::BoundSource;
+use datamesh_app::ports::{BoundSource, Engine, StageInput};
 use datamesh_core::contract::{CsvOptions, DataProduct, FileSource};
 use datamesh_core::transform::TableRead;
 use datamesh_core::{Error, ErrorCode, Result, Table};
@@ -39,6 +39,12 @@ pub(crate) async fn run(arguments: &TestArguments, told: Option<&Path>, memory: 
         output::print_problems(&mesh.diagnostics, &mesh.sources);
         return Err(Error::new(ErrorCode::InvalidManifest, "nothing is tested: there are documents with errors")
             .with_help("mend them; `datamesh check` lists all problems"));
+    }
+    for fixture in suites.iter().flat_map(|(_, tests)| tests).flat_map(fixture_files) {
+        // A fixture is a file of its author; what the mesh keeps is read as a table.
+        if let Some(place) = engine.own_places(&StageInput::Source(fixture)).await?.first() {
+            home::read_location(told, place, "test").await?;
+        }
     }
     let mut results = Vec::new();
     for (product, tests) in &suites {
@@ -212,6 +218,17 @@ async fn run_test(engine: &DataEngine, mesh: &Mesh, product: &LoadedProduct, tes
         }
     }
     result
+}
+
+/// The files that a test reads. One that is not there is told by the test.
+fn fixture_files(test: &TransformTest) -> Vec<BoundSource> {
+    let given = test.given.iter().map(|given| &given.rows);
+    let fixtures = given.chain(test.expect.iter().map(|expected| &expected.rows)).map(rows);
+    let files = fixtures.filter_map(|fixture| match fixture {
+        GivenRows::File(source) => Some(source),
+        GivenRows::Inline(_) => None,
+    });
+    files.filter(|source| source.paths.iter().all(|path| Path::new(path).exists())).collect()
 }
 
 fn rows(rows: &FixtureRows) -> GivenRows {

@@ -108,6 +108,7 @@ async fn start(kind: &str, mesh: &Path, product: &str) -> Result<Contender, Fail
             warehouse: to_url(&warehouse),
             storage: Storage::new([]),
             scratch: mesh.join(".datamesh").join("scratch"),
+            private: Vec::new(),
             parallelism,
             memory: 16 << 30,
             batch_size: 8192,

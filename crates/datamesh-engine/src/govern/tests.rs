@@ -64,6 +64,7 @@ impl Mesh {
             warehouse: to_url(folder.path()),
             storage: Storage::new([]),
             scratch: folder.path().join("scratch"),
+            private: Vec::new(),
             parallelism: 2,
             memory: 256 << 20,
             batch_size: 8192,

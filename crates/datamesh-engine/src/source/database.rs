@@ -15,6 +15,8 @@ use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream,
 };
+use datafusion::sql::sqlparser::dialect::SQLiteDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use datamesh_app::ports::{BoundDatabase, Pull};
 use datamesh_core::contract::DatabaseRows;
 use datamesh_core::secret::{Part, Redactor, SecretResolver, Template};
@@ -192,8 +194,14 @@ impl Database {
         };
         let rows = match &bound.spec.rows {
             DatabaseRows::Table(name) => Rows::Table(name_parts(name)?),
-            DatabaseRows::Query(query) => Rows::Query(sql(query)?),
+            DatabaseRows::Query(query) => {
+                one_expression(query, "query")?;
+                Rows::Query(sql(query)?)
+            }
         };
+        if let Some(condition) = &bound.spec.condition {
+            one_expression(condition, "where")?;
+        }
         let condition = bound.spec.condition.as_deref().map(&mut sql).transpose()?;
         let after = pull.and_then(|pull| Some(After { column: pull.column.clone(), value: pull.after.clone()? }));
         Ok(Self { name: shown(bound), url, folder: bound.folder.clone(), rows, condition, after })
@@ -237,8 +245,7 @@ impl Database {
         let sink = Sink::new(layout, sender);
         if self.url.starts_with("postgres://") || self.url.starts_with("postgresql://") {
             postgres::read(self, &self.url, layout, sink).await
-        } else if let Some(path) = self.url.strip_prefix("sqlite:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
+        } else if let Some(path) = sqlite_path(&self.url) {
             sqlite::read(self, &self.folder.join(path), layout, sink).await
         } else {
             Err(ReadError::Failed(
@@ -247,6 +254,38 @@ impl Database {
             ))
         }
     }
+}
+
+/// The file that a URL of SQLite means.
+pub(super) fn sqlite_path(url: &str) -> Option<&str> {
+    let path = url.strip_prefix("sqlite:")?;
+    Some(path.strip_prefix("//").unwrap_or(path))
+}
+
+/// Refuses text that would not stay within the brackets that are put around it: a second statement could do anything.
+fn one_expression(text: &str, what: &str) -> Result<()> {
+    let refused = |why: &str| {
+        Err(Error::new(ErrorCode::InvalidManifest, format!("`{what}` of the database source {why}"))
+            .with_help("write one SELECT, or one condition, without `;`"))
+    };
+    let Ok(tokens) = Tokenizer::new(&SQLiteDialect {}, text).tokenize() else {
+        return refused("cannot be read: a quote or a comment does not end");
+    };
+    let mut depth = 0_usize;
+    for token in tokens {
+        match token {
+            Token::SemiColon => return refused("has more than one statement"),
+            // What one database takes for a quoted text is a name to another.
+            Token::DollarQuotedString(_) => return refused("has a text in dollars"),
+            Token::LParen => depth += 1,
+            Token::RParen => match depth.checked_sub(1) {
+                Some(less) => depth = less,
+                None => return refused("closes a bracket that it does not open"),
+            },
+            _ => {}
+        }
+    }
+    if depth > 0 { refused("opens a bracket that it does not close") } else { Ok(()) }
 }
 
 /// How a database source is called in messages and reports: never with what a reference stands for.
@@ -450,5 +489,28 @@ mod tests {
         assert_eq!(passwords("postgres://anna:p%40ss@db/crm"), ["p%40ss", "p@ss"]);
         assert_eq!(passwords("postgres://db/crm?sslpassword=x"), ["x"]);
         assert!(passwords("sqlite:crm.db").is_empty());
+    }
+
+    #[test]
+    fn text_stays_within_its_brackets() {
+        for sql in [
+            "SELECT a, (b + 1) FROM t -- ; )",
+            "SELECT ';)' AS \"x;)\", [y;)], `z;)` FROM t /* ; */",
+            "a > 1 AND (b < 2)",
+            "SELECT ${env:X}",
+        ] {
+            assert!(one_expression(sql, "query").is_ok(), "{sql}");
+        }
+        for sql in [
+            "SELECT 1; DELETE FROM t",
+            "SELECT 1) AS s; ATTACH 'x' AS r; SELECT * FROM (SELECT 2",
+            "SELECT 1) UNION (SELECT 2",
+            "SELECT (1",
+            "SELECT 'open",
+            "SELECT 1 /* open",
+            "SELECT $a$) AS s; VACUUM INTO 'x'; --$a$",
+        ] {
+            assert!(one_expression(sql, "query").is_err(), "{sql}");
+        }
     }
 }

@@ -7,16 +7,17 @@ use datamesh_app::ports::{BoundSource, StageInput};
 use datamesh_core::Result;
 use datamesh_core::secret::{Redactor, SecretResolver};
 use datamesh_iceberg::Storage;
-use datamesh_iceberg::storage::local_path;
+use datamesh_iceberg::storage::{local_path, split};
 
+use super::database::sqlite_path;
 use super::resolve::{SourcePlace, resolve};
 
 /// Where the mesh keeps what is its own.
 pub(crate) struct Own<'o> {
     /// URL of the folder of all tables.
     pub(crate) warehouse: &'o str,
-    /// The folder of registry, keys and scratch files.
-    pub(crate) folder: Option<&'o Path>,
+    /// The folder of keys and scratch files, and the registry's file.
+    pub(crate) private: &'o [PathBuf],
 }
 
 impl Own<'_> {
@@ -35,11 +36,10 @@ impl Own<'_> {
             StageInput::Source(source) => self.files(storage, secrets, &mut redactor, source).await,
             StageInput::Iceberg(bound) => redactor
                 .resolve(&bound.spec.iceberg, secrets)
-                .map(|location| self.has(&bound.folder, &location).then_some(location).into_iter().collect()),
+                .and_then(|location| Ok(self.has(&bound.folder, &location)?.then_some(location).into_iter().collect())),
             StageInput::Database(bound) => redactor.resolve(&bound.spec.database, secrets).map(|url| {
-                let path = url.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
-                let path = path.map(|path| path.split('?').next().unwrap_or(path).to_owned());
-                path.filter(|path| self.has(&bound.folder, path)).into_iter().collect()
+                let path = sqlite_path(&url).filter(|path| within(&bound.folder.join(path), &self.roots()));
+                path.map(str::to_owned).into_iter().collect()
             }),
             StageInput::Arrow(_) | StageInput::Quarantine(_) | StageInput::Query(_) => Ok(Vec::new()),
         };
@@ -47,6 +47,10 @@ impl Own<'_> {
         Ok(found.iter().map(|place| redactor.redact(place)).collect())
     }
 
+    /// The files of a source that are the mesh's own.
+    ///
+    /// # Errors
+    /// Secrets and files that are not there.
     async fn files(
         &self,
         storage: &Storage,
@@ -58,11 +62,13 @@ impl Own<'_> {
         local.paths.clear();
         for path in &source.paths {
             let path = redactor.resolve(path, secrets)?;
-            let is_remote = path.contains("://") && !path.starts_with("file://");
-            match is_remote {
-                true if self.overlaps(&path) => own.push(path),
-                false if path != "-" => local.paths.push(path),
-                _ => {}
+            if path == "-" {
+                continue;
+            }
+            match !path.contains("://") || local_path(&path)?.is_some() {
+                true => local.paths.push(path),
+                false if self.overlaps(&path)? => own.push(path),
+                false => {}
             }
         }
         if !local.paths.is_empty() {
@@ -78,32 +84,42 @@ impl Own<'_> {
         Ok(own)
     }
 
-    /// Whether what an address in an object store means may have files of the warehouse among it.
-    fn overlaps(&self, address: &str) -> bool {
-        let (fixed, whole) = match address.find(['*', '?', '[']) {
-            Some(at) => (&address[..at], false),
-            None => (address.trim_end_matches('/'), true),
-        };
-        let warehouse = self.warehouse;
-        let below = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
-        match whole {
-            true => fixed == warehouse || below(fixed, warehouse) || below(warehouse, fixed),
-            false => below(fixed, warehouse) || warehouse.starts_with(fixed),
+    /// Whether what an address in an object store means, a file, a folder or a pattern, may have files of the warehouse
+    /// among it.
+    fn overlaps(&self, address: &str) -> Result<bool> {
+        let ((base, key), (own_base, own_key)) = (split(address)?, split(self.warehouse)?);
+        let scheme_less = |base: &str| base.split_once("://").map_or(base.to_owned(), |(_, rest)| rest.to_owned());
+        if scheme_less(&base) != scheme_less(&own_base) {
+            return Ok(false);
+        }
+        let mut wanted = key.as_ref().split('/').filter(|part| !part.is_empty());
+        for part in own_key.as_ref().split('/').filter(|part| !part.is_empty()) {
+            match wanted.next() {
+                // A folder has what lies below it; a pattern matches names of its own depth only.
+                None => return Ok(!address.contains(['*', '?', '['])),
+                Some("**") => return Ok(true),
+                Some(pattern) if pattern == part => {}
+                Some(pattern) if glob::Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(part)) => {}
+                Some(_) => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    fn has(&self, folder: &Path, location: &str) -> Result<bool> {
+        if !location.contains("://") {
+            return Ok(within(&folder.join(location), &self.roots()));
+        }
+        match local_path(location)? {
+            Some(path) => Ok(within(&path, &self.roots())),
+            None => self.overlaps(location),
         }
     }
 
-    fn has(&self, folder: &Path, location: &str) -> bool {
-        match location.strip_prefix("file://") {
-            Some(path) => within(Path::new(path), &self.roots()),
-            None if location.contains("://") => self.overlaps(location),
-            None => within(&folder.join(location), &self.roots()),
-        }
-    }
-
-    /// The folders on this machine, by the names that lead to them without links.
+    /// The folders and files on this machine, by the names that lead to them without links.
     fn roots(&self) -> Vec<PathBuf> {
         let warehouse = local_path(self.warehouse).ok().flatten();
-        let folders = warehouse.into_iter().chain(self.folder.map(Path::to_owned));
+        let folders = warehouse.into_iter().chain(self.private.iter().cloned());
         folders.filter_map(|folder| folder.canonicalize().ok()).collect()
     }
 }
@@ -118,20 +134,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_may_mean_the_warehouse_are_its_own() {
-        let own = Own { warehouse: "s3://lake/mesh", folder: None };
-        for address in ["s3://lake/mesh", "s3://lake/mesh/d/p_v1/t", "s3://lake", "s3://lake/", "s3://lake/*/x.parquet"]
-        {
-            assert!(own.overlaps(address), "{address}");
+    fn addresses_that_may_mean_the_warehouse_are_its_own() -> Result<()> {
+        let own = Own { warehouse: "s3://lake/mesh", private: &[] };
+        for address in [
+            "s3://lake/mesh",
+            "s3://lake/mesh/d/p_v1/t/part-00000.parquet",
+            "s3a://lake/mesh/d",
+            "S3://lake/mesh/d",
+            "s3://lake//mesh/d",
+            "s3://lake",
+            "s3://lake/",
+            "s3://lake/*/d/x.parquet",
+            "s3://lake/m?sh/*.parquet",
+            "s3://lake/**/x.parquet",
+        ] {
+            assert!(own.overlaps(address)?, "{address}");
         }
-        for address in ["s3://lake/mesh2/x.csv", "s3://other/mesh/x.csv", "s3://lake/raw/*.csv", "https://lake/mesh/x"]
-        {
-            assert!(!own.overlaps(address), "{address}");
+        for address in [
+            "s3://lake/mesh2/x.csv",
+            "s3://other/mesh/x.csv",
+            "s3://lake/raw/*.csv",
+            "s3://lake/*.csv",
+            "https://host/mesh/x",
+        ] {
+            assert!(!own.overlaps(address)?, "{address}");
         }
+        Ok(())
     }
 
     #[test]
-    fn links_lead_to_the_warehouse_too() -> std::io::Result<()> {
+    fn links_lead_to_the_warehouse_too() -> std::result::Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         let (inside, outside) = (folder.path().join("warehouse/t"), folder.path().join("raw"));
         std::fs::create_dir_all(&inside)?;
@@ -139,14 +171,15 @@ mod tests {
         std::fs::write(inside.join("part.parquet"), "")?;
         std::fs::write(outside.join("mine.csv"), "")?;
         let warehouse = datamesh_iceberg::local::to_url(&folder.path().join("warehouse"));
-        let own = Own { warehouse: &warehouse, folder: None };
-        assert!(own.has(folder.path(), "warehouse/t/part.parquet"));
-        assert!(own.has(&outside, "../warehouse/t/part.parquet"));
-        assert!(!own.has(&outside, "mine.csv"));
+        let own = Own { warehouse: &warehouse, private: &[] };
+        assert!(own.has(folder.path(), "warehouse/t/part.parquet")?);
+        assert!(own.has(&outside, "../warehouse/t/part.parquet")?);
+        assert!(own.has(&outside, &format!("FILE://{}", inside.display()))?);
+        assert!(!own.has(&outside, "mine.csv")?);
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink(inside.join("part.parquet"), outside.join("link.parquet"))?;
-            assert!(own.has(&outside, "link.parquet"));
+            assert!(own.has(&outside, "link.parquet")?);
         }
         Ok(())
     }

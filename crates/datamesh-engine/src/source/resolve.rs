@@ -97,10 +97,10 @@ pub(crate) async fn resolve(storage: &Storage, source: &BoundSource) -> Result<R
     }
     let mut found = Vec::new();
     for path in &source.paths {
-        if path.contains("://") && !path.starts_with("file://") {
-            found.extend(find_remote(storage, source, path).await?);
-        } else {
-            found.extend(find(source, path.strip_prefix("file://").unwrap_or(path))?);
+        match path.split_once("://") {
+            Some((scheme, path)) if scheme.eq_ignore_ascii_case("file") => found.extend(find(source, path)?),
+            Some(_) => found.extend(find_remote(storage, source, path).await?),
+            None => found.extend(find(source, path)?),
         }
     }
     found.sort();

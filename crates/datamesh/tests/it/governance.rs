@@ -350,7 +350,11 @@ fn published_files_and_the_registry_are_no_sources() {
     let metadata = metadata["tables"][0]["metadata_location"].as_str().unwrap().to_owned();
     let folder = metadata.strip_prefix("file://").unwrap_or(&metadata).rsplit_once("/metadata/").unwrap().0.to_owned();
     std::os::unix::fs::symlink(format!("{folder}/data"), mesh.path("innocent")).unwrap();
-    for place in [format!("{folder}/data"), mesh.path("innocent/*/*.parquet").display().to_string()] {
+    for place in [
+        format!("{folder}/data"),
+        format!("FILE://{folder}/data"),
+        mesh.path("innocent/*/*.parquet").display().to_string(),
+    ] {
         let input = format!("leak={place}");
         let denied = run_as(&mesh, "sid", &["publish", "sales/leak", &input]).expect_code(DENIED);
         assert!(denied.stderr.contains("name a table of the mesh"), "{denied}");
@@ -371,6 +375,22 @@ fn published_files_and_the_registry_are_no_sources() {
         mesh.run(&["apply"]).expect_code(0);
         assert_no_email(&run_as(&mesh, "sid", &["publish", "sales/leak"]).expect_code(DENIED));
     }
+    // A test of a transform shows what its fixtures hold.
+    let data = fs::read_dir(format!("{folder}/data")).unwrap().next().unwrap().unwrap().path();
+    let part = fs::read_dir(data).unwrap().next().unwrap().unwrap().path();
+    let read = of_sales("copy", "").replace(
+        "      columns:",
+        "      write: replace\n      transform: SELECT email FROM customer.profiles.profiles\n      columns:",
+    );
+    let read = read.replace("  schema:", &format!("  inputs: [{ID}@^1]\n  schema:"));
+    mesh.write("domains/sales/products/copy/product.yaml", read);
+    let tests = format!(
+        "tests:\n  - name: peek\n    given: {{customer.profiles.profiles: {{file: '{}'}}}}\n    expect: {{copy: []}}\n",
+        part.display()
+    );
+    mesh.write("domains/sales/products/copy/product.tests.yaml", tests);
+    assert_no_email(&run_as(&mesh, "sid", &["test", "sales/copy"]).expect_code(DENIED));
+    assert!(mesh.run(&["test", "sales/copy"]).expect_code(3).stdout.contains("@example.com"), "who opens it may");
     // Whoever can open the folder may, and the log tells.
     mesh.run(&["publish", "sales/leak", &format!("leak={folder}/data")]).expect_code(0);
     let log = mesh.run(&["audit", "--action", "read", "--format", "json"]).expect_code(0);

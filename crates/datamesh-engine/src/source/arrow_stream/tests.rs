@@ -60,6 +60,7 @@ async fn judge(table: Value, input: ArrowInput) -> Result<(CheckReport, Vec<Reco
         warehouse: to_url(&folder.path().join("warehouse")),
         storage: Storage::new([]),
         scratch: folder.path().join("scratch"),
+        private: Vec::new(),
         parallelism: 2,
         memory: 256 << 20,
         batch_size: 3,
