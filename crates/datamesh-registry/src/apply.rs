@@ -155,8 +155,12 @@ async fn log(
         domains.insert(domain.name.sql(), canonical::sha256(to_json(domain)?.as_bytes()).into());
     }
     domains.extend(request.removed_domains.iter().map(|name| (name.clone(), serde_json::Value::Null)));
+    let mut contracts = serde_json::Map::new();
+    for NewRevision { contract, .. } in &request.revisions {
+        contracts.insert(contract.key().to_string(), canonical::sha256(to_json(contract)?.as_bytes()).into());
+    }
     let plan = canonical::digest(&request.plan)?;
-    let mut details = json!({"generation": generation, "plan": plan, "domains": domains});
+    let mut details = json!({"generation": generation, "plan": plan, "domains": domains, "contracts": contracts});
     if !request.moves.is_empty() {
         let named = |key: &ProductKey| format!("{}.{}", key.domain, key.product);
         let moved = |moved: &ProductMove| json!({"from": named(&moved.from), "to": named(&moved.to)});

@@ -344,6 +344,13 @@ async fn in_force(session: &mut Session, verification: &mut Verification<'_>) ->
     for row in sql("SELECT name, document FROM domains ORDER BY name").fetch_all(session).await? {
         verification.domain(&row.text("name")?, &row.text("document")?);
     }
+    let newest = "SELECT r.domain AS domain, r.product AS product, r.major AS major, r.contract AS contract
+                  FROM revisions r WHERE r.number = (SELECT max(o.number) FROM revisions o
+                      WHERE o.domain = r.domain AND o.product = r.product AND o.major = r.major)
+                  ORDER BY r.domain, r.product, r.major";
+    for row in sql(newest).fetch_all(session).await? {
+        verification.contract(&read_key(&row)?, &row.text("contract")?);
+    }
     let newest = sql("SELECT revision, document FROM governance ORDER BY revision DESC LIMIT 1");
     let newest = newest.fetch_optional(session).await?;
     let newest = newest.map(|row| Ok::<_, Error>((row.number("revision")?, row.text("document")?))).transpose()?;

@@ -8,7 +8,7 @@ use datamesh_core::receipt::{self, AuditPlace, CommitFacts};
 use serde_json::json;
 
 use crate::store::{Session, sql};
-use crate::{audit, identity};
+use crate::{audit, identity, state};
 
 /// Writes a publication's receipt, where somebody signs, and its entry, which commits to the receipt.
 pub(crate) async fn write(
@@ -32,6 +32,11 @@ pub(crate) async fn write(
         "attempt": request.attempt.as_str(),
         "tables": tables,
     });
+    if status == PublicationStatus::Published
+        && let Some(contract) = state::newest_contract(session, &request.product).await?
+    {
+        details["contract"] = canonical::sha256(contract.as_bytes()).into();
+    }
     if let Some(target) = request.rollback_to {
         details["rollbackTo"] = target.into();
     }

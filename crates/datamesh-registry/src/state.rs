@@ -74,6 +74,18 @@ pub(crate) async fn register(session: &mut Session, request: &CommitRequest) -> 
     Ok(Some((next, true)))
 }
 
+/// The newest contract of a product as it is kept.
+pub(crate) async fn newest_contract(session: &mut Session, product: &ProductKey) -> Result<Option<String>> {
+    let row = sql("SELECT contract FROM revisions WHERE domain = $1 AND product = $2 AND major = $3
+                   ORDER BY number DESC LIMIT 1")
+    .bind(&product.domain)
+    .bind(&product.product)
+    .bind(product.major)
+    .fetch_optional(session)
+    .await?;
+    row.map(|row| row.text("contract")).transpose()
+}
+
 pub(crate) async fn product(session: &mut Session, product: &ProductKey) -> Result<ProductState> {
     let revision = newest_revision(session, product).await?;
     let rows = sql("SELECT * FROM tables WHERE domain = $1 AND product = $2 AND major = $3 ORDER BY table_name")

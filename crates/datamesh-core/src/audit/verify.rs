@@ -10,6 +10,7 @@ use super::{AUDIT_FORMAT, AuditEntry, AuditKind, Checkpoint, ORIGIN, Verifier, c
 use crate::canonical;
 use crate::decision::DecisionRecord;
 use crate::error::Result;
+use crate::ids::ProductKey;
 
 /// How many flaws are told; all are counted.
 const TOLD: usize = 100;
@@ -388,6 +389,12 @@ impl<'v> Verification<'v> {
     /// The next domain by its normalised name, with its document, once every entry was read.
     pub fn domain(&mut self, name: &str, document: &str) {
         let told = self.logged.domain(name, document);
+        self.told(told);
+    }
+
+    /// A product's newest contract by its document, once every entry was read.
+    pub fn contract(&mut self, product: &ProductKey, document: &str) {
+        let told = self.logged.contract(product, document);
         self.told(told);
     }
 

