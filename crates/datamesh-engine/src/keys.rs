@@ -285,7 +285,16 @@ pub(crate) fn for_each_hit<'a>(
             1 => 0,
             _ => (hash << bits) >> (64 - stretches.trailing_zeros()),
         };
-        for stretch in 0..stretches {
+        // Where they are not spread, for many rows have one key, most stretches are empty.
+        let mut counts = vec![0_u64; stretches as usize];
+        if stretches > 1 {
+            let mut count = |entry: &KeyEntry| counts[stretch_of(entry.hash) as usize] += 1;
+            runs.iter().for_each(|runs| runs.buckets[bucket].iter().for_each(&mut count));
+            for reader in &mut readers {
+                reader.read(bucket, |entry| count(&entry))?;
+            }
+        }
+        for stretch in (0..stretches).filter(|stretch| stretches == 1 || counts[*stretch as usize] > 1) {
             merged.clear();
             for runs in &runs {
                 merged.extend(runs.buckets[bucket].iter().filter(|entry| stretch_of(entry.hash) == stretch));

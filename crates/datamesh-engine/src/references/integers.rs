@@ -38,11 +38,11 @@ impl Collected {
         let count = self.bits.count + self.numbers.len();
         if last.abs_diff(first) / 64 < count as u64 {
             self.bits.cover(first, last);
-            for number in self.numbers.drain(..) {
-                self.bits.insert(number);
-            }
+            let bits = &mut self.bits;
+            // Those at the very ends of all numbers may have no bit.
+            self.numbers.retain(|number| !bits.insert(*number));
             self.distinct = 0;
-            return self.bits.count;
+            return self.bits.count + self.numbers.len();
         }
         if !self.numbers.is_sorted() {
             self.numbers.sort_unstable();
@@ -94,16 +94,28 @@ impl Bits {
         Some((self.first, self.first.saturating_add_unsigned(last)))
     }
 
-    /// Gives a bit to every number of a range, which holds those that have one.
+    /// Gives a bit to every number of a range, which holds those that have one; to more than that, so that ranges that grow
+    /// little by little are not copied each time.
     fn cover(&mut self, first: i64, last: i64) {
-        let mut wider = Self { first, words: vec![0; (last.abs_diff(first) / 64) as usize + 1], count: 0 };
-        for (at, word) in self.words.iter().enumerate().filter(|(_, word)| **word != 0) {
-            for bit in (0..64).filter(|bit| word >> bit & 1 == 1) {
-                wider.insert(self.first.saturating_add_unsigned(at as u64 * 64 + bit));
-            }
-        }
-        *self = wider;
+        let spare = self.words.len() as u64;
+        let Some(own) = self.range() else {
+            *self = Self { first, words: vec![0; words(first, last)], count: 0 };
+            return;
+        };
+        // The words stay as they are: new ones come before and after them.
+        let before = if first < own.0 { own.0.abs_diff(first).div_ceil(64) + spare } else { 0 };
+        let before = before.min(own.0.abs_diff(i64::MIN) / 64);
+        let after = if last > own.1 { last.abs_diff(own.1).div_ceil(64) + spare } else { 0 };
+        let mut wider = vec![0; before as usize + self.words.len() + after as usize];
+        wider[before as usize..][..self.words.len()].copy_from_slice(&self.words);
+        self.first = self.first.saturating_sub_unsigned(before * 64);
+        self.words = wider;
     }
+}
+
+/// So many words have a bit for each number of a range.
+fn words(first: i64, last: i64) -> usize {
+    (last.abs_diff(first) / 64) as usize + 1
 }
 
 /// A set of whole numbers.
@@ -168,6 +180,20 @@ mod tests {
         assert!(found.bits.count >= 4 * BATCH);
         assert!(upwards.clone().chain(downwards).chain(far).all(|number| found.contains(number)));
         assert!(upwards.into_iter().all(|number| !found.contains(number + 1)));
+    }
+
+    #[test]
+    fn numbers_at_the_ends_of_all_numbers_are_found() {
+        for near in [[i64::MIN + 10, i64::MIN, i64::MIN + 70], [i64::MAX - 70, i64::MAX, i64::MAX - 1]] {
+            let mut collected = Collected::default();
+            for number in near {
+                collected.insert(number);
+                collected.settle();
+            }
+            let found = collected.finish();
+            assert!(near.iter().all(|number| found.contains(*number)), "{found:?}");
+            assert!(!found.contains(0) && !found.contains(near[0] + 2));
+        }
     }
 
     proptest! {
