@@ -236,8 +236,14 @@ fn waited(until: Instant, is_so: impl Fn() -> bool) -> bool {
 /// How many threads Rust has in this process; `None` where the system does not tell.
 fn threads() -> Option<usize> {
     let tasks = std::fs::read_dir(TASKS).ok()?;
+    // The first thread is called like the program, whatever that is called.
+    let main = std::process::id().to_string();
     let names = tasks.map(|task| {
-        let name = std::fs::read_to_string(task.ok()?.path().join("comm"));
+        let task = task.ok()?;
+        if task.file_name().to_str() == Some(main.as_str()) {
+            return Some(String::new());
+        }
+        let name = std::fs::read_to_string(task.path().join("comm"));
         match name {
             Ok(name) => Some(name),
             // It has just ended.

@@ -138,10 +138,14 @@ pub fn pending(entries: &[OutboxEntry]) -> (Vec<&OutboxEntry>, BTreeSet<&Product
     (pointers, changed)
 }
 
-/// The names that products had before, each with what is called so now.
-pub fn left(entries: &[OutboxEntry]) -> BTreeMap<&ProductKey, &ProductKey> {
+/// The names that products had before, each with all that were called so and have other names now.
+pub fn left(entries: &[OutboxEntry]) -> BTreeMap<&ProductKey, BTreeSet<&ProductKey>> {
     let named = entries.iter().filter_map(|entry| Some((entry.former.as_ref()?, &entry.product)));
-    named.filter(|(former, product)| former != product).collect()
+    let mut left: BTreeMap<&ProductKey, BTreeSet<&ProductKey>> = BTreeMap::new();
+    for (former, product) in named.filter(|(former, product)| former != product) {
+        left.entry(former).or_default().insert(product);
+    }
+    left
 }
 
 /// The outbox, and how far its consumers have come.
@@ -207,7 +211,10 @@ mod tests {
         let former = ProductKey { product: "old".into(), ..product() };
         let moved = |former: ProductKey| OutboxEntry { former: Some(former), ..entry(1, OutboxKind::Moved, Some("a")) };
         let entries = [entry(1, OutboxKind::Published, Some("a")), moved(former.clone()), moved(former.clone())];
-        assert_eq!(left(&entries), BTreeMap::from([(&former, &product())]));
+        assert_eq!(left(&entries), BTreeMap::from([(&former, BTreeSet::from([&product()]))]));
+        let second =
+            OutboxEntry { product: ProductKey { product: "two".into(), ..product() }, ..moved(former.clone()) };
+        assert_eq!(left(&[moved(former.clone()), second])[&former].len(), 2, "one name can be left twice");
         assert!(left(&[moved(product())]).is_empty());
     }
 

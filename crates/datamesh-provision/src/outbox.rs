@@ -181,18 +181,19 @@ impl Follower<'_> {
         if run.refused.is_empty() {
             run.delivered.missing.extend(absent.into_iter().map(|(_, object)| object).filter(|o| !made.contains(o)));
         }
-        for (former, product) in left(entries) {
-            self.leave(&desired, &self.database(former)?, self.database(product)?, run).await?;
+        for (former, products) in left(entries) {
+            let now = products.into_iter().map(|product| self.database(product)).collect::<Result<_>>()?;
+            self.leave(&desired, &self.database(former)?, &now, run).await?;
         }
         Ok(())
     }
 
-    /// Removes what this mesh made in a database whose product is another one now, once that is there.
-    async fn leave(&self, desired: &Desired, former: &str, now: String, run: &mut Run) -> Result<()> {
+    /// Removes what this mesh made in a database whose products have others now, once these are there.
+    async fn leave(&self, desired: &Desired, former: &str, now: &BTreeSet<String>, run: &mut Run) -> Result<()> {
         if !holds(self.target, &desired.mesh, former, &self.options, self.timer).await? {
             return Ok(());
         }
-        if !self.refresh(&desired.only(&BTreeSet::from([now])), true, run).await? {
+        if !self.refresh(&desired.only(now), true, run).await? {
             return Ok(());
         }
         let cleared = clear(self.target, desired, former, &self.options, self.timer).await?;
