@@ -76,7 +76,9 @@ def rows(count: int) -> Path:
     path = DATA / f"orders-{count}.arrow"
     if not path.is_file():
         connection = duckdb.connect()
-        reader = connection.execute(ROWS.format(rows=count)).fetch_record_batch(100_000)
+        found = connection.sql(ROWS.format(rows=count))
+        # DuckDB 2 calls it by another name.
+        reader = (getattr(found, "to_arrow_reader", None) or found.fetch_record_batch)(100_000)
         part = path.with_suffix(".part")
         with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, reader.schema) as writer:
             for batch in reader:
