@@ -113,7 +113,7 @@ fn newer(table: &Table, pull: Option<&Pull>, schema: &Schema) -> Result<Option<E
 }
 
 /// Opens the table whose metadata document, or folder, `location` names.
-async fn open(storage: &Storage, location: &str, folder: &Path, shown: &str) -> Result<OpenTable> {
+pub(super) async fn open(storage: &Storage, location: &str, folder: &Path, shown: &str) -> Result<OpenTable> {
     let url = if location.contains("://") { location.to_owned() } else { to_url(&folder.join(location)) };
     let is_folder = match local_path(&url)? {
         Some(path) => path.is_dir(),

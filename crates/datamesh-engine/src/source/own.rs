@@ -3,13 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use datamesh_app::ports::{BoundSource, StageInput};
+use datamesh_app::ports::{BoundIceberg, BoundSource, StageInput};
 use datamesh_core::Result;
 use datamesh_core::secret::{Redactor, SecretResolver};
-use datamesh_iceberg::Storage;
 use datamesh_iceberg::storage::{local_path, split};
+use datamesh_iceberg::{Storage, TableCache};
 
 use super::database::sqlite_path;
+use super::iceberg;
 use super::resolve::{SourcePlace, resolve};
 
 /// Where the mesh keeps what is its own.
@@ -34,9 +35,10 @@ impl Own<'_> {
         let mut redactor = Redactor::default();
         let found = match input {
             StageInput::Source(source) => self.files(storage, secrets, &mut redactor, source).await,
-            StageInput::Iceberg(bound) => redactor
-                .resolve(&bound.spec.iceberg, secrets)
-                .and_then(|location| Ok(self.has(&bound.folder, &location)?.then_some(location).into_iter().collect())),
+            StageInput::Iceberg(bound) => match redactor.resolve(&bound.spec.iceberg, secrets) {
+                Ok(location) => self.table(storage, &location, bound).await,
+                Err(error) => Err(error),
+            },
             StageInput::Database(bound) => redactor.resolve(&bound.spec.database, secrets).map(|url| {
                 let path = sqlite_path(&url).filter(|path| within(&bound.folder.join(path), &self.roots()));
                 path.map(str::to_owned).into_iter().collect()
@@ -45,6 +47,34 @@ impl Own<'_> {
         };
         let found = found.map_err(|error| redactor.redact_error(error))?;
         Ok(found.iter().map(|place| redactor.redact(place)).collect())
+    }
+
+    /// Where a table of others is the mesh's own after all: its document, the folder that this names, a manifest, or a data
+    /// file. A copy of a document leads to the same rows as the document.
+    ///
+    /// # Errors
+    /// A table that cannot be read.
+    async fn table(&self, storage: &Storage, location: &str, bound: &BoundIceberg) -> Result<Vec<String>> {
+        if self.has(&bound.folder, location)? {
+            return Ok(vec![location.to_owned()]);
+        }
+        let table = iceberg::open(storage, location, &bound.folder, &bound.spec.iceberg).await?;
+        if self.has(&bound.folder, table.location())? {
+            return Ok(vec![table.location().to_owned()]);
+        }
+        let cache = TableCache::new(0);
+        let manifests = table.manifests(&cache).await?;
+        for manifest in manifests.iter() {
+            if self.has(&bound.folder, &manifest.manifest_path)? {
+                return Ok(vec![manifest.manifest_path.clone()]);
+            }
+        }
+        for file in table.live_files(&manifests, &cache).await? {
+            if self.has(&bound.folder, file.url())? {
+                return Ok(vec![file.url().to_owned()]);
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// The files of a source that are the mesh's own.

@@ -362,10 +362,13 @@ fn published_files_and_the_registry_are_no_sources() {
         assert_no_email(&run_as(&mesh, "sid", &["explain", "sales/leak", &input]).expect_code(DENIED));
     }
     let registry = mesh.path(".datamesh/registry.db");
+    let copy = mesh.path("copy.metadata.json");
+    fs::copy(metadata.strip_prefix("file://").unwrap_or(&metadata), &copy).unwrap();
     for (version, source) in [
         ("1.0.1", format!("{{iceberg: '{metadata}'}}")),
+        ("1.0.2", format!("{{iceberg: '{}'}}", copy.display())),
         (
-            "1.0.2",
+            "1.0.3",
             format!("{{database: 'sqlite:{}', query: 'SELECT document AS email FROM grants'}}", registry.display()),
         ),
     ] {
