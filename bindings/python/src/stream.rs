@@ -159,7 +159,26 @@ impl Stream {
             }
         };
         let mut lent = Lent { reader: Some(reader), place: self.place.clone() };
-        drive(py, &Who::default(), &Listening { progress: None, stop }, |_| async move { lent.next().await })
+        let read: Arc<Mutex<Option<RecordBatch>>> = Arc::default();
+        let kept = read.clone();
+        let done = drive(py, &Who::default(), &Listening { progress: None, stop }, |_| async move {
+            let found = lent.next().await?;
+            *kept.lock().unwrap_or_else(PoisonError::into_inner) = found;
+            Ok(())
+        });
+        let found = read.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (done, found) {
+            (Ok(()), found) => Ok(found.map(Batch)),
+            (Err(raised), Some(batch)) => {
+                // It was read and not handed over: it comes next.
+                if let Place::Begun(Reader { rest: Some(rest), .. }) = &mut *locked(&self.place) {
+                    let after = std::mem::replace(&mut rest.batches, futures::stream::empty().boxed());
+                    rest.batches = futures::stream::iter([Ok(batch)]).chain(after).boxed();
+                }
+                Err(raised)
+            }
+            (Err(raised), None) => Err(raised),
+        }
     }
 
     /// The names of the columns.
@@ -205,7 +224,7 @@ struct Lent {
 }
 
 impl Lent {
-    async fn next(&mut self) -> Result<Option<Batch>> {
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
         let Some(rest) = self.reader.as_mut().and_then(|reader| reader.rest.as_mut()) else {
             return Err(Error::new(ErrorCode::Internal, "a stream has no rows to be read"));
         };
@@ -213,7 +232,7 @@ impl Lent {
         if !matches!(found, Ok(Some(_))) {
             self.reader = None;
         }
-        Ok(found?.map(Batch))
+        found
     }
 }
 
