@@ -58,7 +58,7 @@ impl Own<'_> {
         if self.has(&bound.folder, location)? {
             return Ok(vec![location.to_owned()]);
         }
-        let table = iceberg::open(storage, location, &bound.folder, &bound.spec.iceberg).await?;
+        let table = iceberg::open(storage, location, &bound.folder, &bound.spec.iceberg).await?.view(None)?;
         if self.has(&bound.folder, table.location())? {
             return Ok(vec![table.location().to_owned()]);
         }

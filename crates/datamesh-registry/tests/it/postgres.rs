@@ -94,7 +94,7 @@ fn tampering_is_found_in_postgres() {
     let refused = execute("TRUNCATE audit CASCADE").unwrap_err();
     assert!(refused.contains("never changed or deleted"), "{refused}");
     let disarm = "ALTER TABLE audit DISABLE TRIGGER USER; ALTER TABLE receipts DISABLE TRIGGER USER;
-                  ALTER TABLE decisions DISABLE TRIGGER USER";
+                  ALTER TABLE decisions DISABLE TRIGGER USER; ALTER TABLE governance DISABLE TRIGGER USER";
     tampering_is_found(&runtime, &registry, &execute, disarm);
 }
 

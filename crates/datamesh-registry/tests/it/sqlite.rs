@@ -191,7 +191,7 @@ fn tampering_is_found_in_sqlite() {
     };
     let disarm = "DROP TRIGGER audit_no_update; DROP TRIGGER audit_no_delete; DROP TRIGGER audit_no_replace;
                   DROP TRIGGER receipts_no_update; DROP TRIGGER receipts_no_delete; DROP TRIGGER decisions_no_update;
-                  DROP TRIGGER decisions_no_delete";
+                  DROP TRIGGER decisions_no_delete; DROP TRIGGER governance_no_update; DROP TRIGGER governance_no_delete";
     tampering_is_found(&runtime, &registry, &execute, disarm);
 }
 
