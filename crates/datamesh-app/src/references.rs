@@ -106,8 +106,8 @@ pub(crate) async fn pin(
                     contract.id
                 );
                 let help = format!(
-                    "nothing would match what stands for its values; ask for a role that sees it: `datamesh access request \
-                     {} --for {reader}`, or refer to another column",
+                    "nothing would match what stands for its values; ask for a role that sees it, `datamesh access request \
+                     {} --principal {reader} --role ROLE --reason WHY`, or refer to another column",
                     read.product.revision.contract.id
                 );
                 let resource = Resource::Table(&read.product.revision.contract, read.table);

@@ -194,13 +194,16 @@ impl Database {
         };
         let rows = match &bound.spec.rows {
             DatabaseRows::Table(name) => Rows::Table(name_parts(name)?),
-            DatabaseRows::Query(query) => {
-                one_expression(query, "query")?;
-                Rows::Query(sql(query)?)
-            }
+            DatabaseRows::Query(query) => Rows::Query(sql(query)?),
         };
-        if let Some(condition) = &bound.spec.condition {
-            one_expression(condition, "where")?;
+        // PostgreSQL prepares one statement, in a transaction that writes nothing; SQLite would run several.
+        if sqlite_path(&url).is_some() {
+            if let DatabaseRows::Query(query) = &bound.spec.rows {
+                one_expression(query, "query")?;
+            }
+            if let Some(condition) = &bound.spec.condition {
+                one_expression(condition, "where")?;
+            }
         }
         let condition = bound.spec.condition.as_deref().map(&mut sql).transpose()?;
         let after = pull.and_then(|pull| Some(After { column: pull.column.clone(), value: pull.after.clone()? }));
@@ -275,7 +278,7 @@ fn one_expression(text: &str, what: &str) -> Result<()> {
     for token in tokens {
         match token {
             Token::SemiColon => return refused("has more than one statement"),
-            // What one database takes for a quoted text is a name to another.
+            // What is a quoted text here is a name to SQLite.
             Token::DollarQuotedString(_) => return refused("has a text in dollars"),
             Token::LParen => depth += 1,
             Token::RParen => match depth.checked_sub(1) {

@@ -415,7 +415,8 @@ fn a_reference_to_a_masked_column_is_refused() {
     let refused = mesh.run(&["publish", "sales/orders", &input("sales/products/orders", "orders")]);
     let refused = refused.expect_code(DENIED);
     assert!(
-        refused.stderr.contains("customer/people.people.email") && refused.stderr.contains("in clear"),
+        refused.stderr.contains("customer/people.people.email")
+            && refused.stderr.contains("--principal team:sales-team"),
         "{refused}"
     );
     assert_no_email(&refused);
