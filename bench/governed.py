@@ -92,10 +92,8 @@ def main() -> None:
         path = DATA / f"governed-{kind}.json"
         path.write_text(json.dumps(decisions(kind)))
         contenders[kind] = [harness, f"governed:{path}"]
-    results, answers = {}, {}
-    for name, command in contenders.items():
-        texts = filtered if name == "by hand" else queries
-        results[name], answers[name] = run(f"governed-{name.replace(' ', '-')}", command, mesh, arguments.runs, texts)
+    texts = {name: filtered if name == "by hand" else queries for name in contenders}
+    results, answers = run(contenders, mesh, arguments.runs, texts, "governed-")
     beside = {"settled": "clear", "evaluated": "by hand"}
     wrong, rows = [], []
     ratios: dict = {kind: {name: [] for name in beside} for kind in ("cpu", "wall")}

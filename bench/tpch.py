@@ -84,6 +84,7 @@ DUCKDB = """
 import duckdb, json, os, resource, sys, time
 mesh, product, runs, answers, *queries = sys.argv[1:]
 connection = duckdb.connect()
+connection.execute("SET enable_progress_bar = false")
 domain, name = product.split(".")
 for table in os.listdir(f"{mesh}/warehouse/{domain}/{name}_v1"):
     connection.execute(f"CREATE VIEW {table} AS SELECT * FROM '{mesh}/warehouse/{domain}/{name}_v1/{table}/data/*/*.parquet'")
@@ -95,7 +96,7 @@ for path in queries:
     took = {"cpu": [], "wall": []}
     for run in range(int(runs) + 1):
         before, begun = cpu(), time.perf_counter()
-        answer = connection.execute(sql).fetch_arrow_table()
+        answer = connection.execute(sql).to_arrow_table()
         if run:
             took["wall"].append(time.perf_counter() - begun)
             took["cpu"].append(cpu() - before)
@@ -116,14 +117,20 @@ def qualified(query: Path, folder: Path) -> Path:
     return path
 
 
-def run(contender: str, command: list[str], mesh: Path, runs: int, queries: list[Path]) -> tuple[dict, Path]:
-    answers = DATA / f"answers-{contender}"
-    shutil.rmtree(answers, ignore_errors=True)
-    answers.mkdir()
-    cost = measure([*command, str(mesh), PRODUCT, str(runs), str(answers), *map(str, queries)], DATA)
-    lines = [json.loads(line) for line in cost.stdout.splitlines()]
-    found = {line["query"]: {key: statistics.median(line[key]) for key in ("cpu", "wall")} for line in lines}
-    return {"queries": found, "peak_mib": cost.peak_mib}, answers
+def run(contenders: dict, mesh: Path, runs: int, queries: dict[str, list[Path]], prefix: str = "") -> tuple[dict, dict]:
+    """What each takes for each of its queries. A query meets all of them one after the other, as a slow minute does."""
+    results = {name: {"queries": {}, "peak_mib": 0.0} for name in contenders}
+    answers = {name: DATA / f"answers-{prefix}{name.replace(' ', '-')}" for name in contenders}
+    for folder in answers.values():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    for paths in zip(*(queries[name] for name in contenders)):
+        for (name, command), path in zip(contenders.items(), paths):
+            cost = measure([*command, str(mesh), PRODUCT, str(runs), str(answers[name]), str(path)], DATA)
+            line = json.loads(cost.stdout)
+            results[name]["queries"][line["query"]] = {key: statistics.median(line[key]) for key in ("cpu", "wall")}
+            results[name]["peak_mib"] = max(results[name]["peak_mib"], cost.peak_mib)
+    return results, answers
 
 
 def same(left: object, right: object) -> bool:
@@ -165,9 +172,7 @@ def main() -> None:
         "DataFusion 54.1": [harness, "datafusion"],
         f"DuckDB {duckdb.__version__}": [sys.executable, "-c", DUCKDB],
     }
-    results, answers = {}, {}
-    for name, command in contenders.items():
-        results[name], answers[name] = run(name.split()[0], command, mesh, arguments.runs, queries)
+    results, answers = run(contenders, mesh, arguments.runs, {name: queries for name in contenders})
     first, plain, duck = contenders
     wrong = []
     for query in results[first]["queries"]:

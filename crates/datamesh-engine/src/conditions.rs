@@ -18,6 +18,7 @@ use datamesh_core::{ErrorCode, Table};
 use datamesh_quality::RowFilter;
 use datamesh_quality::values::shorten;
 
+use crate::arithmetic::check_arithmetic;
 use crate::error::unwrap;
 use crate::times;
 
@@ -93,6 +94,7 @@ pub(crate) fn settled(context: &SessionContext, expression: Expr, schema: &Schem
     let simplifier = ExprSimplifier::new(simplify);
     times::keep_microseconds(expression, &df_schema)
         .and_then(|kept| simplifier.coerce(kept.data, &df_schema))
+        .and_then(|coerced| Ok(check_arithmetic(coerced, &df_schema)?.data))
         .and_then(|expression| simplifier.simplify(expression))
         .map_err(describe)
 }

@@ -41,6 +41,7 @@ use datamesh_quality::MetricPlan;
 use datamesh_quality::rows::compile_all;
 use futures::{StreamExt, TryStreamExt};
 
+use crate::arithmetic::checked_sum;
 use crate::audit::{AuditPlan, PartitionResult};
 use crate::candidate::Candidates;
 use crate::compact::CompactedFiles;
@@ -177,7 +178,9 @@ impl DataEngine {
             .with_type_planner(Arc::new(times::Microseconds))
             .with_analyzer_rules(times::analyzer_rules())
             .build();
-        SessionContext::new_with_state(state)
+        let context = SessionContext::new_with_state(state);
+        context.register_udaf(checked_sum());
+        context
     }
 
     pub(crate) fn table_location(&self, product: &ProductKey, table: &str) -> String {

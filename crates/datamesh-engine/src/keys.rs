@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use datafusion::arrow::buffer::NullBuffer;
@@ -27,6 +28,9 @@ const BUCKETS: usize = 256;
 
 /// So many runs stay open while they are read.
 const OPEN_RUNS: usize = 256;
+
+/// At most so many threads sort, each with memory of its own.
+const THREADS: usize = 8;
 
 /// An entry on the disk.
 const ENTRY_BYTES: usize = 16;
@@ -224,6 +228,11 @@ impl KeyRuns {
         Ok(())
     }
 
+    /// How many entries there are.
+    fn len(&self) -> usize {
+        self.held + self.runs.iter().filter_map(|run| run.before.last()).sum::<usize>()
+    }
+
     /// Gives back memory that grew ahead; nothing is pushed any more.
     pub(crate) fn finish(mut self) -> Self {
         self.buckets.iter_mut().for_each(Vec::shrink_to_fit);
@@ -264,20 +273,29 @@ impl<'a> RunReader<'a> {
     }
 }
 
-/// Calls `group` with all entries of each hash that more than one row has, in the order of hashes and places.
-pub(crate) fn for_each_hit<'a>(
-    runs: impl Iterator<Item = &'a KeyRuns>,
-    mut group: impl FnMut(&[KeyEntry]) -> Result<()>,
-) -> Result<()> {
-    let runs: Vec<&KeyRuns> = runs.collect();
-    let stored: Vec<&Run> = runs.iter().flat_map(|runs| &runs.runs).collect();
-    let readers = stored.iter().map(|run| RunReader::new(run, stored.len() <= OPEN_RUNS));
-    let mut readers = readers.collect::<Result<Vec<_>>>()?;
-    let mut merged: Vec<KeyEntry> = Vec::new();
-    for bucket in 0..BUCKETS {
-        let held: usize = runs.iter().map(|runs| runs.buckets[bucket].len()).sum();
+/// Another thread is worth this many entries: 1 MiB.
+const WORTH_THREADS: usize = 1 << 16;
+
+/// Looks through the buckets one by one.
+struct Merger<'a> {
+    runs: &'a [&'a KeyRuns],
+    readers: Vec<RunReader<'a>>,
+    merged: Vec<KeyEntry>,
+}
+
+impl<'a> Merger<'a> {
+    /// One of `beside` that read the same runs.
+    fn new(runs: &'a [&'a KeyRuns], beside: usize) -> Result<Self> {
+        let stored: Vec<&Run> = runs.iter().flat_map(|runs| &runs.runs).collect();
+        let readers = stored.iter().map(|run| RunReader::new(run, stored.len() * beside <= OPEN_RUNS));
+        Ok(Self { runs, readers: readers.collect::<Result<_>>()?, merged: Vec::new() })
+    }
+
+    /// Calls `take` with the entries of the bucket whose hash another one has, sorted, once or in several stretches.
+    fn look_through(&mut self, bucket: usize, mut take: impl FnMut(&[KeyEntry]) -> Result<()>) -> Result<()> {
+        let held: usize = self.runs.iter().map(|runs| runs.buckets[bucket].len()).sum();
         let stored: usize =
-            readers.iter().map(|reader| reader.run.before[bucket + 1] - reader.run.before[bucket]).sum();
+            self.readers.iter().map(|reader| reader.run.before[bucket + 1] - reader.run.before[bucket]).sum();
         // Hashes are spread evenly: what is too much for one look is looked through in equal stretches of its hashes.
         let stretches = ((held + stored) / MERGED_ENTRIES).next_power_of_two().max(1) as u64;
         let bits = BUCKETS.trailing_zeros();
@@ -289,17 +307,18 @@ pub(crate) fn for_each_hit<'a>(
         let mut counts = vec![0_u64; stretches as usize];
         if stretches > 1 {
             let mut count = |entry: &KeyEntry| counts[stretch_of(entry.hash) as usize] += 1;
-            runs.iter().for_each(|runs| runs.buckets[bucket].iter().for_each(&mut count));
-            for reader in &mut readers {
+            self.runs.iter().for_each(|runs| runs.buckets[bucket].iter().for_each(&mut count));
+            for reader in &mut self.readers {
                 reader.read(bucket, |entry| count(&entry))?;
             }
         }
         for stretch in (0..stretches).filter(|stretch| stretches == 1 || counts[*stretch as usize] > 1) {
+            let merged = &mut self.merged;
             merged.clear();
-            for runs in &runs {
+            for runs in self.runs {
                 merged.extend(runs.buckets[bucket].iter().filter(|entry| stretch_of(entry.hash) == stretch));
             }
-            for reader in &mut readers {
+            for reader in &mut self.readers {
                 reader.read(bucket, |entry| {
                     if stretch_of(entry.hash) == stretch {
                         merged.push(entry);
@@ -307,10 +326,83 @@ pub(crate) fn for_each_hit<'a>(
                 })?;
             }
             merged.sort_unstable();
-            for hits in merged.chunk_by(|a, b| a.hash == b.hash).filter(|hits| hits.len() > 1) {
-                group(hits)?;
+            keep_hits(merged);
+            if !merged.is_empty() {
+                take(merged)?;
             }
         }
+        Ok(())
+    }
+}
+
+/// Keeps those of the sorted entries whose hash another one has.
+fn keep_hits(entries: &mut Vec<KeyEntry>) {
+    let (mut kept, mut start) = (0, 0);
+    while start < entries.len() {
+        let end = start + entries[start..].iter().take_while(|entry| entry.hash == entries[start].hash).count();
+        if end - start > 1 {
+            entries.copy_within(start..end, kept);
+            kept += end - start;
+        }
+        start = end;
+    }
+    entries.truncate(kept);
+}
+
+/// Calls `group` with all entries of each hash that more than one row has, in the order of hashes and places. Buckets
+/// are sorted on all cores.
+pub(crate) fn for_each_hit<'a>(
+    runs: impl Iterator<Item = &'a KeyRuns>,
+    mut group: impl FnMut(&[KeyEntry]) -> Result<()>,
+) -> Result<()> {
+    let runs: Vec<&KeyRuns> = runs.collect();
+    let entries: usize = runs.iter().map(|runs| runs.len()).sum();
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let threads = (entries / WORTH_THREADS).clamp(1, cores.min(THREADS));
+    let mut groups = |hits: &[KeyEntry]| hits.chunk_by(|a, b| a.hash == b.hash).try_for_each(|hits| group(hits));
+    if threads == 1 {
+        let mut merger = Merger::new(&runs, 1)?;
+        return (0..BUCKETS).try_for_each(|bucket| merger.look_through(bucket, |hits| groups(hits)));
+    }
+    let runs = runs.as_slice();
+    std::thread::scope(|scope| {
+        // Every thread has its share of the buckets and is at most two stretches ahead; the buckets are taken in turn.
+        let channels = (0..threads).map(|thread| {
+            let (send, receive) = sync_channel(1);
+            scope.spawn(move || {
+                let shared = (thread..BUCKETS).step_by(threads);
+                if let Err(error) = look_through_for(&send, runs, threads, shared) {
+                    // Nobody listens any more where another thread failed before.
+                    let _ = send.send(Err(error));
+                }
+            });
+            receive
+        });
+        let channels: Vec<_> = channels.collect();
+        let gone = |_| Error::new(ErrorCode::Internal, "a thread that looks for doubled keys has ended early");
+        for bucket in 0..BUCKETS {
+            while let Some(hits) = channels[bucket % threads].recv().map_err(gone)?? {
+                groups(&hits)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// What a thread tells: the hits of a stretch, or that a bucket is done.
+type Told = Result<Option<Vec<KeyEntry>>>;
+
+fn look_through_for(
+    send: &SyncSender<Told>,
+    runs: &[&KeyRuns],
+    threads: usize,
+    buckets: impl Iterator<Item = usize>,
+) -> Result<()> {
+    let unheard = |_| Error::new(ErrorCode::Internal, "nobody waits for doubled keys any more");
+    let mut merger = Merger::new(runs, threads)?;
+    for bucket in buckets {
+        merger.look_through(bucket, |hits| send.send(Ok(Some(hits.to_vec()))).map_err(unheard))?;
+        send.send(Ok(None)).map_err(unheard)?;
     }
     Ok(())
 }
@@ -355,8 +447,10 @@ mod tests {
         }
         assert_eq!(first.runs.len(), 1);
         let runs = [first.finish(), second.finish()];
-        let mut rows = Vec::new();
+        let (mut rows, mut last) = (Vec::new(), 0);
         for_each_hit(runs.iter(), |hits| {
+            assert!(hits[0].hash > last, "{hits:?} after {last}");
+            last = hits[0].hash;
             rows.push(hits.iter().map(|hit| (hit.place.area(), hit.place.row())).collect::<Vec<_>>());
             Ok(())
         })
@@ -364,6 +458,28 @@ mod tests {
         rows.sort();
         let late = RUN_ENTRIES as u64 + 5;
         assert_eq!(rows, [[(Area::Staged, 3), (Area::Published, 3)], [(Area::Staged, late), (Area::Published, late)]]);
+        let mut calls = 0;
+        let refused = for_each_hit(runs.iter(), |_| {
+            calls += 1;
+            Err(Error::new(ErrorCode::Internal, "enough"))
+        });
+        assert_eq!((refused.expect_err("refused").to_string(), calls), ("enough".to_owned(), 1));
+    }
+
+    #[test]
+    fn only_entries_that_share_their_hash_are_kept() {
+        let entry = |hash, row| KeyEntry { hash, place: Place::new(Area::Staged, 0, row) };
+        for (entries, kept) in [
+            (vec![], vec![]),
+            (vec![(1, 0)], vec![]),
+            (vec![(1, 0), (1, 1)], vec![(1, 0), (1, 1)]),
+            (vec![(1, 0), (2, 1), (2, 2), (2, 3), (4, 4)], vec![(2, 1), (2, 2), (2, 3)]),
+            (vec![(1, 0), (1, 1), (2, 2), (5, 3), (5, 4)], vec![(1, 0), (1, 1), (5, 3), (5, 4)]),
+        ] {
+            let mut found: Vec<_> = entries.into_iter().map(|(hash, row)| entry(hash, row)).collect();
+            keep_hits(&mut found);
+            assert_eq!(found, kept.into_iter().map(|(hash, row)| entry(hash, row)).collect::<Vec<_>>());
+        }
     }
 
     #[test]

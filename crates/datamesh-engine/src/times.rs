@@ -20,6 +20,8 @@ use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::utils::NamePreserver;
 use datafusion::sql::sqlparser::ast::{DataType as SqlType, TimezoneInfo};
 
+use crate::arithmetic::CheckArithmetic;
+
 /// The zone of instants.
 pub(crate) const UTC: &str = "+00:00";
 
@@ -45,9 +47,14 @@ impl TypePlanner for Microseconds {
     }
 }
 
-/// The analyzer's rules: DataFusion's own, with ours before types are brought together.
+/// The analyzer's rules: DataFusion's own, with ours before and after types are brought together.
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    vec![Arc::new(ResolveGroupingFunction::new()), Arc::new(KeepMicroseconds), Arc::new(TypeCoercion::new())]
+    vec![
+        Arc::new(ResolveGroupingFunction::new()),
+        Arc::new(KeepMicroseconds),
+        Arc::new(TypeCoercion::new()),
+        Arc::new(CheckArithmetic),
+    ]
 }
 
 /// Brings what a timestamp is compared with to the timestamp's type.
