@@ -264,8 +264,8 @@ pub fn has_literal_password(url: &str) -> bool {
         && rest.rsplit_once('@').and_then(|(user, _)| user.split_once(':')).is_some_and(|(_, password)| {
             literal(password) && !authority.contains('@') && !password.starts_with(|c: char| c.is_ascii_digit())
         });
-    let pairs = after.split(['?', '#', '&', ';']).filter_map(|pair| pair.split_once('='));
-    in_user || odd || pairs.into_iter().any(|(key, value)| is_secret_key(key) && literal(value))
+    let mut pairs = after.split(['?', '#', '&', ';']).filter_map(|pair| pair.split_once('='));
+    in_user || odd || pairs.any(|(key, value)| is_secret_key(key) && literal(value))
 }
 
 #[cfg(test)]
