@@ -129,14 +129,31 @@ def test_values_that_have_no_counterpart_are_faults(mesh, database):
 @pytest.mark.parametrize("type_, contract", [
     ("interval", "string"), ("int", "string"), ("timestamp", "timestamp"), ("timestamptz", "timestamp_ntz"),
     ("money", "decimal(10,2)"), ("boolean", "int"), ("int4range", "string"), ("bytea", "string"), ("timetz", "time"),
-    ("int[]", "string"), ("point", "string"),
+    ("int[]", "string"), ("point", "string"), ("bytea[]", "array<string>"), ("held", "struct<b: binary>"), ("held[]", "array<struct<b: binary>>"),
 ])
 def test_a_type_that_means_something_else_is_refused(mesh, database, type_, contract):
-    database.sql(f"CREATE TABLE t (id bigint, x {type_})")
+    database.sql(f"CREATE TYPE held AS (a int, b bytea); CREATE TABLE t (id bigint, x {type_})")
     define(mesh, source("table: t"), f"{{name: id, type: long}}\n{{name: x, type: '{contract}'}}")
     said = failure(mesh, "publish", PRODUCT)
     assert "`x`" in said and contract.split("(")[0] in said and "query" in said, said
     assert PASSWORD not in said
+
+
+@pg
+def test_arrays_of_bytes_come_as_bytes(mesh, database):
+    database.sql("""
+        CREATE TYPE held AS (a int, b bytea);
+        CREATE TABLE t (id bigint, x bytea[], held held);
+        INSERT INTO t VALUES (1, ARRAY[decode('00ff', 'hex'), NULL, decode(repeat('7f', 100), 'hex'), ''::bytea], (7, 'x')), (2, NULL, NULL),
+            (3, '{}', NULL), (4, ARRAY[ARRAY['a'::bytea], ARRAY['b'::bytea]], NULL);
+    """)
+    columns = "{name: id, type: long}\n{name: x, type: array<binary>}\n{name: held, type: 'struct<a: int>'}"
+    define(mesh, source("table: t"), columns, more="quarantine: {limit: 100%}")
+    report = mesh.publish(PRODUCT)
+    assert counts(report) == (4, 3, 1), "an array of arrays is no array of bytes"
+    found = mesh.query("SELECT * FROM lab.pull.rows ORDER BY id").to_pylist()
+    assert [row["x"] for row in found] == [[b"\x00\xff", None, b"\x7f" * 100, b""], None, []]
+    assert found[0]["held"] == {"a": 7}
 
 
 @pg

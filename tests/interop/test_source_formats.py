@@ -157,7 +157,7 @@ def arrow_bytes(kind: str, compression: str | None, table: pa.Table) -> bytes:
 
 
 @pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
-@pytest.mark.parametrize("kind, name", [("file", "rows.arrow"), ("stream", "rows.ipc"), ("feather", "rows.feather")])
+@pytest.mark.parametrize("kind, name", [("file", "rows.arrow"), ("stream", "rows.ipc"), ("stream", "rows.arrows"), ("feather", "rows.feather")])
 def test_arrow_ipc(mesh, kind, name, compression):
     table = arrow_table()
     if kind == "feather":
@@ -202,6 +202,33 @@ def test_cut_arrow_is_an_error(mesh, kind):
     for end in (0, 5, 100, len(content) // 2, len(content) - (20 if kind == "stream" else 3)):
         put(mesh, "rows.arrow", content[:end])
         assert "rows.arrow" in failure(mesh, "publish", PRODUCT), end
+
+
+def test_a_stream_that_ends_between_two_messages_is_an_error(mesh):
+    """The specification allows it, but nobody could tell it from one that was cut off."""
+    out = io.BytesIO()
+    ends = []
+    schema = pa.schema([("id", pa.int64()), ("name", pa.string())])
+    with ipc.new_stream(out, schema) as writer:
+        for start in (0, 3, 6):
+            writer.write_table(pa.table({"id": list(range(start, start + 3)), "name": ["a", "b", "c"]}, schema=schema))
+            ends.append(out.tell())
+    whole = out.getvalue()
+    define(mesh, "rows.arrows", COLUMNS)
+    for end in ends:
+        put(mesh, "rows.arrows", whole[:end])
+        said = failure(mesh, "publish", PRODUCT)
+        assert "rows.arrows" in said and "end-of-stream marker" in said, said
+    put(mesh, "rows.arrows", whole)
+    assert counts(mesh.publish(PRODUCT)) == (9, 9, 0)
+
+
+def test_a_stream_lies_in_a_folder_of_formats(mesh):
+    put(mesh, "data/a.csv", b"id,name\n1,csv\n")
+    put(mesh, "data/b.arrows", arrow_bytes("stream", None, pa.table({"id": [2], "name": ["arrows"]})))
+    define(mesh, "data", COLUMNS)
+    assert counts(mesh.publish(PRODUCT)) == (2, 2, 0)
+    assert [row["name"] for row in rows(mesh)] == ["csv", "arrows"]
 
 
 # Avro

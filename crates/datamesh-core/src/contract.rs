@@ -540,7 +540,7 @@ impl SourceFormat {
             "ndjson" | "jsonl" => Self::Ndjson,
             "json" => Self::Json,
             "parquet" | "pq" => Self::Parquet,
-            "arrow" | "ipc" | "feather" => Self::Arrow,
+            "arrow" | "arrows" | "ipc" | "feather" => Self::Arrow,
             "avro" => Self::Avro,
             _ => return None,
         };

@@ -185,45 +185,87 @@ impl Redactor {
     }
 }
 
+/// Stands for a reference: a character that is none of a URL's delimiters.
+const REFERENCE: char = '\u{1}';
+
+/// The text with [`REFERENCE`] for each reference; `None` for what is no template.
+fn without_references(text: &str) -> Option<String> {
+    let parts = Template::parse(text).ok()?.parts;
+    let plain = parts.into_iter().map(|part| match part {
+        Part::Text(text) => text,
+        Part::Secret(_) => REFERENCE.to_string(),
+    });
+    Some(plain.collect())
+}
+
+/// Cuts a URL before its query or fragment, and the first of these off at the next `/`.
+fn split_authority(rest: &str) -> (&str, &str) {
+    let (before, after) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
+    (before.split('/').next().unwrap_or_default(), after)
+}
+
+/// Whether a web address has a user in it, written or by reference. Web servers are asked without one.
+pub fn has_web_login(url: &str) -> bool {
+    without_references(url).is_some_and(|flat| is_web_login(&flat))
+}
+
+fn is_web_login(flat: &str) -> bool {
+    flat.split_once("://").is_some_and(|(scheme, rest)| {
+        ["http", "https"].iter().any(|web| scheme.eq_ignore_ascii_case(web)) && split_authority(rest).0.contains('@')
+    })
+}
+
+/// Whether the name of a parameter says that its value is a secret. `code` and `session` are not among them: they name
+/// countries and terms more often.
+fn is_secret_key(key: &str) -> bool {
+    let key: String = key.chars().filter(|c| !matches!(c, '-' | '_' | '.')).collect::<String>().to_ascii_lowercase();
+    [
+        "password",
+        "passwd",
+        "passphrase",
+        "pwd",
+        "secret",
+        "token",
+        "signature",
+        "credential",
+        "apikey",
+        "accesskey",
+        "accountkey",
+        "privatekey",
+    ]
+    .iter()
+    .any(|word| key.contains(word))
+        || ["sig", "sas", "key", "jwt", "bearer", "auth", "authorization"].contains(&key.as_str())
+}
+
 /// Whether a URL has a password, or something like one, written in it. References are no literals.
 pub fn has_literal_password(url: &str) -> bool {
-    // A reference stands for one character that is none of a URL's delimiters.
-    const REFERENCE: char = '\u{1}';
-    let Ok(template) = Template::parse(url) else { return false };
-    let flat: String = template
-        .parts
-        .iter()
-        .map(|part| match part {
-            Part::Text(text) => text.clone(),
-            Part::Secret(_) => REFERENCE.to_string(),
-        })
-        .collect();
-    let literal = |value: &str| !value.is_empty() && value.chars().any(|c| c != REFERENCE);
-    let Some((_, rest)) = flat.split_once("://") else { return false };
-    let (authority, query) = match rest.split_once('?') {
-        Some((before, query)) => (before, query),
-        None => (rest, ""),
+    let Some(flat) = without_references(url) else { return false };
+    let literal = |value: &str| value.chars().any(|c| c != REFERENCE);
+    let (rest, named) = match flat.split_once("://") {
+        Some((_, rest)) => (rest, true),
+        // `?` and `#` are parts of other paths.
+        None if flat.starts_with(REFERENCE) => (flat.as_str(), false),
+        None => match flat.strip_prefix("sqlite:") {
+            Some(rest) => (rest, false),
+            None => return false,
+        },
     };
-    let authority = authority.split('/').next().unwrap_or_default();
-    let in_user = authority
-        .rsplit_once('@')
-        .and_then(|(user, _)| user.split_once(':'))
-        .is_some_and(|(_, password)| literal(password));
+    let (authority, after) = split_authority(rest);
+    let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+    let in_user = named
+        && match user.split_once(':') {
+            Some((_, password)) => literal(password),
+            None => is_web_login(&flat) && literal(user),
+        };
     // `user:pa/ss@host` is no proper URL, but what was meant is a password.
-    let odd = !in_user
+    let odd = named
+        && !in_user
         && rest.rsplit_once('@').and_then(|(user, _)| user.split_once(':')).is_some_and(|(_, password)| {
             literal(password) && !authority.contains('@') && !password.starts_with(|c: char| c.is_ascii_digit())
         });
-    let secret_key = |key: &str| {
-        let key = key.to_ascii_lowercase();
-        ["password", "passwd", "pwd", "secret", "token", "sslpassword", "signature"]
-            .iter()
-            .any(|word| key.contains(word))
-            || ["sig", "x-amz-credential"].contains(&key.as_str())
-    };
-    let in_query =
-        query.split('&').filter_map(|pair| pair.split_once('=')).any(|(key, value)| secret_key(key) && literal(value));
-    in_user || odd || in_query
+    let mut pairs = after.split(['?', '#', '&', ';']).filter_map(|pair| pair.split_once('='));
+    in_user || odd || pairs.any(|(key, value)| is_secret_key(key) && literal(value))
 }
 
 #[cfg(test)]
@@ -280,8 +322,47 @@ mod tests {
             ("sqlite:crm.db", false),
             ("https://u:p@host/x.csv", true),
             ("https://host/x.csv?token=abc", true),
+            ("https://host/x.csv?api_key=abc", true),
+            ("https://host/x.csv?X-Api-Key=abc", true),
+            ("https://host/x.csv?a=1&apikey=abc", true),
+            ("https://host/x.csv?a=1;key=abc", true),
+            ("https://host/x.csv?key=${env:KEY}", false),
+            ("https://host/x.csv?auth=abc", true),
+            ("https://host/x.csv?AccountKey=abc", true),
+            ("https://host/x.csv?accessKey=abc", true),
+            ("https://host/x.csv?jwt=abc", true),
+            ("https://host/x.csv?bearer=abc", true),
+            ("https://host/x.csv?sas=abc", true),
+            ("https://host/x.csv?X-Amz-Credential=abc", true),
+            ("https://host?token=abc", true),
+            ("https://host/x.csv#token=abc", true),
+            ("https://host/x.csv?a=1#access_token=abc", true),
+            ("https://host/x.csv#page=2", false),
+            ("https://host/x.csv?code=de&session=2024&keyword=a&author=b&monkey=c", false),
+            ("https://tok@host/x.csv", true),
+            ("HTTPS://tok@host/x.csv", true),
+            ("https://${env:TOKEN}@host/x.csv", false),
+            ("https://host/a@b.csv", false),
+            ("sqlite:crm.db?key=abc", true),
+            ("sqlite:crm.db?mode=ro&key=${env:KEY}", false),
+            ("${env:BASE}/x.csv?token=abc", true),
+            ("${env:FOLDER}/*.csv", false),
+            ("rows?token=1.csv", false),
         ] {
             assert_eq!(has_literal_password(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn logins_of_web_servers_are_seen() {
+        for (url, expected) in [
+            ("http://anna:${env:PW}@host/x.csv", true),
+            ("Https://${env:USER}@host", true),
+            ("https://host/a@b.csv?c=d@e#f@g", false),
+            ("postgres://anna:${env:PW}@db/crm", false),
+            ("${env:URL}", false),
+        ] {
+            assert_eq!(has_web_login(url), expected, "{url}");
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use datafusion::arrow::array::{Array, AsArray, RecordBatch};
-use datafusion::arrow::datatypes::Schema;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, Schema};
 use datafusion::arrow::json::WriterBuilder;
 use datafusion::arrow::json::writer::LineDelimited;
 use datafusion::catalog::TableProvider;
@@ -97,6 +97,22 @@ fn plain(layout: &TableLayout, batches: Vec<RecordBatch>) -> Result<Vec<RecordBa
     Ok(found)
 }
 
+/// A number that JSON has no form for, as contracts' texts write it.
+fn unusual_number(column: &ArrayRef, row: usize) -> Option<&'static str> {
+    let value = match column.data_type() {
+        DataType::Float32 => f64::from(column.as_primitive::<Float32Type>().value(row)),
+        DataType::Float64 => column.as_primitive::<Float64Type>().value(row),
+        _ => return None,
+    };
+    let text = match value {
+        value if value.is_nan() => "NaN",
+        f64::INFINITY => "Infinity",
+        f64::NEG_INFINITY => "-Infinity",
+        _ => return None,
+    };
+    column.is_valid(row).then_some(text)
+}
+
 fn to_json(batches: &[RecordBatch]) -> Result<Vec<Value>> {
     let mut out = Vec::new();
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut out);
@@ -106,8 +122,21 @@ fn to_json(batches: &[RecordBatch]) -> Result<Vec<Value>> {
     writer.finish().map_err(arrow)?;
     drop(writer);
     let rows = serde_json::Deserializer::from_slice(&out).into_iter::<Value>();
-    rows.collect::<std::result::Result<_, _>>()
-        .map_err(|error| Error::new(ErrorCode::Internal, "rows cannot be read back").with_source(error))
+    let mut rows: Vec<Value> = rows
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|error| Error::new(ErrorCode::Internal, "rows cannot be read back").with_source(error))?;
+    // The writer makes null of them, which they are not.
+    let mut left = rows.iter_mut();
+    for batch in batches {
+        for (at, row) in left.by_ref().take(batch.num_rows()).enumerate() {
+            for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+                if let (Some(number), Some(cells)) = (unusual_number(column, at), row.as_object_mut()) {
+                    cells.insert(field.name().clone(), number.into());
+                }
+            }
+        }
+    }
+    Ok(rows)
 }
 
 impl DataEngine {

@@ -106,7 +106,7 @@ pub struct MeshSettings {
     pub owner: Option<String>,
     /// The teams that it declares.
     pub teams: Vec<Team>,
-    /// Where tables are kept: a URL, or a path from the mesh's folder.
+    /// Where tables are kept: a URL, or a path from the mesh's folder. It may have references to secrets.
     pub warehouse: Option<String>,
     /// Where the registry is: a URL of PostgreSQL, or a path from the mesh's folder. It may have references to secrets.
     pub registry: Option<String>,
@@ -117,17 +117,7 @@ pub struct MeshSettings {
 /// Reads a `mesh.yaml`.
 pub fn mesh(document: &mut Document<'_>, root: &Node) -> Option<MeshSettings> {
     shape::check(document, root, &shape::MESH, "mesh");
-    let warehouse = text(root, "warehouse");
-    let (scheme, _) = warehouse.as_deref().and_then(|warehouse| warehouse.split_once("://")).unwrap_or(("file", ""));
-    if !["file", "s3", "gs", "az"].contains(&scheme) {
-        let span = root.get("warehouse").unwrap_or(root).span;
-        document.error(
-            "invalid-warehouse",
-            span,
-            format!("tables cannot be kept at `{scheme}://`"),
-            "write a folder, or an address such as s3://bucket/prefix",
-        );
-    }
+    let warehouse = read_warehouse(document, root);
     let registry = read_registry(document, root);
     let owner = read_owner(document, root);
     let teams = crate::domain::read_teams(document, root);
@@ -136,6 +126,24 @@ pub fn mesh(document: &mut Document<'_>, root: &Node) -> Option<MeshSettings> {
         return None;
     }
     text(root, "name").map(|name| MeshSettings { name, owner, teams, warehouse, registry, principals })
+}
+
+fn read_warehouse(document: &mut Document<'_>, root: &Node) -> Option<String> {
+    let warehouse = text(root, "warehouse")?;
+    let node = root.get("warehouse")?;
+    crate::source::check_location(document, node, &warehouse)?;
+    let (scheme, _) = warehouse.split_once("://").unwrap_or(("file", ""));
+    // All of it, or its beginning, may be a reference: then only the run can tell what it is.
+    if !(["file", "s3", "gs", "az"].contains(&scheme) || scheme.contains("${")) {
+        document.error(
+            "invalid-warehouse",
+            node.span,
+            format!("tables cannot be kept at `{scheme}://`"),
+            "write a folder, or an address such as s3://bucket/prefix",
+        );
+        return None;
+    }
+    Some(warehouse)
 }
 
 fn read_registry(document: &mut Document<'_>, root: &Node) -> Option<String> {

@@ -159,7 +159,7 @@ pub static TABLE: Object = Object {
         key(
             "transform",
             Shape::Text,
-            "A SELECT over the inputs, named domain.product.table, or the name of a .sql file beside the manifest",
+            "A SELECT over the inputs, named domain.product.table, or the name of a .sql file beside the manifest; `{changes(domain.product.table)}` reads only the rows that were added since the last run",
         ),
         key(
             "watermark",

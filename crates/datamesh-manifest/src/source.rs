@@ -5,7 +5,7 @@ use datamesh_core::Table;
 use datamesh_core::contract::{
     CsvOptions, DatabaseRows, DatabaseSource, FileSource, IcebergSource, SourceFormat, SourceSpec, WriteMode,
 };
-use datamesh_core::secret::{Part, Template, has_literal_password};
+use datamesh_core::secret::{Part, Template, has_literal_password, has_web_login};
 use datamesh_core::watermark::is_watermark_type;
 
 use crate::read::{find_column, text, texts};
@@ -80,16 +80,19 @@ pub fn read(document: &mut Document<'_>, node: &Node) -> Option<SourceSpec> {
 /// Checks a path or URL: its references are some, and no password stands in it.
 pub(crate) fn check_location(document: &mut Document<'_>, node: &Node, location: &str) -> Option<()> {
     check_references(document, node, location)?;
-    if has_literal_password(location) {
-        document.error(
-            "literal-secret",
-            node.span,
-            "a password must not stand in a manifest",
-            "write `${env:NAME}` or `${file:/path}` in its place, and set the variable where datamesh runs",
-        );
-        return None;
+    let (login, literal) = (has_web_login(location), has_literal_password(location));
+    let help = if login {
+        "web servers are asked without a user: give a token in the query, such as `?token=${env:NAME}`, or download the \
+         file and name the local copy"
+    } else {
+        "write `${env:NAME}` or `${file:/path}` in its place, and set the variable where datamesh runs"
+    };
+    if literal {
+        document.error("literal-secret", node.span, "a password must not stand in a manifest", help);
+    } else if login {
+        document.error("login-in-address", node.span, "a web address cannot hold a user or a password", help);
     }
-    Some(())
+    (!literal && !login).then_some(())
 }
 
 fn check_references(document: &mut Document<'_>, node: &Node, value: &str) -> Option<()> {

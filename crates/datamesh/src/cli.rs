@@ -151,17 +151,17 @@ pub(crate) enum Command {
     },
     /// Audit every row of a product's data and publish the good ones atomically
     #[command(
-        after_help = "Examples:\n  datamesh publish weather/observations\n  datamesh publish observations hourly=new/*.csv\n  datamesh publish observations hourly=s3://bucket/new/ hourly=https://example.org/late.csv.gz\n  cat rows.csv | datamesh publish observations hourly=-\n  datamesh publish observations --dry-run --format json\n  datamesh publish sales/crm --full\n\nWithout TABLE=PATH every table with a `source:` in the manifest is read; with a `watermark:` only its newer rows.\nContent that was published before is a repeat: nothing changes and the exit code is 0."
+        after_help = "Examples:\n  datamesh publish weather/observations\n  datamesh publish observations hourly=new/*.csv\n  datamesh publish observations hourly=s3://bucket/new/ hourly=https://example.org/late.csv.gz\n  cat rows.csv | datamesh publish observations hourly=-\n  datamesh publish observations --dry-run --format json\n  datamesh publish sales/crm --full\n\nWithout TABLE=PATH every table with a `source:` in the manifest is read; with a `watermark:` only its newer rows.\nContent that was published before is a repeat: nothing changes and the exit code is 0.\nPATH is a file, a folder, a glob, `-`, or an address: s3://, http:// and https://, and gs:// and az://, which no test covers."
     )]
     Publish(PublishArguments),
     /// Run a product's transforms over its inputs and publish what they make, audited like any data
     #[command(
-        after_help = "Examples:\n  datamesh run punctuality/punctuality\n  datamesh run punctuality --upstream\n  datamesh run --all --format json\n  datamesh run events --full-refresh\n\nAll inputs are pinned in one read. Inputs that were read before, with the same contract, are a repeat: nothing is run\nand the exit code is 0. With --upstream or --all the exit code is that of the worst product."
+        after_help = "Examples:\n  datamesh run punctuality/punctuality\n  datamesh run punctuality --upstream\n  datamesh run --all --format json\n  datamesh run events --full-refresh\n\nAll inputs are pinned in one read. Inputs that were read before, with the same contract, are a repeat: nothing is run\nand the exit code is 0. With --upstream or --all the exit code is that of the worst product.\n\nIn a transform `{changes(domain.product.table)}` stands for the rows that were added to an input since the last run, for\ninputs that only grow; --full-refresh reads the whole of them again."
     )]
     Run(RunArguments),
     /// Test transforms: fixture rows in, expected rows out, without a registry or a warehouse
     #[command(
-        after_help = "Examples:\n  datamesh test\n  datamesh test punctuality\n  datamesh test punctuality --format json\n\nTests are in product.tests.yaml beside the manifest, or in files below tests/. The exit code is 3 where one fails."
+        after_help = "Examples:\n  datamesh test\n  datamesh test punctuality\n  datamesh test punctuality --format json\n\nTests are in product.tests.yaml beside the manifest, or in files below tests/. The exit code is 3 where one fails.\n\n  tests:\n    - name: small orders are left out\n      now: 2013-01-02T00:00:00Z                 # what now() answers; 2000-01-01T00:00:00Z unless said\n      given:                                    # tables of inputs; those that are not given are empty\n        sales.orders.orders:                    # or changes(sales.orders.orders)\n          - {order_id: 1, amount: 99.99}        # or {file: orders.csv} in place of rows\n      expect:                                   # tables of the product\n        large_orders: []                        # or {rows: [...], ordered: true}"
     )]
     Test(TestArguments),
     /// Show what the manifests would change of the registry, who feels it, and the version that each change needs
@@ -204,7 +204,7 @@ pub(crate) enum Command {
     Lineage(LineageArguments),
     /// Merge small data files, expire old snapshots, and delete what nothing references any more
     #[command(
-        after_help = "Examples:\n  datamesh maintain\n  datamesh maintain weather/observations --dry-run\n  datamesh maintain --older-than 7d --target-size 128\n\nSafe beside running publishes and queries. Small data files of one partition are merged, in the table's sort order.\nSnapshots older than the contract's `sla.retention` expire; without a retention all are kept. A file that nothing\nreferences any more, or that a crash left behind, is deleted once it has been so for --older-than: let that be longer\nthan your longest query."
+        after_help = "Examples:\n  datamesh maintain\n  datamesh maintain weather/observations --dry-run\n  datamesh maintain --older-than 7d --target-size 128\n\nSafe beside running publishes and queries. Small data files of one partition are merged, in the table's sort order.\nSnapshots older than the contract's `sla.retention` expire; without a retention all are kept. A file that nothing\nreferences any more, or that a crash left behind, is deleted once it has been so for --older-than: let that be longer\nthan your longest query. A table's metadata log keeps the hundred documents before the current one; older ones are deleted so."
     )]
     Maintain(MaintainArguments),
     /// Check, test and explain the policies that bind every domain, and those of the domains

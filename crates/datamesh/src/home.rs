@@ -9,6 +9,7 @@ use datamesh_app::ports::{Clock, Context, Ids};
 use datamesh_app::signing::SigningKey;
 use datamesh_core::decision::{Action, Principal};
 use datamesh_core::ports::Registry;
+use datamesh_core::secret::Redactor;
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_engine::{DataEngine, EngineOptions};
 use datamesh_iceberg::Storage;
@@ -176,26 +177,43 @@ pub fn engine_without_tables() -> Result<DataEngine> {
     engine_over(to_url(Path::new("warehouse")), Path::new("."), 64)
 }
 
+/// What mends a place that tables cannot be kept at.
+const WAREHOUSE_HELP: &str =
+    "set `warehouse:` in mesh.yaml, or DATAMESH_WAREHOUSE, to a folder or to s3://bucket/prefix";
+
 /// The URL of the folder of all tables: as the environment says, else `mesh.yaml`, else a folder of the mesh.
 pub(crate) fn warehouse(root: &Path) -> Result<String> {
-    let working = |error| Error::io(ErrorCode::NotFound, "find", Path::new("."), error);
-    let (told, from) = match std::env::var("DATAMESH_WAREHOUSE").ok().filter(|told| !told.is_empty()) {
-        Some(told) => (told, std::env::current_dir().map_err(working)?),
-        None => {
-            let told = datamesh_manifest::load_settings(root)?.warehouse;
-            (told.unwrap_or_else(|| "warehouse".to_owned()), root.to_owned())
-        }
+    // The environment is meant as it stands; `mesh.yaml` may refer to it.
+    if let Some(told) = std::env::var("DATAMESH_WAREHOUSE").ok().filter(|told| !told.is_empty()) {
+        let working = |error| Error::io(ErrorCode::NotFound, "find", Path::new("."), error);
+        return warehouse_at(&told, &std::env::current_dir().map_err(working)?);
+    }
+    let Some(told) = datamesh_manifest::load_settings(root)?.warehouse else {
+        return warehouse_at("warehouse", root);
     };
+    let mut redactor = Redactor::default();
+    let unknown = |error: Error| {
+        let help = error.help().unwrap_or(WAREHOUSE_HELP).to_owned();
+        Error::new(ErrorCode::InvalidArgument, format!("the warehouse's place is not known: {error}")).with_help(help)
+    };
+    let place = redactor.resolve(&told, &crate::secrets::Secrets).map_err(unknown)?;
+    warehouse_at(&place, root).map_err(|error| redactor.redact_error(error))
+}
+
+fn warehouse_at(told: &str, from: &Path) -> Result<String> {
     let refused = |why: &str| {
-        Error::new(ErrorCode::InvalidArgument, format!("tables cannot be kept at `{}`: {why}", shown(&told)))
-            .with_help("set `warehouse:` in mesh.yaml, or DATAMESH_WAREHOUSE, to a folder or to s3://bucket/prefix")
+        Error::new(ErrorCode::InvalidArgument, format!("tables cannot be kept at `{}`: {why}", shown(told)))
+            .with_help(WAREHOUSE_HELP)
     };
+    if told.trim().is_empty() {
+        return Err(refused("it is empty"));
+    }
     let url = match told.split_once("://") {
         Some(("s3" | "gs" | "az", _)) => told.trim_end_matches('/').to_owned(),
         Some(("file", path)) if !path.starts_with('/') => return Err(refused("the path is not absolute")),
         Some(("file", path)) => to_url(&plain(Path::new(path))),
         Some(_) => return Err(refused("it is neither a folder nor an object store that can be written to")),
-        None => to_url(&plain(&from.join(&told))),
+        None => to_url(&plain(&from.join(told))),
     };
     // Readers of Iceberg metadata disagree on escaping, so such a path could not be read back everywhere.
     if url.contains(['?', '#', '%']) {

@@ -79,6 +79,8 @@ struct TestResult {
     /// Why the test could not be run.
     error: Option<Error>,
     differences: Vec<Difference>,
+    /// A table differs whose transform asks for the time, which the test does not say.
+    timeless: bool,
 }
 
 type Row = Map<String, Value>;
@@ -114,6 +116,11 @@ impl TestResult {
         }
         for difference in &self.differences {
             text.push_str(&difference.text());
+        }
+        if self.timeless {
+            text.push_str(
+                "  help: the transform asks for the time, which is 2000-01-01T00:00:00Z here; say `now:` in the test\n",
+            );
         }
         text
     }
@@ -211,14 +218,25 @@ async fn run_test(engine: &DataEngine, mesh: &Mesh, product: &LoadedProduct, tes
         line: test.location.line,
         error: None,
         differences: Vec::new(),
+        timeless: false,
     };
     for expected in &test.expect {
         match compare(engine, mesh, &product.contract, test, expected).await {
-            Ok(difference) => result.differences.extend(difference),
+            Ok(difference) => {
+                let table = product.contract.table(&expected.table).filter(|_| difference.is_some());
+                result.timeless |= test.now.is_none() && table.is_some_and(asks_for_time);
+                result.differences.extend(difference);
+            }
             Err(error) => result.error = result.error.or(Some(error)),
         }
     }
     result
+}
+
+/// Whether the text of a table's transform asks for the time.
+fn asks_for_time(table: &Table) -> bool {
+    let sql = table.transform.as_ref().map(|transform| transform.sql.to_ascii_lowercase()).unwrap_or_default();
+    ["now(", "today(", "current_timestamp", "current_date", "current_time"].iter().any(|word| sql.contains(word))
 }
 
 /// The files that a test reads.

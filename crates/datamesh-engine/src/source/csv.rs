@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use datafusion::error::DataFusionError;
-use datamesh_core::Result;
 use datamesh_core::contract::CsvOptions;
+use datamesh_core::{Error, ErrorCode, Result};
 use memchr::{memchr, memchr_iter, memchr2};
 use twox_hash::XxHash3_64;
 
@@ -127,7 +127,7 @@ pub(super) fn read(
         targets: (0..layout.table.columns.len()).collect(),
     };
     let names = if layout.csv.header {
-        reader.header(&mut text)?
+        reader.header(&mut text, &file.name)?
     } else {
         let names: Vec<&str> = layout.table.columns.iter().map(|column| column.name.as_str()).collect();
         reader.seed = seed(&layout.csv, &names);
@@ -228,10 +228,10 @@ impl CsvReader<'_> {
         }
     }
 
-    fn header(&mut self, text: &mut TextReader) -> Result<Vec<String>, DataFusionError> {
-        let width = std::mem::replace(&mut self.width, usize::MAX);
+    fn header(&mut self, text: &mut TextReader, file: &str) -> Result<Vec<String>, DataFusionError> {
+        // How many fields a record has is not known yet.
+        self.width = usize::MAX;
         let refuse = |why: &str| {
-            use datamesh_core::{Error, ErrorCode};
             let help = "the first record must name the columns; add `header: false` to the source where it does not";
             wrap(
                 Error::new(
@@ -242,10 +242,11 @@ impl CsvReader<'_> {
             )
         };
         let Some(found) = self.find(text).map_err(wrap)? else {
-            // A file without even a header has no rows and no columns.
-            let required = match_columns(self.layout, &[]);
-            self.width = width;
-            return required.map(|()| Vec::new()).map_err(|missing| DataFusionError::External(Box::new(missing)));
+            // A write that broke off leaves such a file, and rows that were not written are no rows to take away.
+            let what = format!("`{file}` is empty: it has not even a header");
+            return Err(wrap(Error::new(ErrorCode::SourceUnreadable, what).with_help(
+                "a header alone is a table without rows; write one, or add `header: false` to the source where files have none",
+            )));
         };
         if let Some(fault) = found.fault {
             return Err(refuse(fault));

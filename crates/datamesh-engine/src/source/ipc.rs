@@ -125,12 +125,16 @@ impl<R: Read> Messages<R> {
         Ok((into.len() - before) as u64)
     }
 
-    /// The next message with its frame and body; `None` after the last one.
+    /// The next message with its frame and body; `None` at the end that the writer marked.
     fn next(&mut self) -> Result<Option<Vec<u8>>> {
         let mut message = Vec::new();
         let mut prefix = self.take(4, &mut message)?;
         if prefix == 0 && !self.file {
-            return Ok(None);
+            // The specification lets a stream end without its marker, but then one that was cut between two messages
+            // would pass as whole. Writers that come to their end write it.
+            return Err(self.damaged("it is cut off: its end-of-stream marker is missing").with_help(
+                "write it anew, and close the writer; a stream that was cut off would lack rows. Nothing was committed",
+            ));
         }
         if message == [0xff; 4] {
             prefix = self.take(4, &mut message)?;
@@ -268,11 +272,20 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_file_is_an_error() {
-        let bytes = sample(Some(CompressionType::ZSTD), true);
-        for end in 0..bytes.len() {
-            assert!(check(&bytes[..end]).is_err(), "cut at {end} of {}", bytes.len());
+    fn everything_that_is_cut_off_is_an_error() {
+        for file in [true, false] {
+            let bytes = sample(Some(CompressionType::ZSTD), file);
+            for end in 0..bytes.len() {
+                assert!(check(&bytes[..end]).is_err(), "cut at {end} of {}", bytes.len());
+            }
         }
+    }
+
+    #[test]
+    fn a_stream_needs_its_end() {
+        let bytes = sample(None, false);
+        let said = check(&bytes[..bytes.len() - END.len()]).expect_err("cut between two messages");
+        assert!(said.contains("its end-of-stream marker is missing"), "{said}");
     }
 
     proptest! {

@@ -4,6 +4,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
 use std::collections::BTreeSet;
 
+use datamesh_core::DataType;
 use datamesh_quality::values::shorten;
 
 use super::build::{BatchBuilder, ObjectKeys};
@@ -102,7 +103,17 @@ pub(super) fn reread(keys: &ObjectKeys<'_>, raw: &[u8], batch: &mut BatchBuilder
     }
 }
 
-/// Rows that are JSON objects, one text each, as one source batch.
+/// YAML's numbers that JSON has no form for, as JSON keeps them: as texts.
+fn unusual_number(text: &str) -> Option<&'static str> {
+    Some(match text.trim_matches('"') {
+        ".nan" | ".NaN" | ".NAN" => "NaN",
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => "Infinity",
+        "-.inf" | "-.Inf" | "-.INF" => "-Infinity",
+        _ => return None,
+    })
+}
+
+/// Rows that are YAML objects, one JSON text each, as one source batch.
 pub(crate) fn rows(layout: &TableLayout, texts: &[String]) -> datamesh_core::Result<RecordBatch> {
     let keys = ObjectKeys::new(&layout.table.columns);
     let mut batch = BatchBuilder::new(layout, 0);
@@ -112,9 +123,11 @@ pub(crate) fn rows(layout: &TableLayout, texts: &[String]) -> datamesh_core::Res
             Ok(object) => {
                 layout.facts.add_columns(object.unknown, Vec::new());
                 for (column, value) in object.values.iter().enumerate() {
-                    match value {
-                        Some(value) => batch.append_json(column, value),
-                        None => batch.append_null(column),
+                    let floats = matches!(layout.table.columns[column].data_type, DataType::Float | DataType::Double);
+                    match (value, value.and_then(|value| unusual_number(value.get())).filter(|_| floats)) {
+                        (_, Some(number)) => batch.append_text(column, number),
+                        (Some(value), None) => batch.append_json(column, value),
+                        (None, None) => batch.append_null(column),
                     }
                 }
                 batch.end_record(position, || text.clone().into_bytes());

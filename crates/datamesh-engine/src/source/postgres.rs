@@ -16,6 +16,8 @@ enum As {
     /// Arrays and composite types, as JSON.
     Json,
     Base64,
+    /// An array of bytes, as JSON whose items are Base64.
+    Base64Items,
 }
 
 /// What a PostgreSQL type is to us.
@@ -71,7 +73,41 @@ fn family(info: &PgTypeInfo) -> Option<Family> {
     })
 }
 
-/// How a column of this family is read as a contract type; `None`: it is not.
+/// How a column of this type is read as a contract type; `None`: it is not.
+fn read_column(info: &PgTypeInfo, data_type: &DataType) -> Option<As> {
+    let how = read_as(family(info)?, data_type)?;
+    match (base(info).kind(), data_type) {
+        (PgTypeKind::Array(inner), DataType::Array(item))
+            if item.data_type == DataType::Binary && family(inner) == Some(Family::Bytes) =>
+        {
+            Some(As::Base64Items)
+        }
+        _ => (!reads_bytes(info, data_type)).then_some(how),
+    }
+}
+
+/// Whether bytes would be read within an array or a composite type, where JSON has them as PostgreSQL's hex text.
+fn reads_bytes(info: &PgTypeInfo, data_type: &DataType) -> bool {
+    match (base(info).kind(), data_type) {
+        (PgTypeKind::Array(inner), DataType::Array(item)) => reads_nested_bytes(inner, &item.data_type),
+        (PgTypeKind::Composite(fields), DataType::Struct(columns)) => columns.iter().any(|column| {
+            let field = fields.iter().find(|(name, _)| *name == column.name);
+            field.is_some_and(|(_, inner)| reads_nested_bytes(inner, &column.data_type))
+        }),
+        _ => false,
+    }
+}
+
+fn reads_nested_bytes(inner: &PgTypeInfo, data_type: &DataType) -> bool {
+    // An array of several dimensions has the type of one with one.
+    let mut innermost = data_type;
+    while let DataType::Array(item) = innermost {
+        innermost = &item.data_type;
+    }
+    family(inner) == Some(Family::Bytes) || reads_bytes(inner, data_type) || reads_bytes(inner, innermost)
+}
+
+/// How a column of this family is read as a contract type, whatever it is made of; `None`: it is not.
 fn read_as(family: Family, data_type: &DataType) -> Option<As> {
     use DataType as D;
     let number = matches!(data_type, D::Int | D::Long | D::Float | D::Double | D::Decimal(..));
@@ -182,15 +218,22 @@ pub(super) async fn read(
     for (at, column) in layout.table.columns.iter().enumerate() {
         let Some((name, info)) = present.iter().find(|(name, _)| *name == column.name) else { continue };
         let family = family(info);
-        let Some(how) = family.and_then(|family| read_as(family, &column.data_type)) else {
+        let Some(how) = read_column(info, &column.data_type) else {
             let type_name = info.name().to_lowercase();
-            return Err(database
-                .fail(format!("column `{name}` is {type_name} there, which is no {}", column.data_type))
-                .with_help(format!(
+            let help = if reads_bytes(info, &column.data_type) {
+                "bytes are read as a column or an array of their own; change the contract's type, or read a `query:` that \
+                 selects them as one"
+                    .to_owned()
+            } else {
+                format!(
                     "change the contract's type, or read a `query:` that casts it, such as `SELECT {}::text AS {}`",
                     quote(name),
                     quote(name)
-                ))
+                )
+            };
+            return Err(database
+                .fail(format!("column `{name}` is {type_name} there, which is no {}", column.data_type))
+                .with_help(help)
                 .into());
         };
         let name = quote(name);
@@ -198,6 +241,12 @@ pub(super) async fn read(
             As::Text => format!("{name}::text"),
             As::Json => format!("to_json({name})::text"),
             As::Base64 => format!("translate(encode({name}, 'base64'), E'\\n', '')"),
+            // Items of several dimensions are not made one: they stay what they are, which does not fit.
+            As::Base64Items => format!(
+                "CASE WHEN array_ndims({name}) > 1 THEN to_json({name}) WHEN {name} IS NOT NULL THEN to_json(ARRAY(\
+                 SELECT translate(encode(item, 'base64'), E'\\n', '') FROM unnest({name}) WITH ORDINALITY \
+                 AS items(item, place) ORDER BY place)) END::text"
+            ),
         });
         selected.push(at);
         families.push(family);

@@ -5,9 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use datamesh_core::{Error, ErrorCode, Result};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
+};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::path::Path as Key;
@@ -15,6 +19,9 @@ use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
 /// How long a server may stay silent where nothing else is said, in seconds.
 const PATIENCE: u64 = 30;
+
+/// What is said of an answer of status 204.
+const NO_CONTENT: &str = "the server answers without content";
 
 /// Where a URL leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,9 +71,13 @@ impl Address {
                     authority.rsplit('@').next().unwrap_or("")
                 ),
             )
-            .with_help(
-                "addresses are kept in reports; give credentials by the environment, such as AWS_ACCESS_KEY_ID",
-            ));
+            .with_help(match kind {
+                Kind::Web => {
+                    "web servers are asked without a user: give a token in the query, or download the file and name \
+                     the local copy"
+                }
+                _ => "addresses are kept in reports; give credentials by the environment, such as AWS_ACCESS_KEY_ID",
+            }));
         }
         if authority.is_empty() {
             return Err(invalid(url, "it names no bucket or server"));
@@ -140,6 +151,7 @@ impl Remote {
             // A file comes in one answer, however long that takes: what must not last is silence.
             Kind::Web => HttpBuilder::new()
                 .with_url(&self.base)
+                .with_http_connector(WebConnector)
                 .with_client_options(client.with_timeout_disabled().with_allow_http(true))
                 .with_retry(retry)
                 .build()
@@ -155,6 +167,30 @@ impl Remote {
     /// Whether the place is on a plain web server, which has no folders and may not know ranges.
     pub(super) fn is_web(&self) -> bool {
         self.kind == Kind::Web
+    }
+}
+
+/// Connects to web servers. An answer without content (204) is a failure, not a file of no bytes.
+#[derive(Debug)]
+struct WebConnector;
+
+impl HttpConnector for WebConnector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(WebClient(ReqwestConnector::default().connect(options)?)))
+    }
+}
+
+#[derive(Debug)]
+struct WebClient(HttpClient);
+
+#[async_trait]
+impl HttpService for WebClient {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let answer = self.0.execute(request).await?;
+        if answer.status().as_u16() == 204 {
+            return Err(HttpError::new(HttpErrorKind::Unknown, std::io::Error::other(NO_CONTENT)));
+        }
+        Ok(answer)
     }
 }
 
@@ -257,6 +293,10 @@ pub(super) fn failed(code: ErrorCode, doing: &str, url: &str, error: object_stor
         Cause::Precondition { .. } => {
             ("it was changed while it was read".to_owned(), "run the same command again".to_owned())
         }
+        _ if text.contains(NO_CONTENT) => (
+            format!("{NO_CONTENT} (status 204)"),
+            "check the address, and whether the server has the file now; run the same command again then".to_owned(),
+        ),
         _ if text.contains("Range request not supported") || text.contains("non-partial response") => (
             "the server does not serve parts of a file".to_owned(),
             "formats with an index need them; download the file and name the local copy".to_owned(),

@@ -32,6 +32,32 @@ fn a_mesh_is_loaded_with_its_domains() {
 }
 
 #[test]
+fn a_mesh_says_where_its_warehouse_is() {
+    let root = tempfile::tempdir().unwrap();
+    for (warehouse, expected) in [
+        ("tables", Ok("tables")),
+        ("${env:WAREHOUSE}", Ok("${env:WAREHOUSE}")),
+        ("s3://${env:BUCKET}/tables", Ok("s3://${env:BUCKET}/tables")),
+        ("${env:SCHEME}://bucket", Ok("${env:SCHEME}://bucket")),
+        ("${env:}", Err("invalid-reference")),
+        ("${vault:tables}", Err("invalid-reference")),
+        ("s3://anna:hunter2@bucket/tables", Err("literal-secret")),
+        ("ftp://host/tables", Err("invalid-warehouse")),
+    ] {
+        write(root.path(), "mesh.yaml", &format!("name: test\nwarehouse: \"{warehouse}\"\n"));
+        let settings = datamesh_manifest::load_settings(root.path());
+        match expected {
+            Ok(expected) => assert_eq!(settings.unwrap().warehouse.as_deref(), Some(expected)),
+            Err(id) => {
+                assert!(settings.is_err());
+                let diagnostics = load_mesh(root.path()).unwrap().diagnostics;
+                assert_eq!(diagnostics.iter().map(|found| found.id).collect::<Vec<_>>(), [id], "{warehouse}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_mesh_says_where_its_registry_is() {
     let root = tempfile::tempdir().unwrap();
     for (registry, expected) in [

@@ -1,6 +1,8 @@
 //! `datamesh maintain`: the same rows with fewer files, fewer snapshots, and nothing lost beside those who read and write.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use datamesh_core::ports::PublishStep;
 use serde_json::Value;
@@ -148,6 +150,54 @@ fn a_publish_survives_maintenance_beside_it() {
     let report = running.wait().expect_code(0).json();
     assert_eq!(ids(&mesh), [1, 2, 3, 4, 5]);
     assert_eq!(report["tables"][0]["quarantined"], 1, "the doubled key is found in the merged file: {report}");
+}
+
+/// A query that has begun reads what it began with to its end, while files are merged and snapshots expire under it.
+#[test]
+fn a_reader_survives_maintenance_beside_it() {
+    const ROWS: usize = 40_000;
+    let mesh = mesh("  sla: {retention: 0s}\n");
+    for start in [0, ROWS] {
+        let rows: String = (start..start + ROWS).map(|id| format!("{id},odd\n")).collect();
+        mesh.write("data/many.csv", format!("id,shop\n{rows}"));
+        mesh.run(&["publish", PRODUCT, "orders=data/many.csv"]).expect_code(0);
+    }
+    let mut command = mesh.command(&["query", "--format", "csv", "SELECT id, shop FROM shop.sales.orders"]);
+    let mut reader = command.stdout(Stdio::piped()).spawn().unwrap();
+    // More than a pipe holds: it waits for this test to read on.
+    let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "id,shop");
+    let report = maintain(&mesh, &[]);
+    let table = &report["tables"][0];
+    assert_eq!((&table["compactedFiles"], &table["expiredSnapshots"]), (&2.into(), &2.into()), "{report}");
+    assert!(reader.try_wait().unwrap().is_none(), "it still reads");
+    let mut ids: Vec<usize> = lines.map(|line| line.unwrap().split(',').next().unwrap().parse().unwrap()).collect();
+    assert!(reader.wait().unwrap().success());
+    ids.sort_unstable();
+    assert!(ids.into_iter().eq(0..2 * ROWS));
+}
+
+/// The metadata document names the hundred before it, and those are kept; the ones before these go.
+#[test]
+fn the_metadata_log_stays_at_a_hundred() {
+    let mesh = mesh("");
+    for id in 0..103 {
+        let rows = format!("id,shop\n{id},odd\n");
+        mesh.run_with_input(&["publish", PRODUCT, "orders=-"], rows).expect_code(0);
+    }
+    let log = || -> Vec<PathBuf> {
+        let document = mesh.registry("SELECT metadata FROM tables")[0][0].as_str().unwrap().to_owned();
+        let metadata: Value = serde_json::from_str(&document).unwrap();
+        let named = metadata["metadata-log"].as_array().unwrap().iter();
+        named.map(|entry| entry["metadata-file"].as_str().unwrap().trim_start_matches("file://").into()).collect()
+    };
+    let documents = || mesh.warehouse().into_keys().filter(|path| path.ends_with(".metadata.json")).count();
+    assert_eq!((log().len(), documents()), (100, 103));
+    maintain(&mesh, &["--older-than", "0s"]);
+    maintain(&mesh, &["--older-than", "0s"]);
+    assert_eq!((log().len(), documents()), (100, 101), "those it names, and itself");
+    assert!(log().iter().all(|document| document.is_file()), "{:?}", log());
+    assert_eq!(ids(&mesh), (0..103).collect::<Vec<_>>());
 }
 
 /// A table that cannot be looked after is told, with an exit code of failure, and stays as it is.

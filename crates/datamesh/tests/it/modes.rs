@@ -566,6 +566,52 @@ mod on_s3 {
     }
 }
 
+/// What a write that broke off leaves is no table without rows, so nothing is replaced by it. A header alone is one, and so
+/// is what has no header to lack.
+#[test]
+fn an_empty_file_takes_no_rows_away() {
+    let product = |name: &str, source: &str| {
+        format!(
+            "dataProduct:\n  name: {name}\n  version: 1.0.0\n  owner: lab\n  schema:\n    - name: rows\n      write: replace\n{source}      \
+             columns: [{{name: id, type: int}}, {{name: n, type: int}}]\n"
+        )
+    };
+    let mesh = TestMesh::new()
+        .with_product("lab/counts", &product("counts", ""))
+        .with_product("lab/bare", &product("bare", "      source: {path: bare.csv, header: false}\n"));
+    let publish = |path: &str| mesh.run(&["publish", "lab/counts", &format!("rows={path}")]);
+    mesh.write("good.csv", "id,n\n1,1\n");
+    publish("good.csv").expect_code(0);
+    mesh.write("folder/a.csv", "id,n\n2,2\n");
+    for empty in [&b""[..], b"\xef\xbb\xbf", b"\n\r\n\n"] {
+        mesh.write("empty.csv", empty);
+        mesh.write("folder/b.csv", empty);
+        for (path, name) in [("empty.csv", "empty.csv"), ("folder", "b.csv"), ("folder/*.csv", "b.csv")] {
+            let outcome = publish(path).expect_code(7);
+            for text in [format!("{name}` is empty").as_str(), "help: a header alone is a table without rows"] {
+                assert!(outcome.stderr.contains(text), "no `{text}` in: {outcome}");
+            }
+        }
+    }
+    let piped = mesh.run_with_input(&["publish", "lab/counts", "rows=-"], "").expect_code(7);
+    assert!(piped.stderr.contains("`standard input` is empty"), "{piped}");
+    assert_eq!((mesh.count("lab.counts.rows"), mesh.publications("lab/counts").len()), (1, 1));
+
+    mesh.write("empty.csv", "id,n\n");
+    publish("empty.csv").expect_code(0);
+    assert_eq!(mesh.count("lab.counts.rows"), 0);
+    mesh.write("more.csv", "id,n\n2,2\n");
+    publish("more.csv").expect_code(0);
+    assert_eq!(mesh.count("lab.counts.rows"), 1);
+    mesh.write("empty.ndjson", "");
+    mesh.run(&["publish", "lab/counts", "rows=empty.ndjson", "--again"]).expect_code(0);
+    assert_eq!(mesh.count("lab.counts.rows"), 0, "no lines are no objects");
+
+    mesh.write("domains/lab/products/bare/bare.csv", "");
+    mesh.run(&["publish", "lab/bare"]).expect_code(0);
+    assert_eq!(mesh.count("lab.bare.rows"), 0);
+}
+
 /// The same with the registry in PostgreSQL.
 mod on_postgres {
     use crate::support::on_postgres;

@@ -1,8 +1,10 @@
 //! Sources in object stores and on web servers, and what is said when they cannot be read.
 
+use std::collections::BTreeSet;
 use std::io::Write;
-use std::sync::Arc;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
@@ -256,6 +258,7 @@ fn a_web_server_that_cannot_be_read_is_explained() {
 fn addresses_that_make_no_sense_are_refused() {
     let outcome = check_unreadable("https://me:sesame@example.org/a.csv", &[], 2, &["user or a password"]);
     assert!(!outcome.stderr.contains("sesame"), "{outcome}");
+    assert!(outcome.stderr.contains("without a user") && !outcome.stderr.contains("AWS"), "{outcome}");
     check_unreadable("ftp://example.org/a.csv", &[], 2, &["scheme", "s3://"]);
     check_unreadable("s3://", &[], 2, &["names no bucket"]);
     check_unreadable("s3://lake-*/a.csv", &[], 2, &["pattern in its bucket's name"]);
@@ -276,4 +279,74 @@ fn a_server_that_stumbles_is_asked_again() {
     });
     check(&[&web.url("a.csv")], Some(csv().len()));
     assert_eq!(count.load(Ordering::SeqCst), 3);
+}
+
+/// A redirect, absolute or not, leads to another file of a web server, in few steps, and nowhere else.
+#[test]
+fn redirects_lead_to_web_servers_only() {
+    let found = |location: &str, stream: &mut TcpStream| {
+        write!(stream, "HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    };
+    let to = |location: String| Web::start(move |_, stream| found(&location, stream));
+    let target = Web::serving(csv());
+    check(&[&to(target.url("deep/b.csv")).url("a.csv")], Some(csv().len()));
+    assert!(target.requests()[0].starts_with("GET /deep/b.csv "), "{:?}", target.requests());
+
+    let relative = Web::start(move |head, stream| {
+        if head.starts_with("GET /in/a.csv ") {
+            return found("../b.csv", stream);
+        }
+        let text = csv();
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len())?;
+        stream.write_all(&text)
+    });
+    check(&[&relative.url("in/a.csv")], Some(csv().len()));
+    assert!(relative.requests()[1].starts_with("GET /b.csv "), "{:?}", relative.requests());
+
+    check_unreadable(&to("/a.csv".to_owned()).url("a.csv"), &[], 7, &["too many redirects", "/a.csv"]);
+    let folder = tempfile::tempdir().unwrap();
+    let local = folder.path().join("a.csv");
+    std::fs::write(&local, csv()).unwrap();
+    check_unreadable(&to(format!("file://{}", local.display())).url("a.csv"), &[], 7, &["302", "/a.csv"]);
+}
+
+/// An answer that says that it has no content is no file without rows, whatever length it tells.
+#[test]
+fn an_answer_without_content_is_no_file() {
+    for length in ["", "Content-Length: 0\r\n"] {
+        let web =
+            Web::start(move |_, stream| write!(stream, "HTTP/1.1 204 No Content\r\n{length}Connection: close\r\n\r\n"));
+        for name in ["a.csv", "a.ndjson"] {
+            check_unreadable(&web.url(name), &[], 7, &["without content", name]);
+        }
+    }
+}
+
+/// Each of two sources is served once the other was asked for, so one after the other would wait for ever.
+#[test]
+fn independent_products_run_side_by_side() {
+    if std::thread::available_parallelism().map_or(1, std::num::NonZero::get) < 2 {
+        eprintln!("SKIPPED products side by side: this machine has one processor");
+        return;
+    }
+    let asked = (Mutex::new(BTreeSet::new()), Condvar::new());
+    let web = Web::start(move |head, stream| {
+        let (paths, arrived) = &asked;
+        let mut paths = paths.lock().unwrap();
+        paths.insert(head.split(' ').nth(1).map(str::to_owned));
+        arrived.notify_all();
+        drop(arrived.wait_while(paths, |paths| paths.len() < 2).unwrap());
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nid\n1\n")
+    });
+    let product = |name: &str| {
+        format!(
+            "dataProduct:\n  name: {name}\n  version: 1.0.0\n  owner: sales\n  schema:\n    - name: rows\n      source: {}\n      \
+             columns: [{{name: id, type: long}}]\n",
+            web.url(&format!("{name}.csv"))
+        )
+    };
+    let mesh = TestMesh::new().with_product("sales/one", &product("one")).with_product("sales/two", &product("two"));
+    mesh.run(&["run", "--all"]).expect_code(0);
+    assert_eq!((mesh.count("sales.one.rows"), mesh.count("sales.two.rows")), (1, 1));
+    assert_eq!(web.requests().len(), 2, "{:?}", web.requests());
 }

@@ -639,6 +639,44 @@ fn tests_compare_rows_and_show_what_differs() {
     mesh.run(&["test"]).expect_code(4);
 }
 
+/// YAML has numbers that JSON lacks; none of them is null. A test that does not say the time is told which it is.
+#[test]
+fn tests_know_every_number_and_the_time() {
+    let sql = "\"SELECT id, amount, -amount AS other FROM web.events.clicks WHERE date_part('year', now()) > 2005\"";
+    let numbers = table("numbers", "replace", sql, &["id long", "amount double", "other float"]);
+    let mesh = TestMesh::new()
+        .with_product("web/events", &EVENTS.replace("amount, type: int", "amount, type: double"))
+        .with_product("shop/numbers", &product("numbers", "web/events@^1", &numbers));
+    let tests = "tests:
+  - name: numbers
+    now: 2013-01-01T00:00:00Z
+    given:
+      web.events.clicks:
+        - {id: 1, amount: .nan}
+        - {id: 2, amount: -.INF}
+        - {id: 3, amount: 1.5}
+        - {id: 4}
+    expect:
+      numbers:
+        - {id: 1, amount: .NaN, other: .nan}
+        - {id: 2, amount: -.inf, other: +.inf}
+        - {id: 3, amount: 1.5, other: -1.5}
+        - {id: 4, amount: null, other: null}
+";
+    let path = "domains/shop/products/numbers/product.tests.yaml";
+    let help = "help: the transform asks for the time, which is 2000-01-01T00:00:00Z here; say `now:` in the test";
+    mesh.write(path, tests);
+    mesh.run(&["test"]).expect_code(0);
+
+    mesh.write(path, tests.replace("amount: .NaN, other", "amount: null, other"));
+    let outcome = mesh.run(&["test"]).expect_code(3);
+    assert!(outcome.stdout.contains("»NaN«") && !outcome.stdout.contains(help), "{outcome}");
+
+    mesh.write(path, tests.replace("    now: 2013-01-01T00:00:00Z\n", ""));
+    let outcome = mesh.run(&["test"]).expect_code(3);
+    assert!(outcome.stdout.contains("expected 4 rows, found 0") && outcome.stdout.contains(help), "{outcome}");
+}
+
 #[test]
 fn one_now_for_the_whole_run() {
     let now = "'SELECT now() AS at FROM web.events.clicks'";

@@ -89,6 +89,30 @@ fn an_object_store_that_cannot_be_written_is_explained() {
     try_at(&format!("s3://{BUCKET}/later"), &[]).expect_code(0);
 }
 
+/// References in `mesh.yaml` are looked up; the variable that stands for the whole place is meant as it stands.
+#[test]
+fn the_warehouse_may_be_a_reference() {
+    let mesh = mesh();
+    mesh.write("mesh.yaml", "name: test\nwarehouse: \"${env:TABLES}/${file:/dev/null}kept\"\n");
+    let at = |folder: Option<&str>, text: &str| {
+        let mut command = publish(&mesh, text);
+        if let Some(folder) = folder {
+            command.env("TABLES", folder);
+        }
+        finish(command)
+    };
+    failed(at(None, "id,name\n1,a\n"), 2, &["the warehouse's place is not known", "set TABLES"]);
+    failed(at(Some("https://example.org"), "id,name\n1,a\n"), 2, &["tables cannot be kept at", "${env:TABLES}"]);
+    assert!(!mesh.files("").keys().any(|path| path.ends_with(".parquet")), "{:?}", mesh.files(""));
+    at(Some("tables"), "id,name\n1,a\n").expect_code(0);
+    let files = mesh.files("");
+    assert!(files.keys().any(|path| path.contains("tables/kept/")), "{files:?}");
+    assert!(!files.keys().any(|path| path.contains("${")), "{files:?}");
+
+    mesh.write("mesh.yaml", "name: test\nwarehouse: \"${file:/dev/null}\"\n");
+    failed(finish(publish(&mesh, "id,name\n2,a\n")), 2, &["it is empty"]);
+}
+
 /// A table is not torn apart when the warehouse is moved: it is still read where it is, and not written elsewhere.
 #[test]
 fn a_table_outside_the_warehouse_is_read_but_not_written() {
