@@ -359,7 +359,7 @@ pub(crate) fn for_each_hit<'a>(
     let entries: usize = runs.iter().map(|runs| runs.len()).sum();
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let threads = (entries / WORTH_THREADS).clamp(1, cores.min(THREADS));
-    let mut groups = |hits: &[KeyEntry]| hits.chunk_by(|a, b| a.hash == b.hash).try_for_each(|hits| group(hits));
+    let mut groups = |hits: &[KeyEntry]| hits.chunk_by(|a, b| a.hash == b.hash).try_for_each(&mut group);
     if threads == 1 {
         let mut merger = Merger::new(&runs, 1)?;
         return (0..BUCKETS).try_for_each(|bucket| merger.look_through(bucket, |hits| groups(hits)));
