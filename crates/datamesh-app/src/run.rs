@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use datamesh_core::contract::{DataProduct, Table, WriteMode};
 use datamesh_core::decision::Action;
 use datamesh_core::ids::AttemptId;
-use datamesh_core::ports::{CatalogProduct, TablePointer};
+use datamesh_core::ports::{CatalogProduct, ProductState, TablePointer};
 use datamesh_core::transform::{InputPin, ProductInput, TableRead, TransformRun, TransformSpec};
 use datamesh_core::{Error, ErrorCode, Name, Result};
 use serde_json::json;
@@ -39,6 +40,21 @@ pub struct RunRequest {
     pub idempotency_key: Option<String>,
 }
 
+impl RunRequest {
+    /// What to publish, once the inputs are pinned.
+    fn publishing(&self, inputs: BTreeMap<String, StageInput>) -> PublishRequest {
+        PublishRequest {
+            contract: self.contract.clone(),
+            inputs,
+            again: self.again,
+            full: self.full_refresh,
+            idempotency_key: self.idempotency_key.clone(),
+            dry_run: self.dry_run,
+            resolves: Vec::new(),
+        }
+    }
+}
+
 /// Runs a product's transforms and publishes what they make, with the tables that have sources.
 ///
 /// # Errors
@@ -61,15 +77,7 @@ pub async fn run<E: Engine>(
             return repeat(&request, context, &planned).await;
         }
         authorize(&request, context, &mut planned).await?;
-        let publishing = PublishRequest {
-            contract: request.contract.clone(),
-            inputs: planned.inputs,
-            again: request.again,
-            full: request.full_refresh,
-            idempotency_key: request.idempotency_key.clone(),
-            dry_run: request.dry_run,
-            resolves: Vec::new(),
-        };
+        let publishing = request.publishing(planned.inputs);
         // A transform is a function of its inputs: where somebody else published first, it is planned over what there is
         // now, which undoes nothing that it has not seen.
         match publish(publishing, engine, context, progress.clone(), stop.clone()).await {
@@ -78,6 +86,28 @@ pub async fn run<E: Engine>(
             outcome => return outcome,
         }
     }
+}
+
+/// Says what a run would publish, hold back and refuse, with the product's state; everything is made in `scratch`, and
+/// nothing else is touched.
+///
+/// # Errors
+/// What [`run`] fails with.
+pub async fn rehearse<E: Engine>(
+    request: RunRequest,
+    scratch: PathBuf,
+    engine: &E,
+    context: &Context,
+    progress: Arc<dyn Progress>,
+    stop: impl Future<Output = ()>,
+) -> Result<(PublishReport, ProductState)> {
+    let mut planned = plan(&request, engine, context, context.clock.now()).await?;
+    if planned.inputs.is_empty() && !planned.repeats.is_empty() {
+        let report = repeat(&request, context, &planned).await?;
+        return Ok((report, context.registry.product_state(&request.contract.key()).await?));
+    }
+    authorize(&request, context, &mut planned).await?;
+    crate::publish::rehearse(request.publishing(planned.inputs), scratch, engine, context, progress, stop).await
 }
 
 /// What a run will read.

@@ -24,8 +24,10 @@ pub struct TableDraft {
     pub newest: Option<(String, String)>,
     /// A partition field worth a thought, where the table is large.
     pub partition: Option<String>,
-    /// Rows of which some value does not fit the drafted types, at most.
+    /// Rows of which some value does not fit the drafted types, at most, and records that cannot be read.
     pub misfits: u64,
+    /// Rows, and records that cannot be read.
+    pub records: u64,
 }
 
 /// A drafted column.
@@ -92,9 +94,18 @@ pub fn draft_table(table: &str, profile: &TableProfile) -> TableDraft {
         columns.push(draft_column(value, decided, &null_texts, profile.rows, people));
     }
     let mut remarks = Vec::new();
+    if csv.as_ref().is_some_and(|options| !options.header) {
+        remarks.push(
+            "the first record was taken for data; where it names the columns, take `header: false` out and name them as \
+             it does"
+                .to_owned(),
+        );
+    }
     draft_key(table, profile, &null_texts, &mut columns, &mut remarks);
+    let mut read = profile.rows;
     for fault in &profile.faults {
         misfits += fault.rows;
+        read += fault.rows;
         remarks.push(format!("{} cannot be read: {} (first at {})", records(fault.rows), fault.why, fault.first));
     }
     let newest = newest(profile, &columns);
@@ -119,7 +130,9 @@ pub fn draft_table(table: &str, profile: &TableProfile) -> TableDraft {
             remarks.push(format!("`{text}` is read as null in text columns too: {}", places.join(", ")));
         }
     }
-    TableDraft { columns, left_out, csv, remarks, newest, partition, misfits }
+    // A row with several values that do not fit is held back once.
+    let misfits = misfits.min(read);
+    TableDraft { columns, left_out, csv, remarks, newest, partition, misfits, records: read }
 }
 
 /// The null texts that do stand for "no value": they are in the way of a type somewhere.
@@ -231,7 +244,8 @@ fn decide(value: &ValueProfile, null_texts: &[String], profile: &TableProfile, s
         let not_text = value.count(Class::Boolean)
             + value.count(Class::Integer)
             + value.count(Class::Decimal)
-            + value.count(Class::Double);
+            + value.count(Class::Double)
+            + value.count(Class::Number);
         if not_text > 0 {
             return plain(DataType::Json, format!("values of several kinds: {}", kinds(value)));
         }
@@ -291,7 +305,17 @@ fn decide_declared(value: &ValueProfile, declared: &DataType) -> Decided {
         evidence.push_str(&format!("; every value is whole: {narrower} would hold them too"));
     }
     let (data_type, fields) = declared_parts(value, data_type);
+    misfits += inexact(value).map_or(0, |seen| seen.count);
     Decided { data_type: parsable(data_type), evidence, misfits, samples, fields }
+}
+
+/// Values that the declared type holds only rounded, those of fields and items too.
+fn inexact(value: &ValueProfile) -> Option<Occurrence> {
+    let parts = value.fields.iter().chain(value.items.as_deref());
+    parts
+        .filter_map(inexact)
+        .chain(value.inexact)
+        .reduce(|a, b| Occurrence { count: a.count + b.count, first: a.first.min(b.first) })
 }
 
 /// Marks what is personal data within a declared type.
@@ -438,12 +462,24 @@ fn draft_column(value: &ValueProfile, decided: Decided, null_texts: &[String], r
     let suspicion = suspicion(value, people);
     column.pii = suspicion.is_some();
     let protected = column.is_protected();
+    let personal = personal(value);
+    // INVARIANT: no value of such a column is shown, neither as a promise nor in a comment.
+    let hidden = protected || !personal.is_empty();
+    let inexact = inexact(value);
+    let misfits = misfits - inexact.map_or(0, |seen| seen.count);
+    if let Some(seen) = inexact {
+        remarks.push(format!(
+            "{} finer than the type (dates are whole days, times whole microseconds) and would be quarantined (first at {})",
+            if seen.count == 1 { "1 value is".to_owned() } else { format!("{} values are", grouped(seen.count)) },
+            seen.first
+        ));
+    }
     if misfits > 0 {
         let shown: Vec<String> = samples
             .iter()
             .take(5)
             .map(|(text, seen)| {
-                let text = if protected { "***".to_owned() } else { quoted(text) };
+                let text = if hidden { "***".to_owned() } else { quoted(text) };
                 let times = if seen.count > 1 { format!(" ({})", grouped(seen.count)) } else { String::new() };
                 format!("{text}{times} at {}", seen.first)
             })
@@ -465,7 +501,7 @@ fn draft_column(value: &ValueProfile, decided: Decided, null_texts: &[String], r
     }
     let of_text = column.data_type == DataType::String;
     let mut enumerated = false;
-    if of_text && !protected && column.data_type == DataType::String {
+    if of_text && !hidden {
         let values: Vec<&(String, u64)> = value.top.iter().collect();
         let kept = null_texts_kept(value, null_texts);
         let all: Vec<(String, u64)> = values.iter().map(|entry| (*entry).clone()).chain(kept).collect();
@@ -492,7 +528,7 @@ fn draft_column(value: &ValueProfile, decided: Decided, null_texts: &[String], r
     if of_text {
         draft_format(value, &mut column, &mut draft_evidence, &mut suggestions);
     }
-    if column.data_type.is_ordered() && column.data_type != DataType::String && !protected {
+    if column.data_type.is_ordered() && column.data_type != DataType::String && !hidden {
         draft_range(value, &mut column, &mut draft_evidence, &mut suggestions);
     }
     if of_text
@@ -508,10 +544,47 @@ fn draft_column(value: &ValueProfile, decided: Decided, null_texts: &[String], r
     if of_text && !protected && value.bearing(Sign::ForeignDate) * 100 >= value.values() * 99 && value.values() > 0 {
         remarks.push("looks like dates; datamesh reads dates as YYYY-MM-DD".to_owned());
     }
-    if value.bearing(Sign::ContainsEmail) > 0 && !protected {
-        remarks.push(format!("{} values contain an e-mail address", grouped(value.bearing(Sign::ContainsEmail))));
+    if !protected {
+        for (sign, count) in personal {
+            let (count, verb) = if count == 1 { ("1 value".to_owned(), "s") } else { (grouped(count) + " values", "") };
+            remarks.push(match sign {
+                Sign::ContainsEmail => format!("{count} contain{verb} an e-mail address"),
+                Sign::ContainsNumber => {
+                    format!("{count} contain{verb} a telephone, card or account number, or an IP address")
+                }
+                Sign::Email => format!("{count} look{verb} like an e-mail address"),
+                Sign::Phone => format!("{count} look{verb} like a telephone number"),
+                Sign::Card => format!("{count} look{verb} like a payment card number"),
+                Sign::Iban => format!("{count} look{verb} like an IBAN"),
+                _ => format!("{count} look{verb} like an IP address"),
+            });
+        }
     }
     ColumnDraft { column, type_evidence, evidence: draft_evidence, remarks, suggestions, suspicion }
+}
+
+/// The signs of personal data that any value of a column bears, with how many do; also where they are too few to
+/// suspect the column.
+fn personal(value: &ValueProfile) -> Vec<(Sign, u64)> {
+    [
+        Sign::Email,
+        Sign::ContainsEmail,
+        Sign::Phone,
+        Sign::Card,
+        Sign::Iban,
+        Sign::Ipv4,
+        Sign::Ipv6,
+        Sign::ContainsNumber,
+    ]
+    .into_iter()
+    .map(|sign| (sign, value.bearing(sign)))
+    .filter(|(sign, count)| *count > 0 && !(*sign == Sign::Ipv4 && names_a_version(&words(&value.name))))
+    .collect()
+}
+
+/// Four numbers with dots are a version where the name says so.
+fn names_a_version(words: &[String]) -> bool {
+    words.iter().any(|word| matches!(word.as_str(), "version" | "release" | "build" | "firmware"))
 }
 
 /// Null texts of a column that are words here.
@@ -544,6 +617,9 @@ fn draft_format(
         let bearing = value.bearing(sign);
         if bearing == 0 || total == 0 || bearing * 100 < total * 95 {
             continue;
+        }
+        if sign == Sign::Ipv4 && names_a_version(&words(&value.name)) {
+            return;
         }
         let why = format!("{} of {} values", grouped(bearing), grouped(total));
         // One value that is none would be quarantined; then it is for a person to decide.
@@ -720,6 +796,8 @@ fn partition(profile: &TableProfile, columns: &[ColumnDraft]) -> Option<String> 
 /// Why a column looks like personal data. `people`: other columns of the table name a person.
 pub fn suspicion(value: &ValueProfile, people: bool) -> Option<String> {
     let total = value.values();
+    let words = words(&value.name);
+    let version = names_a_version(&words);
     if total > 0 {
         let share = |sign: Sign, least: u64| {
             let bearing = value.bearing(sign);
@@ -733,7 +811,7 @@ pub fn suspicion(value: &ValueProfile, people: bool) -> Option<String> {
             (Sign::Ipv6, 80, "IP addresses"),
             (Sign::Phone, 80, "telephone numbers"),
         ] {
-            if let Some(bearing) = share(sign, least) {
+            if let Some(bearing) = share(sign, least).filter(|_| sign != Sign::Ipv4 || !version) {
                 return Some(format!("{} of {} values are {what}", grouped(bearing), grouped(total)));
             }
         }
@@ -746,11 +824,11 @@ pub fn suspicion(value: &ValueProfile, people: bool) -> Option<String> {
             ));
         }
     }
-    let words = words(&value.name);
     let text = value
         .declared
         .as_ref()
-        .is_none_or(|declared| !matches!(declared, DataType::Boolean | DataType::Float | DataType::Double));
+        .is_none_or(|declared| !matches!(declared, DataType::Boolean | DataType::Float | DataType::Double))
+        && (total == 0 || value.count(Class::Boolean) < total);
     let joined = words.join("_");
     let has = |known: &[&str]| words.iter().any(|word| known.contains(&word.as_str()));
     let found = names_a_person(&words).or_else(|| {
@@ -868,6 +946,7 @@ fn kinds(value: &ValueProfile) -> String {
                 Class::Boolean => "booleans",
                 Class::Integer => "whole numbers",
                 Class::Decimal | Class::Double => "numbers",
+                Class::Number => "numbers that no type holds",
                 Class::Date => "dates",
                 Class::Time => "times",
                 Class::Timestamp => "timestamps",

@@ -69,6 +69,8 @@ pub enum Class {
     Decimal,
     /// Another number that a double reads.
     Double,
+    /// A number that no type holds as it is written, where numbers are told from text.
+    Number,
     /// A calendar day.
     Date,
     /// A time of day.
@@ -101,6 +103,8 @@ pub enum Sign {
     Email,
     /// Has an e-mail address among other words.
     ContainsEmail,
+    /// Has a telephone, card or account number or an IP address among other words.
+    ContainsNumber,
     /// A telephone number.
     Phone,
     /// A payment card number that passes the Luhn check.
@@ -158,6 +162,9 @@ pub struct ValueProfile {
     /// Least and greatest value in the order of the type, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub range: Option<(String, String)>,
+    /// Typed values that a contract's type holds only rounded: finer than a microsecond, dates with a time of day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inexact: Option<Occurrence>,
     /// Facts about numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub numbers: Option<NumberProfile>,
@@ -235,9 +242,10 @@ pub struct NumberProfile {
     pub maximum: f64,
     /// Arithmetic mean.
     pub mean: f64,
-    /// Standard deviation of the population.
-    pub deviation: f64,
-    /// The values at 1, 5, 25, 50, 75, 95 and 99 percent.
+    /// Standard deviation of the sample (divided by n - 1), as the rule `standardDeviation` has it; absent for one number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deviation: Option<f64>,
+    /// The values at 1, 5, 25, 50, 75, 95 and 99 percent, between two numbers interpolated as the rule `quantile` does.
     pub quantiles: Vec<f64>,
     /// Whether the quantiles are exact; else their ranks are within about 1 %.
     pub quantiles_exact: bool,

@@ -142,7 +142,7 @@ fn table_lines(out: &mut Writer, table: &SourceDraft) {
             &format!(
                 "up to {} of {} rows would be quarantined by this draft",
                 grouped(draft.misfits),
-                grouped(table.rows)
+                grouped(draft.records)
             ),
         );
     }

@@ -46,6 +46,46 @@ pub fn signs(text: &str, mut found: impl FnMut(Sign)) {
     if digits >= 4 && is_foreign_date(text) {
         found(Sign::ForeignDate);
     }
+    if digits >= 4 && has_number(text) {
+        found(Sign::ContainsNumber);
+    }
+}
+
+/// Whether a telephone, card or account number or an IP address stands among other words.
+fn has_number(text: &str) -> bool {
+    let has_letter = text.bytes().any(|byte| byte.is_ascii_alphabetic());
+    if !has_letter || !text.contains([' ', ',', ';', ':', '\n', '\t']) || is_iban(text) {
+        return false;
+    }
+    let mut before = ' ';
+    let mut run = String::new();
+    // Groups of digits that no letter touches.
+    for c in text.chars().chain([' ', 'a']) {
+        if c.is_ascii_digit() || matches!(c, ' ' | '+' | '-' | '/' | '.' | '(' | ')') {
+            run.push(c);
+            continue;
+        }
+        let touched = before.is_alphanumeric() && !run.starts_with(' ') || c.is_alphanumeric() && !run.ends_with(' ');
+        let number = run.trim().trim_end_matches(['.', '-', '/']).trim_start_matches(['.', '-', '/']).trim();
+        if !touched && (is_phone(number) || is_card(number) || matches(TextFormat::Ipv4, number)) {
+            return true;
+        }
+        run.clear();
+        before = c;
+    }
+    let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    words.iter().enumerate().any(|(at, word)| {
+        let bytes = word.as_bytes();
+        let [c0, c1, k0, k1, ..] = bytes else { return false };
+        if !(c0.is_ascii_alphabetic() && c1.is_ascii_alphabetic() && k0.is_ascii_digit() && k1.is_ascii_digit()) {
+            return false;
+        }
+        let mut number = String::new();
+        words[at..].iter().take(9).any(|word| {
+            number.push_str(word);
+            number.len() <= 34 && is_iban(&number)
+        })
+    })
 }
 
 /// A host name with a dot and a last label of letters: a bare word is a host name too, but tells nothing.
@@ -268,6 +308,14 @@ mod tests {
             ("4111111111111111", vec![Sign::Card]),
             ("2013-01-01", vec![]),
             ("", vec![]),
+            ("call +49 30 901820 before noon", vec![Sign::ContainsNumber]),
+            ("card: 4111 1111 1111 1111.", vec![Sign::ContainsNumber]),
+            ("to DE89 3704 0044 0532 0130 00, please", vec![Sign::ContainsNumber]),
+            ("from 10.0.0.1 again", vec![Sign::ContainsNumber]),
+            ("seen at 2013-01-01 06:00 and 2013-01-02T07:00", vec![]),
+            ("order 550e8400-e29b-41d4-a716-446655440000 is late", vec![]),
+            ("52.520008, 13.404954 is Berlin", vec![]),
+            ("12345678 pieces", vec![]),
         ] {
             assert_eq!(of(text), expected, "{text}");
         }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::cast;
+use arrow::compute::{cast, kernels::cmp};
 use arrow::datatypes::{
     DataType as Arrow, Date32Type, Decimal128Type, Float32Type, Float64Type, Int64Type, Schema, Time64MicrosecondType,
     TimeUnit, TimestampMicrosecondType,
@@ -258,7 +258,7 @@ impl NumberState {
             minimum: *minimum,
             maximum: *maximum,
             mean: self.mean,
-            deviation: (self.squares / self.count as f64).sqrt(),
+            deviation: (self.count > 1).then(|| (self.squares / (self.count - 1) as f64).sqrt()),
             quantiles: self.quantiles.at(&[0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]),
             quantiles_exact: self.quantiles.is_exact(),
             histogram: self.quantiles.histogram(*minimum, *maximum, 10),
@@ -289,6 +289,7 @@ pub struct ValueProfiler {
     numbers: NumberState,
     times: NumberState,
     signs: BTreeMap<Sign, u64>,
+    inexact: Option<Occurrence>,
     fields: Vec<ValueProfiler>,
     by_name: HashMap<String, usize>,
     too_many_fields: bool,
@@ -328,6 +329,7 @@ impl ValueProfiler {
             numbers: NumberState::default(),
             times: NumberState::default(),
             signs: BTreeMap::new(),
+            inexact: None,
             fields: Vec::new(),
             by_name: HashMap::new(),
             too_many_fields: false,
@@ -369,7 +371,7 @@ impl ValueProfiler {
                 (reading, hash)
             }
             Cell::Number(text) => {
-                let reading = number(text).unwrap_or_else(|| Reading::of(Class::Text));
+                let reading = number(text).unwrap_or_else(|| Reading::of(Class::Number));
                 (reading, XxHash3_128::oneshot(text.as_bytes()))
             }
             Cell::Boolean(value) => (Reading::of(Class::Boolean), u128::from(value) + 1),
@@ -406,6 +408,15 @@ impl ValueProfiler {
             }
         };
         self.last = (hash as u64).max(1);
+        // A text of digits was looked at; of other numbers only long ones without a fraction may be a card's.
+        if matches!(reading.class, Class::Integer | Class::Decimal | Class::Double)
+            && (1e12..1e19).contains(&reading.number)
+            && reading.number.fract() == 0.0
+            && !matches!(cell, Cell::Text(text) if !text.contains('.'))
+            && text_of(&cell).split('.').next().is_some_and(detect::is_card)
+        {
+            *self.signs.entry(Sign::Card).or_default() += 1;
+        }
         let class = self.classes.entry(reading.class).or_default();
         class.count += 1;
         // Samples name what does not fit, which among typed values hardly anything does not.
@@ -475,6 +486,11 @@ impl ValueProfiler {
             }
         }
         detect::signs(text, |sign| *self.signs.entry(sign).or_default() += 1);
+    }
+
+    /// Counts a value that its contract type holds only rounded.
+    fn add_inexact(&mut self, position: u64) {
+        self.inexact.get_or_insert(Occurrence { count: 0, first: position }).count += 1;
     }
 
     fn measure(&mut self, length: u64) {
@@ -593,6 +609,7 @@ impl ValueProfiler {
             top_exact: top_whole,
             lengths: self.lengths,
             range,
+            inexact: self.inexact,
             numbers: main.finish(),
             signs: self.signs,
             fields,
@@ -963,19 +980,28 @@ fn feed(
             let values = array.as_primitive::<Date32Type>();
             each!(values, |array: &&arrow::array::Date32Array, row| Cell::Date(array.value(row)))
         }
-        Arrow::Date64 => return feed(profiler, &to(&Arrow::Date32)?, rows, positions, sinks, first),
-        Arrow::Time32(_) | Arrow::Time64(_) => {
-            let wide = to(&Arrow::Time64(TimeUnit::Microsecond))?;
-            let values = wide.as_primitive::<Time64MicrosecondType>();
+        Arrow::Time64(TimeUnit::Microsecond) => {
+            let values = array.as_primitive::<Time64MicrosecondType>();
             each!(values, |array: &&arrow::array::Time64MicrosecondArray, row| Cell::Time(array.value(row)))
         }
-        Arrow::Timestamp(_, zone) => {
-            let wide = to(&Arrow::Timestamp(TimeUnit::Microsecond, zone.clone()))?;
-            let (values, instant) = (wide.as_primitive::<TimestampMicrosecondType>(), zone.is_some());
+        Arrow::Timestamp(TimeUnit::Microsecond, zone) => {
+            let (values, instant) = (array.as_primitive::<TimestampMicrosecondType>(), zone.is_some());
             each!(values, |array: &&arrow::array::TimestampMicrosecondArray, row| Cell::Timestamp(
                 array.value(row),
                 instant
             ))
+        }
+        Arrow::Date64 | Arrow::Time32(_) | Arrow::Time64(_) | Arrow::Timestamp(..) => {
+            let kept = to(&match array.data_type() {
+                Arrow::Date64 => Arrow::Date32,
+                Arrow::Timestamp(_, zone) => Arrow::Timestamp(TimeUnit::Microsecond, zone.clone()),
+                _ => Arrow::Time64(TimeUnit::Microsecond),
+            })?;
+            // As a publication does: what does not come back was not the same value.
+            let back = cast(&kept, array.data_type()).map_err(failed)?;
+            let lost = cmp::distinct(&back, array).map_err(failed)?;
+            rows.iter().filter(|row| lost.value(**row)).for_each(|row| profiler.add_inexact(positions(*row)));
+            return feed(profiler, &kept, rows, positions, sinks, first);
         }
         Arrow::Binary | Arrow::BinaryView | Arrow::FixedSizeBinary(_) => {
             return feed(profiler, &to(&Arrow::LargeBinary)?, rows, positions, sinks, first);

@@ -138,9 +138,19 @@ impl Quantiles {
         self.levels.len() <= 1
     }
 
-    /// The values at these shares (0 to 1) of the numbers; empty where there is none.
+    /// The values at these shares (0 to 1) of the numbers; empty where there is none. Of exact numbers the two around a
+    /// share are interpolated.
     pub fn at(&self, shares: &[f64]) -> Vec<f64> {
         let all = self.weighted();
+        if self.is_exact() && !all.is_empty() {
+            let between = |share: &f64| {
+                let rank = share.clamp(0.0, 1.0) * (all.len() - 1) as f64;
+                let (below, above) = (all[rank.floor() as usize].0, all[rank.ceil() as usize].0);
+                // Equal infinities have no difference.
+                if below == above { below } else { below + (above - below) * rank.fract() }
+            };
+            return shares.iter().map(between).collect();
+        }
         let total: u64 = all.iter().map(|(_, weight)| weight).sum();
         let Some(last) = all.last() else { return Vec::new() };
         let find = |share: &f64| {
@@ -277,6 +287,8 @@ mod tests {
         [3.0, 1.0, f64::NAN, 2.0].into_iter().for_each(|value| quantiles.add(value));
         assert_eq!(quantiles.at(&[0.0, 0.5, 1.0]), [1.0, 2.0, 3.0]);
         assert!(quantiles.is_exact());
+        quantiles.add(10.0);
+        assert_eq!(quantiles.at(&[0.25, 0.5, 0.75]), [1.75, 2.5, 4.75], "between two numbers");
         assert_eq!(Quantiles::default().at(&[0.5]), Vec::<f64>::new());
     }
 

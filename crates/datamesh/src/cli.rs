@@ -104,7 +104,7 @@ pub(crate) enum Command {
     New(NewArguments),
     /// Say what would be published, quarantined and refused, and why; nothing is changed
     #[command(
-        after_help = "Examples:\n  datamesh explain weather/observations\n  datamesh explain observations hourly=new/*.csv\n  datamesh explain observations --format json\n\nAll rows are judged as `publish` judges them, in a temporary folder. Only the decision that allowed it is recorded.\nThe exit code is 0 where it would be published, 3 where it would be refused."
+        after_help = "Examples:\n  datamesh explain weather/observations\n  datamesh explain observations hourly=new/*.csv\n  datamesh explain observations --format json\n\nAll rows are judged as `publish` judges them, in a temporary folder; a product made of others is run there, over what they\nserve now. Only the decisions that allowed it are recorded.\nThe exit code is 0 where it would be published, 3 where it would be refused."
     )]
     Explain(ExplainArguments),
     /// Show what a file or published table holds: types, nulls, distinct values, distribution, personal data

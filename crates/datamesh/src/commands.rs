@@ -39,7 +39,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Check(arguments) => check::run(&arguments, told).await,
         Command::Diff(arguments) => crate::diff::run(&arguments, told).await,
-        Command::Init(arguments) => init::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments, told),
         Command::New(arguments) => new::run(arguments, told, cli.memory, interrupted()?).await,
         Command::Explain(arguments) => explain::run(arguments, told, cli.memory, interrupted()?).await,
         Command::Profile(arguments) => profile::run(arguments, told, cli.memory, interrupted()?).await,

@@ -1,4 +1,4 @@
-//! `datamesh explain`: what a publish would do, and why.
+//! `datamesh explain`: what a publish or a run would do, and why.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use datamesh_app::Progress;
 use datamesh_app::publish::{PublishReport, PublishRequest, PublishStatus, rehearse};
+use datamesh_app::run::{RunRequest, rehearse as rehearse_run};
 use datamesh_core::contract::{DataProduct, WriteMode};
 use datamesh_core::evolution::{ChangeKind, ContractChange, compare};
 use datamesh_core::infer::grouped;
@@ -16,7 +17,7 @@ use datamesh_manifest::load_mesh;
 use serde_json::{Value, json};
 
 use crate::cli::{InputFormat, PublishArguments, ReportFormat};
-use crate::commands::{exit_code, find_manifest, sources};
+use crate::commands::{exit_code, find_manifest, manifest_sources, sources};
 use crate::observer::Observer;
 use crate::output::{colours, paint};
 use crate::{home, output};
@@ -71,17 +72,10 @@ pub(crate) async fn run(
         idempotency_key: None,
         format: arguments.format,
     };
-    let inputs = sources(&publish, &product)?;
     let contract = product.contract.clone();
-    let request = PublishRequest {
-        inputs,
-        contract: product.contract,
-        again: false,
-        full: false,
-        idempotency_key: None,
-        dry_run: true,
-        resolves: Vec::new(),
-    };
+    // What is made of other products is run; data named on the command line is published.
+    let runs = publish.inputs.is_empty() && contract.tables.iter().any(|table| table.transform.is_some());
+    let inputs = if runs { manifest_sources(&product) } else { sources(&publish, &product)? };
     let scratch = tempfile::Builder::new()
         .prefix("datamesh-explain-")
         .tempdir()
@@ -90,7 +84,29 @@ pub(crate) async fn run(
     let engine = home::governed(&root, memory, &context).await?;
     let show = arguments.format == ReportFormat::Text && crate::caller::stderr_is_terminal();
     let progress: Arc<dyn Progress> = Arc::new(Observer::new(show));
-    let rehearsed = rehearse(request, scratch.path().to_owned(), &engine, &context, progress, stop).await;
+    let folder = scratch.path().to_owned();
+    let rehearsed = if runs {
+        let request = RunRequest {
+            contract: product.contract,
+            sources: inputs,
+            again: false,
+            full_refresh: false,
+            dry_run: true,
+            idempotency_key: None,
+        };
+        rehearse_run(request, folder, &engine, &context, progress, stop).await
+    } else {
+        let request = PublishRequest {
+            inputs,
+            contract: product.contract,
+            again: false,
+            full: false,
+            idempotency_key: None,
+            dry_run: true,
+            resolves: Vec::new(),
+        };
+        rehearse(request, folder, &engine, &context, progress, stop).await
+    };
     let removed = scratch.close();
     let (report, state) = rehearsed?;
     removed.map_err(|error| Error::io(ErrorCode::WriteFailed, "remove", &std::env::temp_dir(), error))?;

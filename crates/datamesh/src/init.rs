@@ -13,7 +13,7 @@ use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct InitArguments {
-    /// The mesh's folder (default: the working folder)
+    /// The mesh's folder (default: that of --mesh, else the working folder)
     pub(crate) dir: Option<PathBuf>,
     /// The mesh's name (default: the folder's)
     #[arg(long)]
@@ -29,8 +29,8 @@ pub(crate) struct InitArguments {
     pub(crate) format: ReportFormat,
 }
 
-pub(crate) fn run(arguments: &InitArguments) -> Result<u8> {
-    let dir = arguments.dir.clone().unwrap_or_else(|| PathBuf::from("."));
+pub(crate) fn run(arguments: &InitArguments, told: Option<&Path>) -> Result<u8> {
+    let dir = arguments.dir.as_deref().or(told).unwrap_or(Path::new(".")).to_owned();
     let domain = Name::new(&arguments.domain).map_err(|why| {
         Error::new(ErrorCode::InvalidArgument, why).with_help("name the domain with letters, digits, `-` and `_`")
     })?;

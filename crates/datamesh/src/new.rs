@@ -26,7 +26,7 @@ pub(crate) struct NewArguments {
     /// domain/product
     pub(crate) product: String,
     /// A file, folder or glob, a published table as domain.product.table, or any Iceberg table by its metadata document or
-    /// folder; may be repeated, once for each table
+    /// folder, but no table of a database; may be repeated, once for each table
     #[arg(long, value_name = "FILE|TABLE", required = true)]
     pub(crate) from: Vec<String>,
     /// The table's name, in the order of --from (default: the file's name)
@@ -65,6 +65,15 @@ pub(crate) fn meant(word: &str, format: Option<InputFormat>) -> Result<Meant> {
         });
     if like_a_table && !working.join(word).exists() {
         return Ok(Meant::Table(word.to_owned()));
+    }
+    let database = ["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| word.starts_with(scheme));
+    if database && !working.join(word).exists() {
+        // The address may have a password in it.
+        return Err(Error::new(ErrorCode::InvalidArgument, "a table of a database cannot be looked at where it is")
+            .with_help(
+                "save it to a file and name that; or write a manifest with its columns and `source: {database: …, table: \
+                 …}`: once published it is named domain.product.table",
+            ));
     }
     let folder = working.join(word).join("metadata");
     let is_folder = !word.contains("://")
@@ -153,6 +162,9 @@ async fn draft(arguments: NewArguments, told: Option<&Path>, memory: usize) -> R
                 from_table(&table, &profiled, name)?
             }
         };
+        if drafted.draft.columns.is_empty() {
+            return Err(without_columns(from, &drafted.draft));
+        }
         if tables.iter().any(|table| sql(&table.name) == sql(&drafted.name)) {
             return Err(Error::new(
                 ErrorCode::InvalidArgument,
@@ -195,13 +207,28 @@ async fn draft(arguments: NewArguments, told: Option<&Path>, memory: usize) -> R
             if made_domain {
                 text.push_str(&format!("  created {}, which needs its owner too\n", shorten(&domain_file).display()));
             }
+            // What is made of other products is run, with the tables beside it that have sources.
+            let made = product.tables.iter().any(|table| table.transform.is_some());
+            let last = if made { "run" } else { "publish" };
             text.push_str(&format!(
-                "\nnext:\n  review it, and name the owner in place of TODO\n  datamesh check\n  datamesh explain {id}    what would be published, held back and refused, and why\n  datamesh publish {id}\n"
+                "\nnext:\n  review it, and name the owner in place of TODO\n  datamesh check\n  datamesh explain {id}    what would be published, held back and refused, and why\n  datamesh {last} {id}\n"
             ));
             output::print(&text);
         }
     }
     Ok(0)
+}
+
+/// No contract is without columns.
+fn without_columns(from: &str, draft: &TableDraft) -> Error {
+    let help = match draft.left_out.as_slice() {
+        [] => "name data that has columns: a header, an object or a schema".to_owned(),
+        left_out => {
+            let each = left_out.iter().map(|(name, why)| format!("`{name}`: {why}"));
+            format!("left out: {}", each.collect::<Vec<_>>().join("; "))
+        }
+    };
+    Error::new(ErrorCode::SourceUnreadable, format!("there is no column to draft in `{from}`")).with_help(help)
 }
 
 fn exists(path: &Path) -> Error {
@@ -415,6 +442,9 @@ fn table_text(table: &SourceDraft) -> String {
             "    up to {} rows do not fit the draft; its comments name them\n",
             grouped(draft.misfits)
         ));
+    }
+    if draft.csv.as_ref().is_some_and(|options| !options.header) {
+        text.push_str("    read without a header; the draft says how to change that\n");
     }
     for (name, why) in &draft.left_out {
         text.push_str(&format!("    left out `{name}`: {why}\n"));

@@ -18,7 +18,7 @@ use crate::{home, output};
 #[derive(Debug, Args)]
 pub(crate) struct ProfileArguments {
     /// A file, folder or glob, a published table as domain.product.table, or any Iceberg table by its metadata document or
-    /// folder
+    /// folder, but no table of a database
     #[arg(value_name = "FILE|TABLE")]
     pub(crate) data: String,
     /// Format of the files (default: by file name)
@@ -157,7 +157,8 @@ fn column_text(text: &mut String, value: &ValueProfile, hidden: bool, on: bool) 
     if let Some(numbers) = &value.numbers {
         if !temporal {
             let about = if numbers.quantiles_exact { "" } else { "about " };
-            text.push_str(&format!("  mean {}, deviation {}\n", number(numbers.mean), number(numbers.deviation)));
+            let deviation = numbers.deviation.map_or_else(|| "none".to_owned(), number);
+            text.push_str(&format!("  mean {}, deviation {deviation}\n", number(numbers.mean)));
             if let [p1, p5, p25, p50, p75, p95, p99] = numbers.quantiles.as_slice() {
                 text.push_str(&format!(
                     "  quantiles {about}1% {}, 5% {}, 25% {}, 50% {}, 75% {}, 95% {}, 99% {}\n",

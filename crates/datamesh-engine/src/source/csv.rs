@@ -116,6 +116,7 @@ pub(super) fn read(
     emit: &mut dyn FnMut(datafusion::arrow::array::RecordBatch) -> bool,
 ) -> Result<(), DataFusionError> {
     let mut text = TextReader::open(file, &layout.facts).map_err(wrap)?;
+    refuse_lone_returns(&mut text, file, &layout.csv).map_err(wrap)?;
     let mut reader = CsvReader {
         layout,
         delimiter: layout.csv.delimiter as u8,
@@ -146,6 +147,24 @@ pub(super) fn read(
     }
     layout.facts.add_content(reader.content);
     Ok(())
+}
+
+/// Refuses a text whose lines end with a carriage return alone: all of it would be the header.
+fn refuse_lone_returns(text: &mut TextReader, file: &SourceFile, options: &CsvOptions) -> Result<()> {
+    let Some(line) = text.line()? else { return Ok(()) };
+    let window = text.window();
+    let first = window[..line.length].trim_ascii_end();
+    let Some(at) = memchr(b'\r', first) else { return Ok(()) };
+    // A cell in quotes may have one, and so may a record that a line feed ends.
+    let quoted = options.quote.is_some_and(|quote| memchr_iter(quote as u8, &first[..at]).count() % 2 == 1);
+    if quoted || (!options.header && window[..line.whole].ends_with(b"\n")) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorCode::SourceUnreadable,
+        format!("the lines of `{}` end with a carriage return alone", file.name),
+    )
+    .with_help("write it with line feeds: `tr '\\r' '\\n' < OLD.csv > NEW.csv`"))
 }
 
 /// What gives a record its meaning: the names of its fields and how it is written.

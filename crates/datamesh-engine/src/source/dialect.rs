@@ -2,7 +2,9 @@
 
 use datamesh_core::contract::CsvOptions;
 use datamesh_core::infer::words;
+use datamesh_core::profile::Sign;
 use datamesh_core::{DataType, scalar};
+use datamesh_quality::detect;
 
 use super::csv::{Tokens, cells, tokenize};
 
@@ -77,14 +79,27 @@ fn score(text: &[u8], whole: bool, options: &CsvOptions) -> Option<(f64, Vec<Vec
 /// Whether the first record names the columns: its cells are names, and not such values as the records below have.
 fn has_header(records: &[Vec<String>]) -> bool {
     let Some((first, rest)) = records.split_first() else { return true };
-    let named = |cell: &String| !cell.trim().is_empty() && cell.chars().any(char::is_alphabetic) && !is_value(cell);
-    let mut distinct: Vec<String> = first.iter().map(|cell| cell.trim().to_ascii_lowercase()).collect();
-    distinct.sort();
-    distinct.dedup();
-    if distinct.len() < first.len() || first.iter().filter(|cell| named(cell)).count() * 5 < first.len() * 4 {
+    let years = has_years(first, rest);
+    let named = |cell: &String| {
+        cell.chars().any(char::is_alphabetic) && !is_value(cell) && !is_personal(cell) || years && is_year(cell)
+    };
+    let given: Vec<&String> = first.iter().filter(|cell| !cell.trim().is_empty()).collect();
+    if given.is_empty() || given.iter().filter(|cell| named(cell)).count() * 5 < given.len() * 4 {
         return false;
     }
+    let mut distinct: Vec<String> = given.iter().map(|cell| cell.trim().to_ascii_lowercase()).collect();
+    distinct.sort();
+    distinct.dedup();
+    // Where each column has a name of its own, less is needed to believe it. What a delimiter at the end of each record
+    // makes is no column.
+    let empty =
+        |column: usize| records.iter().all(|record| record.get(column).is_none_or(|cell| cell.trim().is_empty()));
+    let columns: Vec<usize> = (0..first.len()).filter(|column| !empty(*column)).collect();
+    let whole = distinct.len() == columns.len();
     if rest.is_empty() {
+        return whole;
+    }
+    if has_index(first, rest) {
         return true;
     }
     // A column of values below a name settles it.
@@ -98,8 +113,43 @@ fn has_header(records: &[Vec<String>]) -> bool {
         return true;
     }
     // All text: the first record names the columns unless one of its cells stands below too, or reads like a sentence.
-    let repeated = (0..first.len()).any(|column| rest.iter().any(|record| record.get(column) == first.get(column)));
-    !repeated && first.iter().all(|cell| cell.len() <= 64 && words(cell).len() <= 5)
+    let repeated = columns.iter().any(|column| rest.iter().any(|record| record.get(*column) == first.get(*column)));
+    whole && !repeated && first.iter().all(|cell| cell.len() <= 64 && words(cell).len() <= 5)
+}
+
+/// Whether the first column has no name and numbers its rows, as an index that was written along does.
+fn has_index(first: &[String], rest: &[Vec<String>]) -> bool {
+    let numbers: Option<Vec<u64>> = rest.iter().map(|record| record.first()?.trim().parse().ok()).collect();
+    first.len() > 1
+        && first[0].trim().is_empty()
+        && numbers.is_some_and(|numbers| !numbers.is_empty() && numbers.windows(2).all(|pair| pair[0] < pair[1]))
+}
+
+/// Whether cells of the first record are years that go up by one, and no record below has years there too: then they name
+/// what stands below them.
+fn has_years(first: &[String], rest: &[Vec<String>]) -> bool {
+    let places: Vec<usize> = (0..first.len()).filter(|at| is_year(&first[*at])).collect();
+    let year = |at: &usize| first[*at].trim().parse::<u32>().unwrap_or(0);
+    places.len() >= 2
+        && places.windows(2).all(|pair| year(&pair[0]) + 1 == year(&pair[1]))
+        && !rest.is_empty()
+        && !rest.iter().any(|record| places.iter().all(|at| record.get(*at).is_some_and(|cell| is_year(cell))))
+}
+
+fn is_year(cell: &str) -> bool {
+    let cell = cell.trim();
+    cell.len() == 4
+        && matches!(cell.get(..2), Some("18" | "19" | "20" | "21"))
+        && cell.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Nobody names a column by an address, a telephone number, a card or an account.
+fn is_personal(cell: &str) -> bool {
+    let mut found = false;
+    detect::signs(cell.trim(), |sign| {
+        found |= matches!(sign, Sign::Email | Sign::Phone | Sign::Card | Sign::Iban | Sign::Ipv4 | Sign::Ipv6);
+    });
+    found
 }
 
 fn is_value(cell: &str) -> bool {
@@ -115,7 +165,7 @@ fn is_value(cell: &str) -> bool {
         ]
         .iter()
         .any(|data_type| scalar::parse(cell, data_type).is_ok())
-        || datamesh_quality::detect::is_foreign_date(cell)
+        || detect::is_foreign_date(cell)
 }
 
 #[cfg(test)]
@@ -141,6 +191,17 @@ mod tests {
         check("name\nada\ngrace\n", ',', Some('"'), true);
         check("carrier,name\nUA,United\nAA,American\n", ',', Some('"'), true);
         check("UA,United\nAA,American\nUA,Other\n", ',', Some('"'), false);
+        check(",name,amount\n0,Anna,1.5\n1,Bob,2.5\n", ',', Some('"'), true);
+        check("id,amount,amount\n1,2,3\n", ',', Some('"'), true);
+        check("ID,id\n1,2\n", ',', Some('"'), true);
+        check("a,b,\n1,2,\n3,4,\n", ',', Some('"'), true);
+        check("a,,\nx,y,z\n", ',', Some('"'), false);
+        check("a,b,\nx,y,\nz,w,\n", ',', Some('"'), true);
+        check(",name,city\n0,Anna,Berlin\n3,Bob,Paris\n", ',', Some('"'), true);
+        check(",name,city\nx,Anna,Berlin\ny,Bob,Paris\n", ',', Some('"'), false);
+        check("country,2020,2021\nDE,1,2\nFR,3,4\n", ',', Some('"'), true);
+        check("DE,2020,2021\nFR,2019,2021\n", ',', Some('"'), false);
+        check("bob@example.com,Bob\nann@example.com,Ann\n", ',', Some('"'), false);
         check("", ',', Some('"'), true);
     }
 }

@@ -178,6 +178,9 @@ fn profile_csv(
             if !left_out.iter().any(|(other, _)| other == name) {
                 left_out.push((name.clone(), "the header names it more than once"));
             }
+        } else if name.starts_with("__") {
+            // The reader's own columns have such names.
+            left_out.push((name.clone(), "names that start with `__` are reserved"));
         } else {
             usable.push(name.clone());
         }
@@ -211,6 +214,10 @@ fn profile_csv(
                 return Err(error);
             }
         }
+    }
+    for name in facts.columns().0.into_iter().filter(|name| options.header && !names.contains(name)) {
+        let name = if name.is_empty() { "column without a name".to_owned() } else { name };
+        profiler.leave_out(&name, &format!("the header of `{}` does not name it", files[0].name));
     }
     profiler.finish(facts.bytes_read(), Origin::Csv(options))
 }

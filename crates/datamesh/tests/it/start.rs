@@ -1,7 +1,10 @@
 //! From data to a published product: init, new, check, explain, publish, profile.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, RecordBatch, TimestampNanosecondArray};
+use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 
 use crate::support::{Outcome, TestMesh};
@@ -78,6 +81,8 @@ fn init_makes_a_mesh_and_overwrites_nothing() {
     assert_eq!(std::fs::read_to_string(mesh.path("fresh/README.md")).unwrap(), "mine");
     assert_eq!(std::fs::read_to_string(mesh.path("fresh/mesh.yaml")).unwrap(), "name: other\n");
     mesh.run(&["init", "fresh", "--domain", "1x"]).expect_code(2);
+    mesh.run(&["--mesh", "told", "init"]).expect_code(0);
+    assert!(mesh.path("told/mesh.yaml").is_file() && !mesh.path("domains/main").exists(), "--mesh is the folder");
 }
 
 #[test]
@@ -264,16 +269,183 @@ fn a_product_is_drafted_from_a_published_table_and_what_is_protected_stays_so() 
 fn a_profile_tells_exact_facts() {
     let mesh = mesh();
     mesh.write("n.csv", "n,word\n1,a\n2,b\n3,a\n4,\n10,a\n");
+    mesh.write("even.csv", "n,one\n1,7\n2,\n3,\n10,\n");
     let profile = mesh.run(&["profile", "n.csv", "--format", "json"]).expect_code(0).json();
     assert_eq!(profile["rows"], 5);
     let (n, word) = (&profile["columns"][0], &profile["columns"][1]);
     assert_eq!(n["type"], "int");
     assert_eq!(n["numbers"]["mean"], 4.0);
     assert_eq!(n["numbers"]["quantiles"][3], 3.0);
-    assert!((n["numbers"]["deviation"].as_f64().unwrap() - 10_f64.sqrt()).abs() < 1e-9);
+    assert!((n["numbers"]["deviation"].as_f64().unwrap() - 12.5_f64.sqrt()).abs() < 1e-9, "of a sample, as the rule's");
     assert_eq!(n["unique"], true);
     assert_eq!((&word["nulls"], &word["distinct"], &word["distinctExact"]), (&json!(1), &json!(2), &json!(true)));
     assert_eq!(word["top"], json!([["a", 3], ["b", 1]]));
+    let even = mesh.run(&["profile", "even.csv", "--format", "json"]).expect_code(0).json();
+    let (n, one) = (&even["columns"][0], &even["columns"][1]);
+    assert_eq!(n["numbers"]["quantiles"][2], 1.75, "interpolated, as the rule's");
+    assert_eq!((&n["numbers"]["quantiles"][3], &n["numbers"]["quantiles"][4]), (&json!(2.5), &json!(4.75)));
+    assert_eq!((&one["numbers"]["mean"], &one["numbers"]["deviation"]), (&json!(7.0), &Value::Null));
+    assert!(mesh.run(&["profile", "even.csv"]).expect_code(0).stdout.contains("mean 7, deviation none"));
+}
+
+#[test]
+fn a_draft_never_shows_personal_data() {
+    let mesh = mesh();
+    let rows: String = (0..400)
+        .map(|row| {
+            let even = row % 2 == 0;
+            let note = if even { "please write to bob@example.com" } else { "call later" };
+            let spoken = if even { "ring +49 30 901820 first" } else { "no" };
+            let grouped = ["4111 1111 1111 1111", "n/k", "5500 0000 0000 0004"][row % 3];
+            let plain = if even { "4111111111111111" } else { "5500000000000004" };
+            let size = if row == 7 { "ann@example.com".to_owned() } else { (row % 9).to_string() };
+            let (version, opt_in) = if even { ("1.2.3.4", "true") } else { ("1.2.3.5", "false") };
+            format!("{row},{note},{spoken},{grouped},{plain},{size},{version},{opt_in}\n")
+        })
+        .collect();
+    let header = "row,note,spoken,paid,payment,size,version,email_opt_in\n";
+    let data = mesh.write("notes.csv", format!("{header}{rows}"));
+    let report = publish_draft(&mesh, "notes", &data);
+    assert_eq!((&report["in"], &report["quarantined"]), (&json!(400), &json!(1)));
+    let text = manifest(&mesh, "notes");
+    for personal in ["example.com", "901820", "4111", "5500", "call later", "n/k"] {
+        assert!(!text.contains(personal), "{personal}\n{text}");
+    }
+    for told in [
+        "200 values contain an e-mail address",
+        "200 values contain a telephone, card or account number",
+        "267 values look like a payment card number",
+        "400 values look like a payment card number",
+        "would be quarantined: *** at 9",
+        "enum: ['1.2.3.4', '1.2.3.5']",
+    ] {
+        assert!(text.contains(told), "{told}\n{text}");
+    }
+    assert!(!text.contains("pii: true"), "neither a version nor a yes or no is an address\n{text}");
+}
+
+#[test]
+fn a_header_is_taken_for_what_it_is() {
+    let mesh = mesh();
+    let cases = [
+        (",name,amount\n0,Anna,1.5\n1,Bob,2.5\n", vec!["name", "amount"], "left out: \"column 1\""),
+        (",name,city\n0,Anna,Berlin\n1,Bob,Paris\n", vec!["name", "city"], "left out: \"column 1\""),
+        ("id,amount,amount\n1,2,3\n4,5,6\n", vec!["id"], "left out: \"amount\""),
+        ("ID,id\n1,2\n3,4\n", vec!["ID"], "left out: \"id\""),
+        ("a,b,\n1,2,\n3,4,\n", vec!["a", "b"], "left out: \"column 3\""),
+        ("country,2020,2021\nDE,1,2\nFR,3,4\n", vec!["country", "'2020'", "'2021'"], ""),
+        ("id,__faults\n1,x\n2,y\n", vec!["id"], "left out: \"__faults\""),
+    ];
+    for (at, (bytes, names, told)) in cases.into_iter().enumerate() {
+        let product = format!("h{at}");
+        let data = mesh.write(&format!("{product}.csv"), bytes);
+        let report = publish_draft(&mesh, &product, &data);
+        assert_eq!((&report["in"], &report["published"]), (&json!(2), &json!(2)), "{bytes}");
+        let text = manifest(&mesh, &product);
+        let columns: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("        - name: ")).collect();
+        assert_eq!(columns, names, "{text}");
+        assert!(text.contains(told) && !text.contains("header: false"), "{told}\n{text}");
+    }
+    let data = mesh.write("bare.csv", "1,a\n2,b\n");
+    let report = publish_draft(&mesh, "bare", &data);
+    assert_eq!(report["published"], 2);
+    let text = manifest(&mesh, "bare");
+    assert!(text.contains("header: false") && text.contains("# the first record was taken for data"), "{text}");
+}
+
+#[test]
+fn data_without_a_column_is_refused() {
+    let mesh = mesh();
+    for (name, bytes) in [("a.csv", ""), ("b.csv", "\n"), ("c.json", "[]"), ("d.ndjson", ""), ("e.csv", "__a\nx\n")] {
+        mesh.write(name, bytes);
+        let outcome = mesh.run(&["new", "lab/none", "--from", name]).expect_code(7);
+        assert!(outcome.stderr.contains("there is no column to draft"), "{name}: {outcome}");
+        assert!(!mesh.path("domains/lab/products/none").exists(), "{name}");
+    }
+}
+
+#[test]
+fn lines_that_end_with_carriage_returns_are_refused() {
+    let mesh = mesh();
+    let data = mesh.write("old.csv", "a,b\r1,2\r3,4\r");
+    let outcome = mesh.run(&["new", "lab/old", "--from", data.to_str().unwrap()]).expect_code(7);
+    assert!(outcome.stderr.contains("carriage return alone"), "{outcome}");
+    mesh.write(
+        "domains/lab/products/old/product.yaml",
+        "dataProduct:\n  name: old\n  version: 1.0.0\n  owner: lab-team\n  schema:\n    - name: t\n      source: ../../../../old.csv\n      columns: [{name: a, type: int}]\n",
+    );
+    let outcome = mesh.run(&["publish", "lab/old"]).expect_code(7);
+    assert!(outcome.stderr.contains("carriage return alone"), "{outcome}");
+    mesh.write("old.csv", "a,b\r\n\"1\",\"x\ry\"\r\n");
+    assert_eq!(
+        mesh.run(&["publish", "lab/old", "--format", "json"]).expect_code(0).json()["tables"][0]["published"],
+        1
+    );
+}
+
+#[test]
+fn what_a_draft_leaves_out_or_holds_back_is_told() {
+    let mesh = mesh();
+    mesh.write("many/1.csv", "id,a\n1,2\n");
+    mesh.write("many/2.csv", "id,b\n3,4\n");
+    draft(&mesh, "many", &mesh.path("many/*.csv"));
+    fill(&mesh, "many");
+    let text = manifest(&mesh, "many");
+    assert!(text.contains("left out: \"b\": the header of "), "{text}");
+
+    draft(&mesh, "broken", &mesh.write("broken.ndjson", "{\"a\": 1}\nnot json\n"));
+    fill(&mesh, "broken");
+    let text = manifest(&mesh, "broken");
+    assert!(text.contains("up to 1 of 2 rows would be quarantined"), "{text}");
+
+    // No number type holds it, so it is kept as it is written.
+    let report = publish_draft(&mesh, "huge", &mesh.write("huge.ndjson", "{\"v\": 1e400}\n{\"v\": \"x\"}\n"));
+    assert_eq!(report["published"], 2);
+    assert!(manifest(&mesh, "huge").contains("type: json"), "{}", manifest(&mesh, "huge"));
+
+    let times =
+        TimestampNanosecondArray::from_iter_values((0..300).map(|row| if row == 4 { 1001 } else { row * 1000 }));
+    let batch = RecordBatch::try_from_iter([("at", Arc::new(times) as ArrayRef)]).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    let report = publish_draft(&mesh, "fine", &mesh.write("fine.parquet", writer.into_inner().unwrap()));
+    assert_eq!((&report["in"], &report["quarantined"]), (&json!(300), &json!(1)));
+    let text = manifest(&mesh, "fine");
+    assert!(text.contains("1 value is finer than the type") && text.contains("up to 1 of 300 rows"), "{text}");
+}
+
+#[test]
+fn the_next_steps_of_a_draft_from_a_table_work() {
+    let mesh = mesh();
+    publish_draft(&mesh, "t", &mesh.write("t.csv", "id,v\n1,2\n3,4\n"));
+    let drafted = mesh.run(&["new", "lab/copy", "--from", "lab.t.t"]).expect_code(0).stdout;
+    assert!(drafted.contains("\n  datamesh run lab/copy\n") && !drafted.contains("publish lab/copy"), "{drafted}");
+    fill(&mesh, "copy");
+    mesh.run(&["check"]).expect_code(0);
+    let before = mesh.warehouse();
+    let explained = mesh.run(&["explain", "lab/copy", "--format", "json"]).expect_code(0).json();
+    assert_eq!(explained["status"], "would-publish");
+    assert_eq!(mesh.warehouse(), before, "explain touches nothing");
+    assert!(mesh.publications("lab/copy").is_empty(), "nothing is recorded but the decisions");
+    let report = mesh.run(&["run", "lab/copy", "--format", "json"]).expect_code(0).json();
+    for key in ["in", "published", "quarantined", "reasons"] {
+        assert_eq!(report["tables"][0][key], explained["tables"][0][key], "explain said what run did");
+    }
+    assert_eq!(report["tables"][0]["published"], 2);
+    let again = mesh.run(&["explain", "lab/copy"]).expect_code(0).stdout;
+    assert!(again.contains("is published already: nothing would change"), "{again}");
+}
+
+#[test]
+fn a_table_of_a_database_is_not_taken_for_a_file() {
+    let mesh = mesh();
+    for (command, address) in [("new", "sqlite:shop.db"), ("profile", "postgresql://ada:s3cret@db/shop")] {
+        let arguments: &[&str] =
+            if command == "new" { &["new", "lab/shop", "--from", address] } else { &["profile", address] };
+        let outcome = mesh.run(arguments).expect_code(2);
+        assert!(outcome.stderr.contains("source: {database: …"), "{outcome}");
+        assert!(!outcome.stderr.contains("s3cret"), "{outcome}");
+    }
 }
 
 #[test]
