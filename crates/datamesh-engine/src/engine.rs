@@ -30,19 +30,19 @@ use datamesh_core::ids::AttemptId;
 use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, TablePointer};
 use datamesh_core::profile::TableProfile;
-use datamesh_core::quality::{KeyRule, Metric, MetricRule, value_constraints};
-use datamesh_core::reference::{PUBLISHED_REFERENCES, PinnedTable, RULE_REFERENCES, Reference};
+use datamesh_core::quality::{KeyRule, MetricRule, value_constraints};
+use datamesh_core::reference::{PinnedTable, RULE_REFERENCES};
 use datamesh_core::secret::{NoSecrets, Redactor, SecretResolver};
-use datamesh_core::verdict::{MetricResult, RuleCount, TableReport, rule_id};
+use datamesh_core::verdict::{MetricResult, TableReport};
 use datamesh_core::{Error, ErrorCode, Name, ProductKey, Result, Table};
 use datamesh_iceberg::storage::join;
 use datamesh_iceberg::{OpenTable, Storage, TableCache, TableDraft};
+use datamesh_quality::MetricPlan;
 use datamesh_quality::rows::compile_all;
-use datamesh_quality::{MetricPlan, MetricStates};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::audit::{AuditPlan, PartitionResult};
-use crate::candidate::{Candidates, Deferred};
+use crate::candidate::Candidates;
 use crate::compact::CompactedFiles;
 use crate::conditions::{Filter, SqlProblem};
 use crate::error::unwrap;
@@ -59,7 +59,7 @@ use crate::source::{
 };
 use crate::stores::Stores;
 use crate::writer::{Durability, PartWriter};
-use crate::{candidate, conditions, quarantine, stage, times, transform};
+use crate::{candidate, conditions, quarantine, stage, standing, times, transform};
 
 /// Bytes of manifests that are kept in memory.
 const TABLE_CACHE: usize = 64 << 20;
@@ -504,21 +504,21 @@ impl Engine for DataEngine {
         now: DateTime<Utc>,
     ) -> Result<BTreeMap<String, Vec<MetricResult>>> {
         let context = self.context();
-        let mut standing = Vec::new();
+        let mut lost = Vec::new();
         for table in settled.iter() {
             let files = table.standing();
-            standing.push(if files.is_empty() {
+            lost.push(if files.is_empty() {
                 Vec::new()
             } else {
                 let rows = Arc::new(FilesTable::new(table.audit.file_schema.clone(), files));
-                self.standing_references(&context, &table.audit.table, rows, settled).await?
+                standing::references(&context, &table.audit.table, rows, settled, self.key_memory()).await?
             });
         }
         let bound: Vec<(&CarriedTable, &Table, Vec<MetricRule>)> = carried
             .iter()
             .filter_map(|other| {
                 let table = other.rules.as_ref()?;
-                Some((other, table, rules_on(&context, table, settled)))
+                Some((other, table, standing::rules(&context, table, settled)))
             })
             .collect();
         let needed = settled.iter().any(|table| table.audit.metrics.deferred(&table.states).next().is_some())
@@ -551,31 +551,16 @@ impl Engine for DataEngine {
         for (other, table, rules) in bound {
             let Some(open) = self.open(Some(&other.pointer))? else { continue };
             let rows = scan::open_table(&self.tables, &open, None).await?;
-            let mut results = Vec::new();
-            if !rules.is_empty() {
-                let schema = rows.schema();
-                let deferred: Vec<Deferred> =
-                    rules.iter().map(|rule| Deferred { rule: rule.clone(), own: true }).collect();
-                let judged = Table { metrics: rules, ..table.clone() };
-                let plan = MetricPlan::compile(&judged, |condition| {
-                    Ok(Arc::new(Filter::compile(&context, condition, &schema, quiet)?))
-                });
-                let plan = plan.map_err(|why| {
-                    let message = format!("table `{}`: {why}", table.name);
-                    Error::new(ErrorCode::InvalidManifest, message).with_help("see `datamesh check`")
-                })?;
-                let measured = candidates.measure(&judged, &deferred).await;
-                results = plan.judge(&MetricStates::default(), now, |name| measured.get(name).cloned());
-            }
-            results.extend(self.standing_references(&context, table, rows, settled).await?);
+            let mut results = standing::measure(&candidates, table, rules, &rows.schema()).await?;
+            results.extend(standing::references(&context, table, rows, settled, self.key_memory()).await?);
             stay.insert(other.table.clone(), results);
         }
-        for (table, standing) in settled.iter_mut().zip(standing) {
+        for (table, lost) in settled.iter_mut().zip(lost) {
             let audit = table.audit.clone();
             let measured = candidates.measure(&audit.table, &candidate::deferred(table)).await;
             table.report.metrics = audit.metrics.judge(&table.states, now, |name| measured.get(name).cloned());
             table.report.metrics.extend(counted_references(table));
-            table.report.metrics.extend(standing);
+            table.report.metrics.extend(lost);
             table.report.pinned = pinned_by(&audit.table, pinned);
         }
         Ok(stay)
@@ -844,32 +829,6 @@ impl DataEngine {
         TableDraft::evolved(job.table, &location, Some(open), job.drops).map(Some)
     }
 
-    /// What published rows, `rows`, of a table refer to that a candidate may not have any more. They cannot be held back.
-    async fn standing_references(
-        &self,
-        context: &SessionContext,
-        table: &Table,
-        rows: Arc<dyn TableProvider>,
-        settled: &[SettledTable],
-    ) -> Result<Vec<MetricResult>> {
-        let mut results = Vec::new();
-        for (index, reference) in table.references.iter().enumerate() {
-            let other = settled.iter().find(|other| reference.to.is_own(&other.audit.table.name));
-            // Of a table without a required column nothing was read, which is told there.
-            let is_read = |other: &&SettledTable| other.report.missing_required.is_empty();
-            let other = other.filter(is_read).filter(|other| other.may_lose(&reference.at));
-            let Some(other) = other else { continue };
-            let keys = Arc::new(FilesTable::new(other.audit.file_schema.clone(), other.candidate()));
-            let (schema, limit) = (rows.schema(), self.key_memory());
-            let check = ReferenceCheck::load(context, index, reference, &schema, keys, limit).await?;
-            let found = check.count(context, rows.clone(), !table.protects(&reference.path())).await?;
-            if found.rows > 0 {
-                results.push(counted_reference(reference, PUBLISHED_REFERENCES, found));
-            }
-        }
-        Ok(results)
-    }
-
     /// The references of a staged table to others of the same attempt, with what these have become.
     async fn late_references(
         &self,
@@ -919,42 +878,7 @@ fn counted_references(table: &SettledTable) -> Vec<MetricResult> {
     let late = |index: usize| audit.references.iter().all(|check| check.index != index);
     let references = audit.table.references.iter().zip(&table.unmatched).enumerate();
     let counted = references.filter(|(index, (reference, _))| !reference.quarantines() || in_place && late(*index));
-    counted.map(|(_, (reference, found))| counted_reference(reference, RULE_REFERENCES, found.clone())).collect()
-}
-
-/// The rows that find nothing where they refer to, as the result of a rule that counts them.
-fn counted_reference(reference: &Reference, word: &str, found: RuleCount) -> MetricResult {
-    MetricResult {
-        rule: rule_id(RULE_REFERENCES, &reference.path()),
-        metric: word.to_owned(),
-        value: Some(found.rows as f64),
-        expected: "= 0".to_owned(),
-        passed: found.rows == 0,
-        severity: reference.severity,
-        samples: found.samples,
-        ..MetricResult::default()
-    }
-}
-
-/// The metric rules of a table that stays which read a table that is settled: comparisons with it, and SQL that names it.
-fn rules_on(context: &SessionContext, table: &Table, settled: &[SettledTable]) -> Vec<MetricRule> {
-    let is_settled = |name: &str| settled.iter().any(|other| other.audit.table.name.sql() == name);
-    let named = |query: &str| {
-        let sql = candidate::substitute(query, &candidate::quote(&table.name.sql()));
-        let state = context.state();
-        let dialect = state.config().options().sql_parser.dialect;
-        let statement = state.sql_to_statement(&sql, &dialect);
-        // What cannot be read is measured, which tells why.
-        statement
-            .and_then(|statement| state.resolve_table_references(&statement))
-            .map_or(true, |names| names.iter().any(|name| is_settled(name.table())))
-    };
-    let reads = |rule: &&MetricRule| {
-        let compared = rule.compare_to.as_ref().map(|to| &to.table).filter(|to| to.product.is_none());
-        compared.is_some_and(|to| is_settled(&to.table.sql()))
-            || matches!(&rule.metric, Metric::Sql { query } if named(query))
-    };
-    table.metrics.iter().filter(reads).cloned().collect()
+    counted.map(|(_, (reference, found))| standing::counted(reference, RULE_REFERENCES, found.clone())).collect()
 }
 
 /// The pinned tables that the rules of `table` read.
