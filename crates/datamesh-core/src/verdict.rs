@@ -229,28 +229,24 @@ pub enum Verdict {
 /// rules alone that read others.
 pub fn judge(tables: &[TableReport]) -> Verdict {
     let mut because = Vec::new();
-    let judged = tables.iter().filter(|table| table.repeat_of.is_none());
-    for table in judged.clone() {
-        let name = &table.table;
+    for table in tables {
+        let (name, is_new) = (&table.table, table.repeat_of.is_none());
         for column in &table.missing_required {
             because.push(format!("table `{name}`: the source has no column `{column}`, which is required"));
         }
-        if exceeds(table.quarantined, table.rows_in, table.limit_percent) {
+        if is_new && exceeds(table.quarantined, table.rows_in, table.limit_percent) {
             because.push(format!(
                 "table `{name}`: {} of {} rows are quarantined, more than the limit of {}%",
                 table.quarantined, table.rows_in, table.limit_percent
             ));
         }
-    }
-    for table in tables {
-        let name = &table.table;
         for metric in table.metrics.iter().filter(|metric| !metric.passed && metric.severity == Severity::Error) {
             because.push(format!("table `{name}`: rule `{}`{}", metric.rule, failure(metric)));
         }
     }
     if !because.is_empty() {
         Verdict::Reject(because)
-    } else if judged.clone().any(|table| table.quarantined > 0) {
+    } else if tables.iter().any(|table| table.repeat_of.is_none() && table.quarantined > 0) {
         Verdict::PublishWithQuarantine
     } else {
         Verdict::Publish
