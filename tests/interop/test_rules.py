@@ -297,6 +297,15 @@ def test_references_between_tables_of_one_publication(tmp_path, binary):
     [table] = mesh.publish("lab/t", "orders=" + str(folder / "orders.parquet"))["tables"]
     assert {rule: count["rows"] for rule, count in table["reasons"].items()} == {"references:customer": 2}
     assert {pinned["table"] for pinned in table["pinned"]} == {"customers", "places"}
+    # Orders that stay must find their customers; the same orders over other customers are judged again.
+    pq.write_table(pa.table({"id": pa.array([1, 2], pa.int32())}), folder / "customers.parquet")
+    report = mesh.publish("lab/t", "customers=" + str(folder / "customers.parquet"), expect=REJECTED)
+    lost = "table `orders`: rule `references:customer`: 1 published row would lose what it refers to, e.g. 3"
+    assert report["because"] == [lost]
+    report = mesh.publish("lab/t")
+    found = {table["table"]: table for table in report["tables"]}
+    assert {rule: count["rows"] for rule, count in found["orders"]["reasons"].items()} == {"references:customer": 2}
+    assert {row["id"] for row in mesh.query_json("SELECT id FROM lab.t.orders")} == {1, 2, 4, 6}
 
 
 def test_protected_values_are_masked(tmp_path, binary):

@@ -19,7 +19,7 @@ use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, Registry, Step
 use datamesh_core::profile::TableProfile;
 use datamesh_core::reference::TableReference;
 use datamesh_core::transform::{InputPin, TableRead, TransformRun, TransformSpec};
-use datamesh_core::verdict::TableReport;
+use datamesh_core::verdict::{MetricResult, TableReport};
 use datamesh_core::{Error, ErrorCode, Result};
 use futures::stream::BoxStream;
 use uuid::Uuid;
@@ -357,6 +357,8 @@ pub struct CarriedTable {
     pub pointer: TablePointer,
     /// Whether it has columns that must not be shown in clear.
     pub protected: bool,
+    /// Its contract, where what its rules say of tables that this attempt changes is to be judged.
+    pub rules: Option<Table>,
 }
 
 /// A published table that goes back to an earlier snapshot.
@@ -522,14 +524,15 @@ pub trait Engine: Send + Sync {
     ) -> Result<Self::Settled>;
 
     /// Measures the rules that need the candidate tables themselves, or tables beside them, and judges every metric
-    /// rule. `now` is what freshness is measured against.
+    /// rule. `now` is what freshness is measured against. Rows that are published already and stay must find in the
+    /// candidates what they refer to. Returns what the `rules` of carried tables say of the candidates, by table.
     async fn measure(
         &self,
         settled: &mut [Self::Settled],
         carried: &[CarriedTable],
         pinned: &[PinnedInput],
         now: DateTime<Utc>,
-    ) -> Result<()>;
+    ) -> Result<BTreeMap<String, Vec<MetricResult>>>;
 
     /// The facts about a settled table.
     fn report(settled: &Self::Settled) -> &TableReport;

@@ -95,7 +95,7 @@ pub struct PublishReport {
     /// Why it was rejected, or what stood in the way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub because: Vec<String>,
-    /// The tables with new input.
+    /// The tables with new input; and those without where a rule of theirs fails on what others would become.
     pub tables: Vec<TableReport>,
     /// The tables without new input, which stay as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -255,7 +255,7 @@ impl Plan {
 
 fn carried(table: &Table, pointer: &TablePointer) -> CarriedTable {
     let protected = table.has_protected_columns();
-    CarriedTable { table: table.name.to_string(), pointer: pointer.clone(), protected }
+    CarriedTable { table: table.name.to_string(), pointer: pointer.clone(), protected, rules: None }
 }
 
 /// A plan that may be carried out.
@@ -390,7 +390,33 @@ impl<E: Engine> StagedPlan<E> {
             };
             repeats.push(repeat);
         }
+        // Over other tables the same rows may be judged otherwise. What is appended or merged in would not be the same again.
+        let inputs = plan.inputs();
+        let again = |at: usize, repeats: &[Option<u64>]| {
+            let (table, _) = inputs[at];
+            let changed = inputs.iter().zip(repeats).filter(|(_, repeat)| repeat.is_none());
+            repeats[at].is_some()
+                && table.write == WriteMode::Replace
+                && E::rows_read(&self.staged[at]) > 0
+                && changed.into_iter().any(|((other, _), _)| references::names(table, &other.name))
+        };
+        while let Some(at) = (0..repeats.len()).find(|at| again(*at, &repeats)) {
+            repeats[at] = None;
+        }
         Ok(repeats)
+    }
+
+    /// Binds the tables that stay to what their rules say of others. They are told without what their columns inherit.
+    async fn bind(&self, context: &Context, carried: &mut [CarriedTable]) -> Result<()> {
+        let contract = &self.plan().request.contract;
+        for other in carried {
+            if let Some(table) = contract.table(&other.table)
+                && references::reads_others(contract, table)
+            {
+                other.rules = Some(context.protect(contract, table.clone(), None).await?);
+            }
+        }
+        Ok(())
     }
 
     /// Settles every table against the published state, measures the candidates and judges them together.
@@ -427,6 +453,9 @@ impl<E: Engine> StagedPlan<E> {
         let mut in_order: Vec<(usize, E::Settled)> = places.into_iter().zip(settled).collect();
         in_order.sort_by_key(|(at, _)| *at);
         let mut settled: Vec<E::Settled> = in_order.into_iter().map(|(_, settled)| settled).collect();
+        if !settled.is_empty() {
+            self.bind(context, &mut carried).await?;
+        }
         let measured = engine.measure(&mut settled, &carried, &self.pinned, context.clock.now()).await;
         let mut recorded = Ok(());
         for pinned in &self.pinned {
@@ -435,12 +464,23 @@ impl<E: Engine> StagedPlan<E> {
             let rows = measured.is_ok().then_some(pinned.pointer.rows);
             recorded = recorded.and(context.record_read(decided, columns, rows, "reference").await);
         }
-        measured.and(recorded)?;
+        let mut stay = measured.and_then(|stay| recorded.map(|()| stay))?;
         let mut fresh = settled.iter();
-        let tables: Vec<TableReport> = reports
+        let mut tables: Vec<TableReport> = reports
             .into_iter()
             .filter_map(|report| report.or_else(|| fresh.next().map(|settled| E::report(settled).clone())))
             .collect();
+        for other in &carried {
+            let Some(results) = stay.remove(&other.table) else { continue };
+            if let Some(report) = tables.iter_mut().find(|report| report.table == other.table) {
+                report.metrics = results;
+            } else if let Some(table) = plan.request.contract.table(&other.table)
+                && results.iter().any(|result| !result.passed || result.warned)
+            {
+                let TablePointer { publication, content, rows, .. } = other.pointer.clone();
+                tables.push(TableReport { metrics: results, ..repeated(table, Some(publication), content, rows) });
+            }
+        }
         let mut verdict = judge(&tables);
         if plan.is_retry()
             && verdict == Verdict::PublishWithQuarantine

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use datamesh_core::contract::{DataProduct, Table};
 use datamesh_core::decision::Action;
-use datamesh_core::ids::ProductId;
+use datamesh_core::ids::{ProductId, TableName};
 use datamesh_core::ports::{CatalogProduct, ProductState, preferred};
+use datamesh_core::quality::Metric;
 use datamesh_core::reference::TableReference;
 use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::json;
@@ -135,6 +136,19 @@ pub(crate) fn columns(contract: &DataProduct, read: &TableReference) -> Vec<Stri
 fn newest<'c>(catalog: &'c [CatalogProduct], wanted: &ProductId) -> Option<&'c CatalogProduct> {
     let (domain, product) = (wanted.domain.sql(), wanted.product.sql());
     preferred(catalog.iter().filter(|entry| entry.key.domain == domain && entry.key.product == product))
+}
+
+/// Whether a rule of `table` names another table of its product, as the target of a reference or of a comparison.
+pub(crate) fn names(table: &Table, other: &TableName) -> bool {
+    let mut references = table.references.iter().map(|reference| &reference.to);
+    let mut compared = table.metrics.iter().filter_map(|rule| rule.compare_to.as_ref()).map(|to| &to.table);
+    table.name.sql() != other.sql() && (references.any(|to| to.is_own(other)) || compared.any(|to| to.is_own(other)))
+}
+
+/// Whether a rule of `table` may read another table of its product.
+pub(crate) fn reads_others(contract: &DataProduct, table: &Table) -> bool {
+    contract.tables.iter().any(|other| names(table, &other.name))
+        || contract.tables.len() > 1 && table.metrics.iter().any(|rule| matches!(rule.metric, Metric::Sql { .. }))
 }
 
 /// The indices of `tables`, each table after those of the same product that it refers to. `check` refuses circles; in

@@ -19,6 +19,7 @@ use crate::govern::Reader;
 use crate::ports::{Context, Engine, PinnedTable, Progress, Sight, StageInput, TableKey, TransformInput};
 use crate::publish::{PublishReport, PublishRequest, PublishStatus, REPORT_FORMAT, publish, repeated};
 use crate::read::tables;
+use crate::references;
 
 /// How often a run that met somebody else's publication is planned anew.
 const MAX_RETRIES: usize = 5;
@@ -127,6 +128,7 @@ async fn plan<E: Engine>(request: &RunRequest, engine: &E, context: &Context, no
     let last = context.registry.last_transforms(&contract.key()).await?;
     let own = catalog.iter().find(|product| product.key == contract.key());
     let mut planned = Planned { inputs: request.sources.clone(), repeats: Vec::new(), catalog: Vec::new() };
+    let mut repeats: Vec<(&Table, &TablePointer, TransformInput)> = Vec::new();
     for table in &contract.tables {
         let Some(transform) = &table.transform else { continue };
         let base = own.and_then(|own| own.tables.iter().find(|pointer| pointer.table == table.name.sql()));
@@ -140,12 +142,28 @@ async fn plan<E: Engine>(request: &RunRequest, engine: &E, context: &Context, no
             earlier.is_same(&input.run) && intact && !by_hand
         });
         match repeated {
-            Some((_, base)) => planned.repeats.push((table.clone(), base.clone(), input.run)),
+            Some((_, base)) => repeats.push((table, base, input)),
             None => {
                 planned.inputs.insert(table.name.to_string(), StageInput::Query(Box::new(input)));
             }
         }
     }
+    // Over other tables of its product the same rows may be judged otherwise.
+    let runs = |table: &Table, inputs: &BTreeMap<String, StageInput>| {
+        contract.tables.iter().any(|other| {
+            matches!(inputs.get(other.name.as_str()), Some(StageInput::Query(_)))
+                && references::names(table, &other.name)
+        })
+    };
+    let again = |(table, ..): &(&Table, &TablePointer, TransformInput), inputs: &BTreeMap<String, StageInput>| {
+        table.write == WriteMode::Replace && runs(table, inputs)
+    };
+    while let Some(at) = repeats.iter().position(|repeat| again(repeat, &planned.inputs)) {
+        let (table, _, input) = repeats.remove(at);
+        planned.inputs.insert(table.name.to_string(), StageInput::Query(Box::new(input)));
+    }
+    let repeats = repeats.into_iter().map(|(table, base, input)| (table.clone(), base.clone(), input.run));
+    planned.repeats = repeats.collect();
     planned.catalog = catalog;
     Ok(planned)
 }

@@ -109,13 +109,16 @@ pub struct Reference {
 /// Rule word of a row whose values are not found where they refer to.
 pub const RULE_REFERENCES: &str = "references";
 
+/// Rule word of rows that are published already and would lose what they refer to.
+pub const PUBLISHED_REFERENCES: &str = "publishedReferences";
+
 impl Reference {
     /// The referring columns as reasons name them: `origin+year`.
     pub fn path(&self) -> String {
         self.columns.join("+")
     }
 
-    /// Whether rows that find nothing are held back.
+    /// Whether rows that find nothing are held back. Where that is known too late, the publication is rejected instead.
     pub fn quarantines(&self) -> bool {
         self.severity == Severity::Error
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::WriteMode;
 use crate::quality::{Dimension, Severity};
-use crate::reference::PinnedTable;
+use crate::reference::{PUBLISHED_REFERENCES, PinnedTable, RULE_REFERENCES};
 use crate::watermark::WatermarkReport;
 
 /// One rule that a row broke, as quarantine and samples show it.
@@ -97,6 +97,9 @@ pub struct MetricResult {
     /// With `groupBy`: how the groups did. `value` is that of the worst.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<GroupResults>,
+    /// A few of the rows that a count of rows counts, where it knows them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<Sample>,
 }
 
 /// How the groups of a rule with `groupBy` did.
@@ -222,16 +225,16 @@ pub enum Verdict {
     Reject(Vec<String>),
 }
 
-/// Judges all tables of an attempt together: one rejected table rejects all.
+/// Judges all tables of an attempt together: one rejected table rejects all. A table that stays as it is is judged by the
+/// rules alone that read others.
 pub fn judge(tables: &[TableReport]) -> Verdict {
     let mut because = Vec::new();
-    let judged = tables.iter().filter(|table| table.repeat_of.is_none());
-    for table in judged.clone() {
-        let name = &table.table;
+    for table in tables {
+        let (name, is_new) = (&table.table, table.repeat_of.is_none());
         for column in &table.missing_required {
             because.push(format!("table `{name}`: the source has no column `{column}`, which is required"));
         }
-        if exceeds(table.quarantined, table.rows_in, table.limit_percent) {
+        if is_new && exceeds(table.quarantined, table.rows_in, table.limit_percent) {
             because.push(format!(
                 "table `{name}`: {} of {} rows are quarantined, more than the limit of {}%",
                 table.quarantined, table.rows_in, table.limit_percent
@@ -243,7 +246,7 @@ pub fn judge(tables: &[TableReport]) -> Verdict {
     }
     if !because.is_empty() {
         Verdict::Reject(because)
-    } else if judged.clone().any(|table| table.quarantined > 0) {
+    } else if tables.iter().any(|table| table.repeat_of.is_none() && table.quarantined > 0) {
         Verdict::PublishWithQuarantine
     } else {
         Verdict::Publish
@@ -263,6 +266,23 @@ pub fn failure(metric: &MetricResult) -> String {
         None => String::new(),
     };
     let (metric_word, expected) = (&metric.metric, &metric.expected);
+    if let (Some(rows), RULE_REFERENCES | PUBLISHED_REFERENCES) = (metric.value, metric.metric.as_str()) {
+        let is_one = rows == 1.0;
+        let samples: Vec<&str> = metric.samples.iter().filter_map(|sample| sample.value.as_deref()).take(3).collect();
+        let samples = if samples.is_empty() { String::new() } else { format!(", e.g. {}", samples.join(" | ")) };
+        return match metric.metric == RULE_REFERENCES {
+            true => {
+                format!(": {rows} of the rows read {} to nothing{samples}", if is_one { "refers" } else { "refer" })
+            }
+            false => {
+                let row = if is_one { "row" } else { "rows" };
+                format!(
+                    ": {rows} published {row} would lose what {} to{samples}",
+                    if is_one { "it refers" } else { "they refer" }
+                )
+            }
+        };
+    }
     match (metric.value, metric.compared_to) {
         (Some(value), Some(other)) => {
             format!(": {metric_word}{of} differs by {value} from the other table's {other}, must be {expected}")
@@ -342,5 +362,24 @@ mod tests {
     fn a_repeated_table_is_not_judged() {
         let table = TableReport { repeat_of: Some(1), ..report(10, 10) };
         assert_eq!(judge(&[table]), Verdict::Publish);
+    }
+
+    #[test]
+    fn what_a_repeated_table_says_of_others_is_judged() {
+        let lost = |severity, rows: f64| MetricResult {
+            rule: "references:p".into(),
+            metric: PUBLISHED_REFERENCES.into(),
+            value: Some(rows),
+            samples: vec![Sample { file: None, position: None, value: Some("7".into()) }],
+            ..metric(false, severity)
+        };
+        let stays = |metrics| TableReport { repeat_of: Some(1), metrics, ..report(0, 0) };
+        assert_eq!(judge(&[stays(vec![lost(Severity::Warning, 1.0)])]), Verdict::Publish);
+        let why = "table `t`: rule `references:p`: 1 published row would lose what it refers to, e.g. 7";
+        assert_eq!(judge(&[stays(vec![lost(Severity::Error, 1.0)])]), Verdict::Reject(vec![why.into()]));
+        let two = failure(&lost(Severity::Error, 2.0));
+        assert_eq!(two, ": 2 published rows would lose what they refer to, e.g. 7");
+        let read = MetricResult { metric: RULE_REFERENCES.into(), samples: Vec::new(), ..lost(Severity::Error, 2.0) };
+        assert_eq!(failure(&read), ": 2 of the rows read refer to nothing");
     }
 }

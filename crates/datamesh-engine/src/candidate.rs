@@ -430,11 +430,11 @@ fn read_number(array: &ArrayRef, row: usize) -> Option<f64> {
     (!array.is_null(0)).then(|| array.as_primitive::<Float64Type>().value(0))
 }
 
-fn quote(name: &str) -> String {
+pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn substitute(query: &str, object: &str) -> String {
+pub(crate) fn substitute(query: &str, object: &str) -> String {
     query.replace("${object}", object).replace("{object}", object).replace("${table}", object)
 }
 

@@ -30,10 +30,10 @@ use datamesh_core::ids::AttemptId;
 use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, TablePointer};
 use datamesh_core::profile::TableProfile;
-use datamesh_core::quality::{KeyRule, value_constraints};
+use datamesh_core::quality::{KeyRule, MetricRule, value_constraints};
 use datamesh_core::reference::{PinnedTable, RULE_REFERENCES};
 use datamesh_core::secret::{NoSecrets, Redactor, SecretResolver};
-use datamesh_core::verdict::{MetricResult, TableReport, rule_id};
+use datamesh_core::verdict::{MetricResult, TableReport};
 use datamesh_core::{Error, ErrorCode, Name, ProductKey, Result, Table};
 use datamesh_iceberg::storage::join;
 use datamesh_iceberg::{OpenTable, Storage, TableCache, TableDraft};
@@ -60,7 +60,7 @@ use crate::source::{
 };
 use crate::stores::Stores;
 use crate::writer::{Durability, PartWriter};
-use crate::{candidate, conditions, quarantine, stage, times, transform};
+use crate::{candidate, conditions, quarantine, stage, standing, times, transform};
 
 /// Bytes of manifests that are kept in memory.
 const TABLE_CACHE: usize = 64 << 20;
@@ -505,9 +505,27 @@ impl Engine for DataEngine {
         carried: &[CarriedTable],
         pinned: &[PinnedInput],
         now: DateTime<Utc>,
-    ) -> Result<()> {
+    ) -> Result<BTreeMap<String, Vec<MetricResult>>> {
         let context = self.context();
-        let needed = settled.iter().any(|table| table.audit.metrics.deferred(&table.states).next().is_some());
+        let mut lost = Vec::new();
+        for table in settled.iter() {
+            let files = table.standing();
+            lost.push(if files.is_empty() {
+                Vec::new()
+            } else {
+                let rows = Arc::new(FilesTable::new(table.audit.file_schema.clone(), files));
+                standing::references(&context, &table.audit.table, rows, settled, self.key_memory()).await?
+            });
+        }
+        let bound: Vec<(&CarriedTable, &Table, Vec<MetricRule>)> = carried
+            .iter()
+            .filter_map(|other| {
+                let table = other.rules.as_ref()?;
+                Some((other, table, standing::rules(&context, table, settled)))
+            })
+            .collect();
+        let needed = settled.iter().any(|table| table.audit.metrics.deferred(&table.states).next().is_some())
+            || bound.iter().any(|(_, _, rules)| !rules.is_empty());
         let mut others = HashMap::new();
         if needed {
             for table in settled.iter() {
@@ -532,14 +550,23 @@ impl Engine for DataEngine {
             || pinned.iter().any(|other| other.protected);
         let now = now.timestamp_micros();
         let candidates = Candidates { context: &context, others: &others, now, quiet };
-        for table in settled.iter_mut() {
+        let mut stay: BTreeMap<String, Vec<MetricResult>> = BTreeMap::new();
+        for (other, table, rules) in bound {
+            let Some(open) = self.open(Some(&other.pointer))? else { continue };
+            let rows = scan::open_table(&self.tables, &open, None).await?;
+            let mut results = standing::measure(&candidates, table, rules, &rows.schema()).await?;
+            results.extend(standing::references(&context, table, rows, settled, self.key_memory()).await?);
+            stay.insert(other.table.clone(), results);
+        }
+        for (table, lost) in settled.iter_mut().zip(lost) {
             let audit = table.audit.clone();
             let measured = candidates.measure(&audit.table, &candidate::deferred(table)).await;
             table.report.metrics = audit.metrics.judge(&table.states, now, |name| measured.get(name).cloned());
             table.report.metrics.extend(counted_references(table));
+            table.report.metrics.extend(lost);
             table.report.pinned = pinned_by(&audit.table, pinned);
         }
-        Ok(())
+        Ok(stay)
     }
 
     fn report(settled: &SettledTable) -> &TableReport {
@@ -854,16 +881,7 @@ fn counted_references(table: &SettledTable) -> Vec<MetricResult> {
     let late = |index: usize| audit.references.iter().all(|check| check.index != index);
     let references = audit.table.references.iter().zip(&table.unmatched).enumerate();
     let counted = references.filter(|(index, (reference, _))| !reference.quarantines() || in_place && late(*index));
-    let counted = counted.map(|(_, (reference, rows))| MetricResult {
-        rule: rule_id(RULE_REFERENCES, &reference.path()),
-        metric: RULE_REFERENCES.to_owned(),
-        value: Some(*rows as f64),
-        expected: "= 0".to_owned(),
-        passed: *rows == 0,
-        severity: reference.severity,
-        ..MetricResult::default()
-    });
-    counted.collect()
+    counted.map(|(_, (reference, found))| standing::counted(reference, RULE_REFERENCES, found.clone())).collect()
 }
 
 /// The pinned tables that the rules of `table` read.

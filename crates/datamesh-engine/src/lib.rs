@@ -24,6 +24,7 @@ mod scan;
 mod settle;
 mod source;
 mod stage;
+mod standing;
 mod stores;
 mod times;
 mod transform;

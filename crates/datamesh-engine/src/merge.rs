@@ -19,7 +19,7 @@ use crate::audit::AuditPlan;
 use crate::error::arrow;
 use crate::files::ScanFile;
 use crate::keys::{Area, KeyEntry, KeyReader, KeyRuns, Place, for_each_hit};
-use crate::settle::{Doubled, StagedTable, add_published, batches, builder, complete, read_columns};
+use crate::settle::{Doubled, StagedTable, add_published, batches, builder, complete, read_columns, renamed};
 
 /// Hash hits confirmed by value at a time.
 const CONFIRM: usize = 1 << 19;
@@ -106,6 +106,17 @@ impl Removed {
             || self.rows.get(&place.file()).is_some_and(|rows| rows.contains(place.row()))
     }
 
+    /// Whether no row of a file stays.
+    pub(crate) fn is_whole(&self, file: u32) -> bool {
+        self.whole.contains(&file)
+    }
+
+    /// Which of `count` rows from row `first` of a file stay; `None`: all.
+    pub(crate) fn left(&self, file: u32, first: u64, count: usize) -> Option<BooleanBuffer> {
+        let rows = self.rows.get(&file)?;
+        Some(BooleanBuffer::collect_bool(count, |row| !rows.contains(first + row as u64)))
+    }
+
     fn count(&self, published: &[Published]) -> u64 {
         let whole = self.whole.iter().filter_map(|file| published.get(*file as usize)).map(|file| file.scan.rows);
         whole.sum::<u64>() + self.rows.values().map(RowSet::len).sum::<u64>()
@@ -155,6 +166,7 @@ fn rewrite(audit: &AuditPlan, published: Published, gone: &RowSet, states: &mut 
         if measured.is_empty() {
             states.rows += kept.num_rows() as i64;
         } else {
+            let kept = renamed(&audit.schema, &kept)?;
             audit.metrics.update(states, &complete(audit, &measured, &kept)?, None);
         }
     }
@@ -242,7 +254,7 @@ fn published_keys(
             continue;
         }
         let mut row = 0;
-        for batch in read_columns(&staged.audit.storage, &file.scan.url, columns, None)? {
+        for batch in read_columns(&staged.audit.storage, &file.scan.url, &staged.audit.schema, columns, None)? {
             let batch = batch?;
             key.hashes(&batch, |at, hash| {
                 runs.push(KeyEntry { hash, place: Place::new(Area::Published, id, row + at as u64) })
@@ -306,7 +318,7 @@ fn confirm(
         };
         let url = url.ok_or_else(|| Error::new(ErrorCode::Internal, "a key names a file that was not staged"))?;
         let mut next = rows.iter();
-        for batch in read_columns(&staged.audit.storage, &url, &key.rule.columns, Some(&rows))? {
+        for batch in read_columns(&staged.audit.storage, &url, &staged.audit.schema, &key.rule.columns, Some(&rows))? {
             let batch = batch?;
             let keys = key.keys(&batch)?;
             for at in 0..batch.num_rows() {
@@ -418,7 +430,8 @@ fn replaced_partitions(
             None => {
                 let mut rows = RowSet::default();
                 let mut first = 0;
-                for batch in read_columns(&staged.audit.storage, &file.scan.url, &draft.partition_sources(), None)? {
+                let (storage, schema) = (&staged.audit.storage, &staged.audit.schema);
+                for batch in read_columns(storage, &file.scan.url, schema, &draft.partition_sources(), None)? {
                     let batch = whole(staged, &batch?)?;
                     for (row, partition) in (first..).zip(draft.partitions(&batch)?) {
                         if touched.contains(&partition) {

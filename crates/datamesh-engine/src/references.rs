@@ -14,6 +14,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::ident;
 use datafusion::prelude::SessionContext;
 use datamesh_core::reference::Reference;
+use datamesh_core::verdict::{RuleCount, SAMPLES_PER_RULE, Sample};
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_quality::values::show;
 use futures::TryStreamExt;
@@ -193,6 +194,14 @@ impl ReferenceReader {
         Ok(found)
     }
 
+    /// Counts a row that finds nothing, with its key as a sample where it may be shown.
+    pub(crate) fn add(&self, found: &mut RuleCount, batch: &RecordBatch, row: usize, shown: bool) {
+        found.rows += 1;
+        if shown && found.samples.len() < SAMPLES_PER_RULE {
+            found.samples.push(Sample { file: None, position: None, value: Some(self.show(batch, row)) });
+        }
+    }
+
     /// The values of a row, as samples show them.
     pub(crate) fn show(&self, batch: &RecordBatch, row: usize) -> String {
         let cell = |name: &String| batch.column_by_name(name).and_then(|array| show(array, row)).unwrap_or_default();
@@ -237,6 +246,25 @@ impl ReferenceCheck {
             reader.collect(&mut keys, &batch, None)?;
         }
         Ok(Self { index, reader, keys: keys.finish() })
+    }
+
+    /// The rows of `provider` that have a whole key and find it nowhere; a few of their keys where they may be shown.
+    pub(crate) async fn count(
+        &self,
+        context: &SessionContext,
+        provider: Arc<dyn TableProvider>,
+        shown: bool,
+    ) -> Result<RuleCount> {
+        let fail = |error| unwrap(ErrorCode::SourceUnreadable, "the referring table cannot be read", error);
+        let columns: Vec<_> = self.reader.reference.columns.iter().map(ident).collect();
+        let frame = context.read_table(provider).and_then(|frame| frame.select(columns)).map_err(fail)?;
+        let mut batches = frame.execute_stream().await.map_err(fail)?;
+        let mut found = RuleCount::default();
+        while let Some(batch) = batches.try_next().await.map_err(fail)? {
+            let unmatched = self.reader.unmatched(&self.keys, &batch)?;
+            unmatched.set_indices().for_each(|row| self.reader.add(&mut found, &batch, row, shown));
+        }
+        Ok(found)
     }
 }
 

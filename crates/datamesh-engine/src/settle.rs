@@ -14,7 +14,7 @@ use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
 use datamesh_core::contract::WriteMode;
 use datamesh_core::ports::QuarantineFile;
-use datamesh_core::verdict::{Reason, Sample, TableReport};
+use datamesh_core::verdict::{Reason, RuleCount, Sample, TableReport};
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_iceberg::storage::StorageReader;
 use datamesh_iceberg::{LiveFile, NewDataFile, OpenTable, RewrittenFile, SnapshotChange, Storage, TableDraft, storage};
@@ -25,9 +25,10 @@ use crate::audit::{AuditPlan, PartitionResult, QuarantinePart, StagedFile, count
 use crate::error::{arrow, parquet_read};
 use crate::files::ScanFile;
 use crate::keys::Area;
-use crate::merge::{Merge, Published, merge};
+use crate::merge::{Merge, Published, Removed, merge};
 use crate::quarantine;
 use crate::references::ReferenceReader;
+use crate::scan::field_id;
 use crate::writer::{Durability, PartWriter};
 
 /// Rows read at a time.
@@ -61,7 +62,7 @@ pub struct SettledTable {
     pub(crate) removed: HashSet<String>,
     pub(crate) states: MetricStates,
     /// For each reference of the table, the rows read that find nothing.
-    pub(crate) unmatched: Vec<u64>,
+    pub(crate) unmatched: Vec<RuleCount>,
     pub(crate) report: TableReport,
 }
 
@@ -73,12 +74,29 @@ impl SettledTable {
             bytes: file.part.bytes,
             rows: file.part.rows,
         });
+        self.standing().into_iter().chain(staged).collect()
+    }
+
+    /// The published rows that stay, in their files, some of them written anew.
+    pub(crate) fn standing(&self) -> Vec<ScanFile> {
         let rewritten = self.rewritten.iter().map(|file| ScanFile {
             url: file.url.clone(),
             bytes: file.bytes,
             rows: file.footer.file_metadata().num_rows().max(0) as u64,
         });
-        self.published.iter().cloned().chain(rewritten).chain(staged).collect()
+        self.published.iter().cloned().chain(rewritten).collect()
+    }
+
+    /// Whether values of these columns that the published rows have may be gone from the candidate.
+    pub(crate) fn may_lose(&self, columns: &[String]) -> bool {
+        let key = self.audit.keys.first().map(|key| key.rule.columns.iter().collect::<BTreeSet<_>>());
+        let by_key = key == Some(columns.iter().collect()) && self.report.changes.is_some_and(|rows| rows.deleted == 0);
+        match self.audit.table.write {
+            WriteMode::Replace => true,
+            // A row that is replaced by its key leaves the key.
+            WriteMode::Upsert if by_key => false,
+            _ => !self.removed.is_empty(),
+        }
     }
 
     /// How the commit changes the table's files.
@@ -130,10 +148,11 @@ pub(crate) fn settle(
         _ => files.into_iter().map(Published::new).collect(),
     };
     let Merge { mut doubled, removed, changes } = merge(staged, &draft, &files, planned)?;
-    let mut unmatched = staged.result.unmatched.clone();
-    unmatched.resize(audit.table.references.len(), 0);
+    let early = staged.result.unmatched.iter().map(|rows| RuleCount { rows: *rows, samples: Vec::new() });
+    let mut unmatched: Vec<RuleCount> = early.collect();
+    unmatched.resize(audit.table.references.len(), RuleCount::default());
     for reference in &late {
-        unmatched[reference.index] += find_unmatched(staged, &files, reference, &mut doubled)?;
+        unmatched[reference.index] = find_unmatched(staged, &files, &removed, reference, &mut doubled)?;
     }
     let mut work = Rewrite {
         audit,
@@ -224,40 +243,48 @@ pub(crate) struct LateReference {
     pub(crate) holds_back: bool,
 }
 
-/// Finds the incoming rows that refer to nothing, marks them in `doubled` where they are to be held back, and returns
-/// how many there are.
+/// Finds the incoming rows that refer to nothing, marks them in `doubled` where they are to be held back, and counts
+/// them. Where they reject the publication, those that are held back anyway do not count.
 fn find_unmatched(
     staged: &StagedTable,
     published: &[Published],
+    removed: &Removed,
     late: &LateReference,
     doubled: &mut Doubled,
-) -> Result<u64> {
+) -> Result<RuleCount> {
     let audit = &staged.audit;
     let reference = &audit.table.references[late.index];
+    let rejects = reference.quarantines() && !late.holds_back;
+    let shown = !audit.table.protects(&reference.path());
     let rule = audit.keys.len() + late.index;
     let there = late.there.as_ref().map_or(&audit.schema, |(schema, _)| schema);
     let reader = ReferenceReader::new(reference, &audit.schema, there)?;
     let incoming = staged.result.data.iter().map(|file| ((Area::Staged, file.id), file.part.url.as_str()));
     let held_back = staged.result.quarantine.iter().map(|part| ((Area::Quarantined, part.id), part.part.url.as_str()));
     let files: Vec<((Area, u32), &str)> = incoming.chain(held_back).collect();
-    let mut count = 0;
+    let mut count = RuleCount::default();
     let mut found: BTreeSet<((Area, u32), u64)> = BTreeSet::new();
     loop {
         let mut keys = reader.key_set(audit.key_memory);
-        let urls: Vec<&str> = match &late.there {
-            Some((_, files)) => files.iter().map(|file| file.url.as_str()).collect(),
-            None => published.iter().map(|file| file.scan.url.as_str()).collect(),
-        };
-        for url in urls {
-            for batch in read_columns(&audit.storage, url, &reference.at, None)? {
+        for file in late.there.iter().flat_map(|(_, files)| files) {
+            for batch in read_columns(&audit.storage, &file.url, there, &reference.at, None)? {
                 reader.collect(&mut keys, &batch?, None)?;
             }
         }
         if late.there.is_none() {
+            for (id, file) in (0_u32..).zip(published).filter(|(id, _)| !removed.is_whole(*id)) {
+                let mut first = 0;
+                for batch in read_columns(&audit.storage, &file.scan.url, there, &reference.at, None)? {
+                    let batch = batch?;
+                    let left = removed.left(id, first, batch.num_rows());
+                    first += batch.num_rows() as u64;
+                    reader.collect(&mut keys, &batch, left.as_ref())?;
+                }
+            }
             for (place, url) in files.iter().filter(|((area, _), _)| *area == Area::Staged) {
                 let gone = doubled.get(place).map_or(&[][..], Vec::as_slice);
                 let mut first = 0;
-                for batch in read_columns(&audit.storage, url, &reference.at, None)? {
+                for batch in read_columns(&audit.storage, url, there, &reference.at, None)? {
                     let batch = batch?;
                     let rows = keys_by_row(gone, first, batch.num_rows());
                     first += batch.num_rows() as u64;
@@ -268,14 +295,18 @@ fn find_unmatched(
         }
         let keys = keys.finish();
         let before = found.len();
-        for (place, url) in &files {
+        for (place, url) in files.iter().filter(|((area, _), _)| !rejects || *area == Area::Staged) {
             let mut first = 0;
-            for batch in read_columns(&audit.storage, url, &reference.columns, None)? {
+            for batch in read_columns(&audit.storage, url, &audit.schema, &reference.columns, None)? {
                 let batch = batch?;
-                for row in reader.unmatched(&keys, &batch)?.set_indices() {
-                    let row = first + row as u64;
+                let out = match doubled.get(place) {
+                    Some(out) if rejects => keys_by_row(out, first, batch.num_rows()),
+                    _ => BTreeMap::new(),
+                };
+                for at in reader.unmatched(&keys, &batch)?.set_indices().filter(|at| !out.contains_key(at)) {
+                    let row = first + at as u64;
                     if found.insert((*place, row)) {
-                        count += 1;
+                        reader.add(&mut count, &batch, at, shown);
                         if late.holds_back {
                             doubled.entry(*place).or_default().push((row, rule));
                         }
@@ -292,18 +323,42 @@ fn find_unmatched(
     }
 }
 
-/// Reads some columns of a Parquet file, all rows or those of `rows` (sorted, distinct). Columns that the file does not
-/// have are left out.
+/// The column of `schema` that a file's column is: it has its field id. Without one, names tell.
+fn named<'s>(schema: &'s Schema, field: &Field) -> Option<&'s str> {
+    let fields = schema.fields();
+    let found = match field_id(field) {
+        Some(id) => fields.iter().find(|own| field_id(own).map_or(own.name() == field.name(), |own| own == id)),
+        None => fields.iter().find(|own| own.name() == field.name()),
+    };
+    found.map(|own| own.name().as_str())
+}
+
+/// The columns of a file's batch that `schema` has, by the names that they have there.
+pub(crate) fn renamed(schema: &Schema, batch: &RecordBatch) -> Result<RecordBatch> {
+    let (mut fields, mut arrays) = (Vec::new(), Vec::new());
+    for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
+        if let Some(name) = named(schema, field) {
+            fields.push(field.as_ref().clone().with_name(name));
+            arrays.push(array.clone());
+        }
+    }
+    let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options).map_err(arrow)
+}
+
+/// Reads some columns of `schema` from a Parquet file, all rows or those of `rows` (sorted, distinct). Columns that the
+/// file does not have are left out.
 pub(crate) fn read_columns(
     storage: &Storage,
     url: &str,
+    schema: &SchemaRef,
     columns: &[String],
     rows: Option<&[u64]>,
 ) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
     let mut builder = builder(storage, url)?;
-    let schema = builder.schema().clone();
-    let roots =
-        schema.fields().iter().enumerate().filter(|(_, field)| columns.contains(field.name())).map(|(at, _)| at);
+    let there = builder.schema().clone();
+    let wanted = |field: &Field| named(schema, field).is_some_and(|name| columns.iter().any(|column| column == name));
+    let roots = there.fields().iter().enumerate().filter(|(_, field)| wanted(field)).map(|(at, _)| at);
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
     builder = builder.with_projection(mask).with_batch_size(BATCH);
     if let Some(rows) = rows {
@@ -311,7 +366,8 @@ pub(crate) fn read_columns(
         let ranges = rows.chunk_by(|a, b| a + 1 == *b).map(|run| run[0] as usize..run[run.len() - 1] as usize + 1);
         builder = builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, total));
     }
-    batches(builder, url)
+    let schema = schema.clone();
+    Ok(batches(builder, url)?.map(move |batch| renamed(&schema, &batch?)))
 }
 
 /// Counts the metrics of a published file.
@@ -321,7 +377,7 @@ pub(crate) fn add_published(audit: &AuditPlan, file: &ScanFile, states: &mut Met
         states.rows += file.rows as i64;
         return Ok(());
     }
-    for batch in read_columns(&audit.storage, &file.url, &columns, None)? {
+    for batch in read_columns(&audit.storage, &file.url, &audit.schema, &columns, None)? {
         let batch = batch?;
         audit.metrics.update(states, &complete(audit, &columns, &batch)?, None);
     }

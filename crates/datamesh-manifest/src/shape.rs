@@ -328,7 +328,11 @@ static COLUMN_REFERENCE: Object = Object {
     about: "The column that must hold each value of this one",
     keys: &[
         must("to", Shape::Text, "`domain/product.table.column`, or `table.column` of this product"),
-        key("severity", SEVERITY, "Default: error, which quarantines the row; a warning only counts it"),
+        key(
+            "severity",
+            SEVERITY,
+            "Default: error, which quarantines the row, or rejects an `upsert` or `replacePartitions` whose target is published with it; a warning only counts it",
+        ),
         key("description", Shape::Text, "Why it holds"),
         CUSTOM,
     ],
@@ -341,7 +345,11 @@ static TABLE_REFERENCE: Object = Object {
         must("columns", TEXTS, "The referring columns"),
         must("to", Shape::Text, "`domain/product.table`, or `table` of this product"),
         key("at", TEXTS, "The columns there, in the same order; default: of the same names"),
-        key("severity", SEVERITY, "Default: error, which quarantines the row; a warning only counts it"),
+        key(
+            "severity",
+            SEVERITY,
+            "Default: error, which quarantines the row, or rejects an `upsert` or `replacePartitions` whose target is published with it; a warning only counts it",
+        ),
         key("description", Shape::Text, "Why it holds"),
         CUSTOM,
     ],

@@ -11,7 +11,7 @@ use datamesh_core::contract::{DataProduct, WriteMode};
 use datamesh_core::evolution::{ChangeKind, ContractChange, compare};
 use datamesh_core::infer::grouped;
 use datamesh_core::ports::ProductState;
-use datamesh_core::verdict::{MetricResult, RuleCount, TableReport};
+use datamesh_core::verdict::{MetricResult, RuleCount, TableReport, failure};
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_manifest::load_mesh;
 use serde_json::{Value, json};
@@ -237,6 +237,7 @@ fn table_text(table: &TableReport, contract: &DataProduct, state: &ProductState,
     let mut text = format!("table {}\n", paint(&table.table, "1", on));
     if let Some(earlier) = table.repeat_of {
         text.push_str(&format!("  the same content as publication {earlier}: it would stay as it is\n"));
+        text.push_str(&metrics_text("rules on the tables as they would be", &table.metrics, on));
         return text;
     }
     if !table.missing_required.is_empty() {
@@ -273,12 +274,7 @@ fn table_text(table: &TableReport, contract: &DataProduct, state: &ProductState,
     if reasons.len() > RULES {
         text.push_str(&format!("\n  and {} more rules; see --format json\n", reasons.len() - RULES));
     }
-    if !table.metrics.is_empty() {
-        text.push_str("\n  rules on the table as it would be\n");
-        for metric in &table.metrics {
-            text.push_str(&format!("    {}\n", metric_text(metric, on)));
-        }
-    }
+    text.push_str(&metrics_text("rules on the table as it would be", &table.metrics, on));
     if !table.ignored_columns.is_empty() {
         text.push_str(&format!("  not in the contract, left out: {}\n", table.ignored_columns.join(", ")));
     }
@@ -316,11 +312,20 @@ fn sample_text(sample: &datamesh_core::verdict::Sample) -> String {
     }
 }
 
+fn metrics_text(title: &str, metrics: &[MetricResult], on: bool) -> String {
+    let mut text = if metrics.is_empty() { String::new() } else { format!("\n  {title}\n") };
+    for metric in metrics {
+        text.push_str(&format!("    {}\n", metric_text(metric, on)));
+    }
+    text
+}
+
 fn metric_text(metric: &MetricResult, on: bool) -> String {
     let severity = format!("{:?}", metric.severity).to_lowercase();
     let mark = if metric.passed { paint("ok", "32", on) } else { paint(&severity, "31", on) };
     let found = match (&metric.error, metric.value) {
         (Some(error), _) => error.clone(),
+        _ if !metric.passed && !metric.samples.is_empty() => failure(metric).trim_start_matches(": ").to_owned(),
         (None, Some(value)) => {
             format!("{} is {}, must be {}", metric.metric, (value * 1e6).round() / 1e6, metric.expected)
         }

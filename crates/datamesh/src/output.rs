@@ -222,9 +222,12 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
             let what = if report.transforms.iter().any(|run| run.table == name) { "inputs" } else { "content" };
             let why = match table.watermark.as_ref().and_then(|pull| Some((&pull.column, pull.after.as_ref()?))) {
                 Some((column, after)) => format!("no row with {column} after {after}, as of publication {earlier}"),
+                None if report.carried_forward.contains(&table.table) => {
+                    format!("no new data, as of publication {earlier}")
+                }
                 None => format!("same {what} as publication {earlier}, carried forward"),
             };
-            text.push_str(&format!("  {}: {why}\n", table.table));
+            text.push_str(&format!("  {}: {why}\n{}", table.table, missed(&table.metrics, on)));
             continue;
         }
         text.push_str(&format!(
@@ -243,18 +246,7 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
             let samples = if samples.is_empty() { String::new() } else { format!("  e.g. {}", samples.join(" | ")) };
             text.push_str(&format!("    {:>8} × {rule}{samples}\n", grouped(count.rows)));
         }
-        for metric in table.metrics.iter().filter(|metric| !metric.passed || metric.warned) {
-            let severity = match metric.passed {
-                true => "warning".to_owned(),
-                false => format!("{:?}", metric.severity).to_lowercase(),
-            };
-            let found = match (metric.passed, metric.value, &metric.warn) {
-                (true, Some(value), Some(warn)) => format!(": {} is {}, expected {warn}", metric.metric, round(value)),
-                (true, ..) => format!(": {} is not as expected", metric.metric),
-                (false, ..) => failure(&MetricResult { value: metric.value.map(round), ..metric.clone() }),
-            };
-            text.push_str(&format!("    {} {}{found}\n", paint(&severity, "33", on), metric.rule));
-        }
+        text.push_str(&missed(&table.metrics, on));
         if let Some(pull) = &table.watermark {
             let after = pull.after.as_ref().map_or_else(|| "everything".to_owned(), |after| format!("after {after}"));
             let last = pull.last.as_ref().map_or_else(String::new, |last| format!(", up to {last}"));
@@ -279,6 +271,24 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
     }
     for because in &report.because {
         text.push_str(&format!("  {} {because}\n", paint("because", "1", on)));
+    }
+    text
+}
+
+/// The metric rules whose thresholds were missed, for people.
+fn missed(metrics: &[MetricResult], on: bool) -> String {
+    let mut text = String::new();
+    for metric in metrics.iter().filter(|metric| !metric.passed || metric.warned) {
+        let severity = match metric.passed {
+            true => "warning".to_owned(),
+            false => format!("{:?}", metric.severity).to_lowercase(),
+        };
+        let found = match (metric.passed, metric.value, &metric.warn) {
+            (true, Some(value), Some(warn)) => format!(": {} is {}, expected {warn}", metric.metric, round(value)),
+            (true, ..) => format!(": {} is not as expected", metric.metric),
+            (false, ..) => failure(&MetricResult { value: metric.value.map(round), ..metric.clone() }),
+        };
+        text.push_str(&format!("    {} {}{found}\n", paint(&severity, "33", on), metric.rule));
     }
     text
 }

@@ -170,6 +170,7 @@ fn carried(subject: &Subject<'_>, table: &Table) -> Vec<CarriedTable> {
             table: other.name.to_string(),
             pointer: pointer.clone(),
             protected: other.has_protected_columns(),
+            rules: None,
         })
         .collect()
 }

@@ -172,6 +172,38 @@ fn several_tables_and_a_source_are_published_together_or_not_at_all() {
 }
 
 #[test]
+fn a_replaced_table_is_made_again_when_one_that_it_refers_to_changes() {
+    let base = "dataProduct:
+  name: base
+  version: 1.0.0
+  owner: web-team
+  schema:
+    - {name: people, write: replace, columns: [{name: id, type: long}]}
+    - {name: visits, write: replace, columns: [{name: id, type: long}, {name: person, type: long}]}
+";
+    let people = table("people", "replace", "'SELECT id FROM web.base.people'", &["id long"]);
+    let columns = ["id long", "person long, references: people.id"];
+    let visits = table("visits", "replace", "'SELECT id, person FROM web.base.visits'", &columns);
+    let tables = format!("{people}{visits}      quarantine: 50%\n");
+    let mesh = TestMesh::new()
+        .with_product("web/base", base)
+        .with_product("shop/kept", &product("kept", "web/base@^1", &tables));
+    mesh.write("people.csv", "id\n1\n2\n");
+    mesh.write("visits.csv", "id,person\n1,1\n2,2\n");
+    mesh.run(&["publish", "web/base", "people=people.csv", "visits=visits.csv"]).expect_code(0);
+    mesh.run(&["run", "shop/kept"]).expect_code(0);
+    let served = |mesh: &TestMesh| mesh.query("SELECT id FROM shop.kept.visits ORDER BY id");
+    assert_eq!(served(&mesh), [json!({ "id": 1 }), json!({ "id": 2 })]);
+
+    mesh.write("people.csv", "id\n1\n");
+    mesh.run(&["publish", "web/base", "people=people.csv"]).expect_code(0);
+    mesh.run(&["run", "shop/kept"]).expect_code(0);
+    assert_eq!(served(&mesh), [json!({ "id": 1 })]);
+    mesh.run(&["run", "shop/kept"]).expect_code(0);
+    assert_eq!(mesh.publications("shop/kept").len(), 2);
+}
+
+#[test]
 fn a_failed_product_stops_only_those_that_rest_on_it() {
     let one = |name: &str, input: &str, sql: &str| product(name, input, &table("t", "replace", sql, &["n long"]));
     let mesh = TestMesh::new()
