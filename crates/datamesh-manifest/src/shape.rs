@@ -429,7 +429,7 @@ pub static QUALITY: Object = Object {
         key(
             "groupBy",
             Shape::Either(&Shape::Text, &TEXTS),
-            "Columns: each group is measured by itself, the worst is judged",
+            "Columns: each group is measured by itself, the worst is judged; one without a value to measure fails",
         ),
         key(
             "compareTo",

@@ -176,7 +176,8 @@ pub(super) fn check_own(document: &mut Document<'_>, tables: &[Table], node: &No
                 document.error("unknown-table", entry.get("quality").unwrap_or(entry).span, message, help);
                 continue;
             };
-            if let Some(column) = comparison.column.as_ref().filter(|column| other.column(column).is_none()) {
+            let mut columns = comparison.column.iter().chain(&rule.group_by);
+            if let Some(column) = columns.find(|column| other.column(column).is_none()) {
                 let (message, help) = no_column(other, column);
                 document.error("unknown-column", entry.get("quality").unwrap_or(entry).span, message, help);
             }
