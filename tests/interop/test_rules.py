@@ -155,6 +155,31 @@ def test_the_worst_group_is_duckdbs(tmp_path, binary, rows):
             assert same(group["value"], values[tuple(group["group"])]), name
 
 
+def test_both_zeros_are_one_number(tmp_path, binary):
+    zeros = [0.0, -0.0, 1.0, None]
+    table = pa.table({"d": pa.array(zeros, pa.float64()), "f": pa.array(zeros, pa.float32())})
+    columns = "\n        - {name: d, type: double}\n        - {name: f, type: float}\n"
+    rules = []
+    for column in ("d", "f"):
+        rules += [
+            {"name": f"condition {column}", "condition": f"{column} >= 0"},
+            {"name": f"where {column}", "metric": "rowCount", "where": f"{column} = 0.0", "mustBe": 2},
+            {"name": f"distinct {column}", "metric": "countDistinct", "column": column, "mustBe": 2},
+            {"name": f"duplicates {column}", "metric": "duplicateValues", "column": column, "mustBe": 1},
+            {"name": f"groups {column}", "metric": "rowCount", "groupBy": column, "where": f"{column} >= 0", "fail": "> 2"},
+            {"name": f"sums {column}", "metric": "countDistinct", "column": column, "groupBy": column, "fail": "> 1"},
+        ]
+    mesh = mesh_of(tmp_path, binary, columns, rules, table)
+    report = mesh.publish("lab/t")
+    found = metrics(report)
+    assert report["tables"][0]["published"] == 4 and all(metric["passed"] for metric in found.values()), report
+    assert [found[f"groups {column}"]["groups"]["count"] for column in ("d", "f")] == [2, 2]
+    assert [found[f"sums {column}"]["groups"]["count"] for column in ("d", "f")] == [3, 3]
+    # What is published keeps its sign.
+    stored = mesh.query("SELECT d, f FROM lab.t.rows")
+    assert [sum(math.copysign(1, value) < 0 for value in stored[column].to_pylist() if value is not None) for column in ("d", "f")] == [1, 1]
+
+
 def test_sequences(tmp_path, binary, rows):
     rules = [
         {"name": "gaps", "metric": "sequenceGaps", "column": "id", "severity": "info"},

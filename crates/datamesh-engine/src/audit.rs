@@ -21,7 +21,7 @@ use datamesh_iceberg::storage::join;
 use datamesh_quality::values::shorten;
 use datamesh_quality::{MetricPlan, MetricStates, RowCheck};
 
-use crate::conditions::Condition;
+use crate::conditions::{self, Condition};
 use crate::error::arrow;
 use crate::keys::{Area, KeyEntry, KeyReader, KeyRuns, Place};
 use crate::quarantine;
@@ -207,9 +207,11 @@ impl PartitionAudit {
         let faults = batch.column(width + 1).clone();
         self.result.rows_in += rows as u64;
 
+        let has_conditions = plan.delete_when.is_some() || !plan.conditions.is_empty();
+        let compared = if has_conditions { conditions::compared(&columns)? } else { columns.clone() };
         let mut masks: Vec<(usize, BooleanBuffer)> = Vec::new();
         let mut bad = datamesh_quality::values::valid(&faults);
-        let deletions = plan.delete_when.as_ref().map(|expression| Deletions::find(expression, &columns));
+        let deletions = plan.delete_when.as_ref().map(|expression| Deletions::find(expression, &compared));
         if let Some(deletions) = &deletions {
             bad = &bad | &deletions.failed;
         }
@@ -227,7 +229,7 @@ impl PartitionAudit {
         }
         let mut conditions: Vec<(usize, Violations)> = Vec::new();
         for (at, condition) in plan.conditions.iter().enumerate() {
-            if let Some(mut violations) = violations(&condition.expression, &columns) {
+            if let Some(mut violations) = violations(&condition.expression, &compared) {
                 if let Some(deletions) = &deletions {
                     violations.broken = &violations.broken & &!&deletions.rows;
                 }

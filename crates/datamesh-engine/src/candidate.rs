@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Date32Type, Float64Type, Schema, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::{DataType, Date32Type, FieldRef, Float64Type, Schema, TimestampMicrosecondType};
 use datafusion::catalog::TableProvider;
+use datafusion::common::Column;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::function::AccumulatorFactoryFunction;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, ColumnarValue, ScalarUDF, Volatility, create_udaf, create_udf,
+    Accumulator, AggregateUDF, ColumnarValue, Expr, ScalarUDF, Volatility, create_udaf, create_udf, lit,
 };
 use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
 use datafusion::scalar::ScalarValue;
@@ -505,13 +506,31 @@ fn alone(rule: &MetricRule, view: &str, groups: &[String], schema: &Schema) -> R
     })
 }
 
-/// The rows of a table that meet a rule's `where`.
+/// The rows of a table that meet a rule's `where`, with one zero.
 fn selected(frame: DataFrame, filter: Option<&str>) -> Result<DataFrame, String> {
+    let frame = compared(frame)?;
     let Some(filter) = filter else { return Ok(frame) };
     let schema = frame.schema().clone();
     let (state, _) = frame.clone().into_parts();
     let parsed = crate::conditions::parse(&SessionContext::new_with_state(state), filter, &schema)?;
     frame.filter(parsed).map_err(describe)
+}
+
+/// A table's columns as conditions on batches compare them.
+fn compared(frame: DataFrame) -> Result<DataFrame, String> {
+    let mut signed = false;
+    let mut plain = |(qualifier, field): (Option<&SqlName>, &FieldRef)| {
+        let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+        let zero = match field.data_type() {
+            DataType::Float32 => lit(0.0_f32),
+            DataType::Float64 => lit(0.0_f64),
+            _ => return column,
+        };
+        signed = true;
+        (column + zero).alias(field.name())
+    };
+    let columns: Vec<Expr> = frame.schema().iter().map(&mut plain).collect();
+    if signed { frame.select(columns).map_err(describe) } else { Ok(frame) }
 }
 
 /// The test of a count of rows, as a function of SQL.
