@@ -443,6 +443,37 @@ def test_references_between_tables_of_one_publication(tmp_path, binary):
     assert {pinned["table"] for pinned in table["pinned"]} == {"customers", "places"}
 
 
+def test_a_reference_judges_the_rows_of_its_where(tmp_path, binary):
+    numbers = lambda values: pa.array(values, pa.int32())
+    mesh_of(tmp_path, binary, "\n        - {name: id, type: int}\n", [], pa.table({"id": numbers([1])}), name="people").publish("lab/people")
+    columns = """
+        - {name: id, type: int}
+        - {name: kind, type: string}
+        - {name: who, type: int, references: {to: lab/people.rows.id, where: "kind = 'member'"}}
+        - {name: parent, type: int, references: {to: rows.id, where: parent > 0}}
+"""
+    # A guest and one of no kind may name nobody; a parent of -1 is none. The parent of row 4 is held back, and it with it.
+    table = pa.table(
+        {
+            "id": numbers([1, 2, 3, 4]),
+            "kind": ["member", "member", "guest", None],
+            "who": numbers([1, 9, 9, 9]),
+            "parent": numbers([1, -1, 7, 3]),
+        }
+    )
+    mesh = mesh_of(tmp_path, binary, columns, [], table, extra="      quarantine: {limit: 100%}\n")
+    report = mesh.publish("lab/t")["tables"][0]
+    assert {rule: count["rows"] for rule, count in report["reasons"].items()} == {"references:who": 1, "references:parent": 2}
+    assert [row["id"] for row in mesh.query_json("SELECT id FROM lab.t.rows")] == [1]
+
+
+def test_a_reference_of_which_where_is_no_condition_is_a_problem(tmp_path, binary):
+    columns = "\n        - {name: id, type: int, references: {to: rows.id, where: nothing > 1}}\n"
+    mesh = mesh_of(tmp_path, binary, columns, [], None)
+    with pytest.raises(CommandFailed, match="reference of `id`: `where` of table `rows`"):
+        mesh.run("check")
+
+
 def test_protected_values_are_masked(tmp_path, binary):
     table = pa.table({"who": ["secret-name", "secret-name", "secret-other"], "salary": pa.array([777001, 777002, 777003], pa.int32())})
     columns = "\n        - {name: who, type: string, pii: true, references: lab/people.rows.who}\n        - {name: salary, type: int, pii: true}\n"

@@ -236,6 +236,18 @@ impl Filter {
     }
 }
 
+impl Filter {
+    /// The rows that a rule judges: those where the condition is true, or cannot be computed.
+    pub(crate) fn judged(&self, batch: &RecordBatch) -> BooleanBuffer {
+        self.select(batch).unwrap_or_else(|_| {
+            BooleanBuffer::collect_bool(batch.num_rows(), |row| match self.select(&batch.slice(row, 1)) {
+                Ok(selected) => selected.value(0),
+                Err(_) => true,
+            })
+        })
+    }
+}
+
 impl RowFilter for Filter {
     fn columns(&self) -> &[String] {
         &self.columns

@@ -255,7 +255,8 @@ mod tests {
     fn reference(columns: &[&str], at: &[&str]) -> Reference {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let to = TableReference::parse("a/b.c").expect("a table");
-        Reference { columns: names(columns), to, at: names(at), severity: Severity::Error, description: None }
+        let (columns, at) = (names(columns), names(at));
+        Reference { columns, to, at, severity: Severity::Error, description: None, filter: None }
     }
 
     fn unmatched(reference: &Reference, own: &RecordBatch, there: &RecordBatch) -> Result<Vec<usize>> {

@@ -270,9 +270,9 @@ fn find_unmatched(
         let before = found.len();
         for (place, url) in &files {
             let mut first = 0;
-            for batch in read_columns(&audit.storage, url, &reference.columns, None)? {
+            for batch in read_columns(&audit.storage, url, &audit.referring(late.index), None)? {
                 let batch = batch?;
-                for row in reader.unmatched(&keys, &batch)?.set_indices() {
+                for row in audit.judged(late.index, reader.unmatched(&keys, &batch)?, &batch).set_indices() {
                     let row = first + row as u64;
                     if found.insert((*place, row)) {
                         count += 1;

@@ -328,6 +328,7 @@ static COLUMN_REFERENCE: Object = Object {
     about: "The column that must hold each value of this one",
     keys: &[
         must("to", Shape::Text, "`domain/product.table.column`, or `table.column` of this product"),
+        key("where", Shape::Text, "An SQL condition: only rows that meet it are judged"),
         key("severity", SEVERITY, "Default: error, which quarantines the row; a warning only counts it"),
         key("description", Shape::Text, "Why it holds"),
         CUSTOM,
@@ -341,6 +342,7 @@ static TABLE_REFERENCE: Object = Object {
         must("columns", TEXTS, "The referring columns"),
         must("to", Shape::Text, "`domain/product.table`, or `table` of this product"),
         key("at", TEXTS, "The columns there, in the same order; default: of the same names"),
+        key("where", Shape::Text, "An SQL condition: only rows that meet it are judged"),
         key("severity", SEVERITY, "Default: error, which quarantines the row; a warning only counts it"),
         key("description", Shape::Text, "Why it holds"),
         CUSTOM,

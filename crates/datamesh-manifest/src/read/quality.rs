@@ -110,7 +110,7 @@ fn read_condition(document: &mut Document<'_>, table: &mut Table, entry: &Node, 
 }
 
 /// A rule's `where`.
-fn read_filter(document: &mut Document<'_>, entry: &Node) -> Option<String> {
+pub(super) fn read_filter(document: &mut Document<'_>, entry: &Node) -> Option<String> {
     let at = entry.get("where")?;
     let condition = at.text()?.trim();
     if condition.is_empty() {

@@ -30,6 +30,7 @@ pub(super) fn read_references(document: &mut Document<'_>, table: &mut Table, no
                     at: vec![column],
                     severity,
                     description: text(at, "description"),
+                    filter: quality::read_filter(document, at),
                 }),
             );
         }
@@ -64,7 +65,8 @@ pub(super) fn read_references(document: &mut Document<'_>, table: &mut Table, no
         }
         let severity = quality::read_severity(document, at);
         let description = text(at, "description");
-        add(document, table, at, Some(Reference { columns, to, at: there, severity, description }));
+        let filter = quality::read_filter(document, at);
+        add(document, table, at, Some(Reference { columns, to, at: there, severity, description, filter }));
     }
     for at in node.get("relationships").and_then(Node::items).unwrap_or_default() {
         let Some(from) = at.get("from") else {
@@ -112,7 +114,7 @@ fn relationship(document: &mut Document<'_>, table: &Table, at: &Node, columns: 
         return None;
     }
     let there = targets.into_iter().map(|(_, column)| column).collect();
-    Some(Reference { columns, to: first, at: there, severity: Severity::Error, description: None })
+    Some(Reference { columns, to: first, at: there, severity: Severity::Error, description: None, filter: None })
 }
 
 fn add(document: &mut Document<'_>, table: &mut Table, at: &Node, reference: Option<Reference>) {

@@ -99,6 +99,14 @@ fn a_comparison_can_be_made_by_groups() {
 }
 
 #[test]
+fn a_reference_can_judge_some_rows_only() {
+    let table = table("references: [{columns: [id], to: a/b.c, where: ' price > 5 '}]");
+    assert_eq!(table.references.first().and_then(|reference| reference.filter.as_deref()), Some("price > 5"));
+    let text = serde_json::to_string(&table).expect("text");
+    assert_eq!(serde_json::from_str::<Table>(&text).expect("a table"), table);
+}
+
+#[test]
 fn mistakes_are_told_with_a_way_out() {
     let cases = [
         ("quality: [meen(price) > 1]", "unknown metric `meen`", "did you mean `mean`?"),
@@ -154,6 +162,7 @@ fn mistakes_are_told_with_a_way_out() {
             "second rule for the table, such as `{metric: rowCount, where: NOT (…), groupBy: …",
         ),
         ("references: [{columns: [id, segment], to: a/b.c, at: [x]}]", "2 columns refer to 1", "as many columns"),
+        ("references: [{columns: [id], to: a/b.c, where: ''}]", "`where` is empty", "an SQL condition"),
         ("references: [{columns: [idd], to: a/b.c}]", "no column `idd`", "did you mean `id`?"),
         ("references: [{columns: [id], to: a.b}]", "does not name a table", "domain/product.table"),
         ("references: [{columns: [id], to: order}]", "the product has no table `order`", "did you mean `orders`?"),
