@@ -14,7 +14,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::SessionContext;
 use datamesh_core::quality::{RULE_COMPLETE_IF, RULE_CONDITION};
-use datamesh_core::{ErrorCode, Result as CoreResult, Table};
+use datamesh_core::{ErrorCode, Table};
 use datamesh_quality::RowFilter;
 use datamesh_quality::values::shorten;
 
@@ -201,7 +201,7 @@ fn with_one_zero(array: &ArrayRef) -> ArrayRef {
 }
 
 /// The columns of a batch as conditions compare them. What is stored keeps its sign.
-pub(crate) fn compared(batch: &RecordBatch) -> CoreResult<RecordBatch> {
+pub(crate) fn compared(batch: &RecordBatch) -> datamesh_core::Result<RecordBatch> {
     let columns = batch.columns().iter().map(with_one_zero).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(batch.schema(), columns, &options).map_err(arrow)
