@@ -234,9 +234,7 @@ impl Filter {
         let expression = physical(context, parsed, &own)?;
         Ok(Self { columns, schema: Arc::new(own), expression, quiet })
     }
-}
 
-impl Filter {
     /// The rows that a rule judges: those where the condition is true, or cannot be computed.
     pub(crate) fn judged(&self, batch: &RecordBatch) -> BooleanBuffer {
         self.select(batch).unwrap_or_else(|_| {
