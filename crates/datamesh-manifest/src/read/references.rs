@@ -20,6 +20,7 @@ pub(super) fn read_references(document: &mut Document<'_>, table: &mut Table, no
                 None => (at.get("to"), quality::read_severity(document, at)),
             };
             let found = to.and_then(|to| column_of(document, to));
+            let filter = quality::read_filter(document, at);
             add(
                 document,
                 table,
@@ -30,7 +31,7 @@ pub(super) fn read_references(document: &mut Document<'_>, table: &mut Table, no
                     at: vec![column],
                     severity,
                     description: text(at, "description"),
-                    filter: quality::read_filter(document, at),
+                    filter,
                 }),
             );
         }
