@@ -155,6 +155,31 @@ def test_the_worst_group_is_duckdbs(tmp_path, binary, rows):
             assert same(group["value"], values[tuple(group["group"])]), name
 
 
+def test_both_zeros_are_one_number(tmp_path, binary):
+    zeros = [0.0, -0.0, 1.0, None]
+    table = pa.table({"d": pa.array(zeros, pa.float64()), "f": pa.array(zeros, pa.float32())})
+    columns = "\n        - {name: d, type: double}\n        - {name: f, type: float}\n"
+    rules = []
+    for column in ("d", "f"):
+        rules += [
+            {"name": f"condition {column}", "condition": f"{column} >= 0"},
+            {"name": f"where {column}", "metric": "rowCount", "where": f"{column} = 0.0", "mustBe": 2},
+            {"name": f"distinct {column}", "metric": "countDistinct", "column": column, "mustBe": 2},
+            {"name": f"duplicates {column}", "metric": "duplicateValues", "column": column, "mustBe": 1},
+            {"name": f"groups {column}", "metric": "rowCount", "groupBy": column, "where": f"{column} >= 0", "fail": "> 2"},
+            {"name": f"sums {column}", "metric": "countDistinct", "column": column, "groupBy": column, "fail": "> 1"},
+        ]
+    mesh = mesh_of(tmp_path, binary, columns, rules, table)
+    report = mesh.publish("lab/t")
+    found = metrics(report)
+    assert report["tables"][0]["published"] == 4 and all(metric["passed"] for metric in found.values()), report
+    assert [found[f"groups {column}"]["groups"]["count"] for column in ("d", "f")] == [2, 2]
+    assert [found[f"sums {column}"]["groups"]["count"] for column in ("d", "f")] == [3, 3]
+    # What is published keeps its sign.
+    stored = mesh.query("SELECT d, f FROM lab.t.rows")
+    assert [sum(math.copysign(1, value) < 0 for value in stored[column].to_pylist() if value is not None) for column in ("d", "f")] == [1, 1]
+
+
 def test_sequences(tmp_path, binary, rows):
     rules = [
         {"name": "gaps", "metric": "sequenceGaps", "column": "id", "severity": "info"},
@@ -227,6 +252,125 @@ def test_other_tables_are_compared(tmp_path, binary, rows):
     assert found["filtered"]["passed"], found["filtered"]
     [pinned] = report["tables"][0]["pinned"]
     assert (pinned["table"], pinned["version"]) == ("lab/source.rows", "1.0.0") and pinned["metadataLocation"]
+
+
+def test_the_same_rows_measure_the_same_in_any_table_order_and_group(tmp_path, binary):
+    rng = random.Random(3)
+    count = 20_000
+    columns = "\n        - {name: g, type: int}\n        - {name: m, type: 'decimal(10,2)'}\n        - {name: d, type: double}\n        - {name: f, type: float}\n        - {name: l, type: long}\n"
+    table = pa.table(
+        {
+            "g": pa.array([rng.randrange(7) for _ in range(count)], pa.int32()),
+            "m": pa.array([Decimal(rng.randrange(1, 10**6)) / 100 for _ in range(count)], pa.decimal128(10, 2)),
+            "d": pa.array([rng.lognormvariate(0, 5) for _ in range(count)], pa.float64()),
+            "f": pa.array([rng.lognormvariate(0, 3) for _ in range(count)], pa.float32()),
+            "l": pa.array([rng.randrange(-(2**62), 2**62) for _ in range(count)], pa.int64()),
+        }
+    )
+    mesh_of(tmp_path, binary, columns, [], table, name="source").publish("lab/source")
+    words = ["minimum", "maximum", "mean", "sum", "standardDeviation", "countDistinct"]
+    rules = [
+        {"name": f"{word} {column}{by}", "metric": word, "column": column, "compareTo": "lab/source.rows", **({"groupBy": "g"} if by else {})}
+        for word in words
+        for column in ["m", "d", "f", "l"]
+        for by in ["", " by group"]
+    ]
+    shuffled = table.take(pa.array(rng.sample(range(count), count)))
+    found = metrics(mesh_of(tmp_path, binary, columns, rules, shuffled).publish("lab/t"))
+    assert {name: metric["value"] for name, metric in found.items()} == {rule["name"]: 0 for rule in rules}
+    assert all(metric["groups"]["count"] == 7 for name, metric in found.items() if name.endswith("by group"))
+
+
+def test_decimals_are_summed_exactly_by_group_too(tmp_path, binary):
+    table = pa.table({"g": ["a"] * 3, "m": pa.array([Decimal("0.10"), Decimal("0.20"), Decimal("0.30")], pa.decimal128(10, 2))})
+    columns = "\n        - {name: g, type: string}\n        - {name: m, type: 'decimal(10,2)'}\n"
+    limits = {"sum": 0.6, "mean": 0.2, "standardDeviation": 0.1}
+    rules = [
+        {"name": f"{word} {groups}", "metric": word, "column": "m", "mustBe": limit, **groups}
+        for word, limit in limits.items()
+        for groups in ({}, {"groupBy": "g"})
+    ]
+    found = metrics(mesh_of(tmp_path, binary, columns, rules, table).publish("lab/t"))
+    assert all(metric["passed"] for metric in found.values()), found
+
+
+def test_a_group_without_a_value_to_measure_fails(tmp_path, binary):
+    now = datetime.now(timezone.utc)
+    table = pa.table(
+        {
+            "s": ["a", "a", "b"],
+            "at": pa.array([now, now, None], pa.timestamp("us", "UTC")),
+            "n": pa.array([1.0, 2.0, None], pa.float64()),
+        }
+    )
+    columns = "\n        - {name: s, type: string}\n        - {name: at, type: timestamp}\n        - {name: n, type: double}\n"
+    needs_a_value = [{"metric": "freshness", "column": "at", "fail": "> 1h"}] + [
+        {"metric": word, "column": "n", "fail": "> 5"} for word in ("minimum", "maximum", "mean", "standardDeviation")
+    ]
+    needs_a_value += [{"metric": "quantile", "column": "n", "arguments": {"quantile": share}, "fail": "> 5"} for share in (0, 0.5, 1)]
+    needs_none = [{"metric": "rowCount", "fail": "> 5"}] + [{"metric": word, "column": "n", "fail": "> 5"} for word in ("sum", "countDistinct", "nullValues")]
+    # By groups, one of which has no value; without groups, where there is none; and by groups where there is no row.
+    ways = {"groups": {"groupBy": "s"}, "whole": {"where": "s = 'b'"}, "nothing": {"groupBy": "s", "where": "s = 'c'"}}
+    rules = [
+        {**rule, **way, "name": f"{rule['metric']} {rule.get('arguments', '')} {name}", "severity": "info"}
+        for rule in needs_a_value + needs_none
+        for name, way in ways.items()
+    ]
+    found = metrics(mesh_of(tmp_path, binary, columns, rules, table).publish("lab/t"))
+    no_value = {rule["metric"] for rule in needs_a_value}
+    assert {name: metric["passed"] for name, metric in found.items()} == {rule["name"]: rule["metric"] not in no_value for rule in rules}
+    for rule in rules:
+        metric = found[rule["name"]]
+        if rule["metric"] not in no_value:
+            continue
+        if rule["name"].endswith("groups"):
+            groups = metric["groups"]
+            assert (metric["value"], groups["count"], groups["failed"]) == (None, 2, 1), metric
+            assert (groups["worst"][0]["group"], groups["worst"][0]["value"]) == (["b"], None), metric
+        else:
+            assert metric["error"] in ("there is no value to measure", "a standard deviation needs two values"), metric
+    # What a publication is rejected for names the group.
+    rule = {"name": "late", "metric": "freshness", "column": "at", "groupBy": "s", "fail": "> 1h"}
+    text = mesh_of(tmp_path, binary, columns, [rule], table, name="late").run("publish", "lab/late", expect=REJECTED)
+    assert "freshness of `b` (1 of 2 groups fail) has no value to measure" in text, text
+
+
+def test_groups_of_two_tables_are_compared(tmp_path, binary):
+    columns = "\n        - {name: g, type: string}\n        - {name: k, type: string}\n        - {name: n, type: int}\n"
+    numbers = lambda values: pa.array(values, pa.int32())
+    source = pa.table({"g": ["a", "a", "b", None, "c"], "k": ["x"] * 5, "n": numbers([1, 2, 3, 4, 5])})
+    own = pa.table({"g": ["a", "a", "b", None, "d"], "k": ["x"] * 5, "n": numbers([2, 1, 4, 4, None])})
+    mesh_of(tmp_path, binary, columns.replace("name: k", "name: other"), [], source.rename_columns(["g", "other", "n"]), name="source").publish("lab/source")
+    compared = {"groupBy": "g", "compareTo": "lab/source.rows", "severity": "info"}
+    rules = [
+        {"name": "rows", "metric": "rowCount", **compared},
+        {"name": "sum", "metric": "sum", "column": "n", **compared},
+        {"name": "mean", "metric": "mean", "column": "n", **compared},
+        {"name": "median", "metric": "quantile", "column": "n", "arguments": {"quantile": 0.5}, **compared},
+        {"name": "share", "metric": "sum", "column": "n", **compared, "fail": "> 50%"},
+        {"name": "filtered", "metric": "sum", "column": "n", **compared, "where": "g = 'a'", "compareTo": {"table": "lab/source.rows", "where": "g = 'a'"}},
+        {"name": "nothing", "metric": "rowCount", **compared, "where": "g = 'z'", "compareTo": {"table": "lab/source.rows", "where": "g = 'z'"}},
+        {"name": "no group", "metric": "rowCount", **compared, "groupBy": "k"},
+    ]
+    found = metrics(mesh_of(tmp_path, binary, columns, rules, own).publish("lab/t"))
+    # The groups a, b, null, c (only there) and d (only here).
+    worst = {
+        name: [(group["group"][0], group["value"], group.get("comparedTo")) for group in metric["groups"]["worst"] if not group["passed"]]
+        for name, metric in found.items()
+        if "groups" in metric
+    }
+    assert worst == {
+        "rows": [("c", 1, 1), ("d", 1, 0)],
+        "sum": [("c", 5, 5), ("b", 1, 3)],
+        "mean": [("c", None, None), ("d", None, None), ("b", 1, 3)],
+        "median": [("c", None, None), ("d", None, None), ("b", 1, 3)],
+        "share": [("c", 100, 5)],
+        "filtered": [],
+    }
+    assert all(found[name]["groups"]["count"] == 5 for name in ("rows", "sum", "mean", "median", "share"))
+    assert (found["sum"]["value"], found["sum"]["comparedTo"]) == (5, 5)
+    assert (found["nothing"]["value"], found["nothing"]["comparedTo"], found["nothing"]["passed"]) == (0, 0, True)
+    assert found["no group"]["error"] == "the other table cannot be measured: it has no column `k`"
 
 
 def test_an_unpublished_table_is_named(tmp_path, binary, rows):
@@ -306,6 +450,37 @@ def test_references_between_tables_of_one_publication(tmp_path, binary):
     found = {table["table"]: table for table in report["tables"]}
     assert {rule: count["rows"] for rule, count in found["orders"]["reasons"].items()} == {"references:customer": 2}
     assert {row["id"] for row in mesh.query_json("SELECT id FROM lab.t.orders")} == {1, 2, 4, 6}
+
+
+def test_a_reference_judges_the_rows_of_its_where(tmp_path, binary):
+    numbers = lambda values: pa.array(values, pa.int32())
+    mesh_of(tmp_path, binary, "\n        - {name: id, type: int}\n", [], pa.table({"id": numbers([1])}), name="people").publish("lab/people")
+    columns = """
+        - {name: id, type: int}
+        - {name: kind, type: string}
+        - {name: who, type: int, references: {to: lab/people.rows.id, where: "kind = 'member'"}}
+        - {name: parent, type: int, references: {to: rows.id, where: parent > 0}}
+"""
+    # A guest and one of no kind may name nobody; a parent of -1 is none. The parent of row 4 is held back, and it with it.
+    table = pa.table(
+        {
+            "id": numbers([1, 2, 3, 4]),
+            "kind": ["member", "member", "guest", None],
+            "who": numbers([1, 9, 9, 9]),
+            "parent": numbers([1, -1, 7, 3]),
+        }
+    )
+    mesh = mesh_of(tmp_path, binary, columns, [], table, extra="      quarantine: {limit: 100%}\n")
+    report = mesh.publish("lab/t")["tables"][0]
+    assert {rule: count["rows"] for rule, count in report["reasons"].items()} == {"references:who": 1, "references:parent": 2}
+    assert [row["id"] for row in mesh.query_json("SELECT id FROM lab.t.rows")] == [1]
+
+
+def test_a_reference_of_which_where_is_no_condition_is_a_problem(tmp_path, binary):
+    columns = "\n        - {name: id, type: int, references: {to: rows.id, where: nothing > 1}}\n"
+    mesh = mesh_of(tmp_path, binary, columns, [], None)
+    with pytest.raises(CommandFailed, match="reference of `id`: `where` of table `rows`"):
+        mesh.run("check")
 
 
 def test_protected_values_are_masked(tmp_path, binary):

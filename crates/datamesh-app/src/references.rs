@@ -126,8 +126,11 @@ pub(crate) fn columns(contract: &DataProduct, read: &TableReference) -> Vec<Stri
     let tables = contract.tables.iter();
     let columns = tables.flat_map(|table| {
         let keys = table.references.iter().filter(|own| own.to == *read).flat_map(|own| own.at.iter());
-        let compared = table.metrics.iter().filter_map(|rule| rule.compare_to.as_ref());
-        keys.chain(compared.filter(|own| own.table == *read).filter_map(|own| own.column.as_ref()))
+        let compared = table.metrics.iter().filter_map(|rule| {
+            let other = rule.compare_to.as_ref().filter(|other| other.table == *read)?;
+            Some(other.column.iter().chain(&rule.group_by))
+        });
+        keys.chain(compared.flatten())
     });
     columns.cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }

@@ -52,7 +52,8 @@ pub struct MetricRule {
     /// An SQL condition: only rows that meet it are measured.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
-    /// Columns: each combination of their values is measured by itself, and the worst group is judged.
+    /// Columns: each combination of their values is measured by itself, and the worst group is judged. A group without a
+    /// value to measure fails; without any row the rule is judged as if it had none of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub group_by: Vec<String>,
     /// What the measurement must be not to be warned about, beside the threshold that rejects.
@@ -247,6 +248,21 @@ impl Metric {
             Self::OutOfOrderValues { column, order_by, .. } => {
                 std::iter::once(column).chain(order_by).map(String::as_str).collect()
             }
+        }
+    }
+
+    /// What it measures of no rows; `None` where there is no value to measure.
+    pub fn of_no_rows(&self) -> Option<f64> {
+        match self {
+            Self::RowCount
+            | Self::NullValues { .. }
+            | Self::MissingValues { .. }
+            | Self::InvalidValues { .. }
+            | Self::DuplicateValues { .. }
+            | Self::OutOfOrderValues { .. }
+            | Self::SequenceGaps { .. }
+            | Self::Statistic { statistic: Statistic::Sum | Statistic::CountDistinct, .. } => Some(0.0),
+            Self::Statistic { .. } | Self::Freshness { .. } | Self::Sql { .. } => None,
         }
     }
 

@@ -104,6 +104,9 @@ pub struct Reference {
     /// Why it holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// An SQL condition: only rows that meet it are judged.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
 }
 
 /// Rule word of a row whose values are not found where they refer to.
@@ -177,6 +180,7 @@ mod tests {
             at: vec!["b".into()],
             severity: Severity::Warning,
             description: None,
+            filter: None,
         };
         let text = serde_json::to_string(&reference).expect("text");
         assert_eq!(text, r#"{"columns":["a"],"to":"x/y.z","at":["b"],"severity":"warning"}"#);

@@ -24,6 +24,7 @@ pub fn judged_columns(contract: &DataProduct, table: &Table) -> Option<BTreeSet<
                     return None;
                 }
                 columns.extend(comparison.column.clone());
+                columns.extend(rule.group_by.iter().cloned());
                 columns.extend(rule.metric.columns().into_iter().map(str::to_owned));
             }
         }

@@ -92,8 +92,9 @@ pub fn rules(table: &Table) -> Vec<Rule> {
         rules.push(Rule { column: None, ..Rule::of_rows(RULE_CONDITION, &condition.name, words) });
     }
     for reference in &table.references {
-        let words =
-            format!("{} is found in {} of `{}`", listed(&reference.columns), listed(&reference.at), reference.to);
+        let filter = reference.filter.as_ref().map_or_else(String::new, |filter| format!(" where {filter}"));
+        let (columns, there) = (listed(&reference.columns), listed(&reference.at));
+        let words = format!("{columns} is found in {there} of `{}`{filter}", reference.to);
         let mut rule = Rule::of_rows(RULE_REFERENCES, &reference.path(), words);
         if !reference.quarantines() {
             rule.severity = reference.severity.into();

@@ -124,8 +124,11 @@ pub struct GroupResult {
     /// The group's values, in the order of the rule's columns; absent where one is protected. Null is `null`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<Vec<Option<String>>>,
-    /// Its measurement; absent where it failed or is masked.
+    /// Its measurement; absent where there is no value to measure, or where it is masked.
     pub value: Option<f64>,
+    /// What the other table measured of it, where two are compared; `value` is the difference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared_to: Option<f64>,
     /// Whether it met the threshold.
     pub passed: bool,
 }
@@ -289,6 +292,7 @@ pub fn failure(metric: &MetricResult) -> String {
         }
         (Some(value), None) => format!(": {metric_word}{of} is {value}, must be {expected}"),
         (None, _) if metric.masked => format!(": {metric_word}{of} is masked, and not {expected}"),
+        (None, _) if metric.groups.is_some() => format!(": {metric_word}{of} has no value to measure"),
         (None, _) => " measured nothing".to_owned(),
     }
 }
@@ -356,6 +360,26 @@ mod tests {
             let table = TableReport { metrics: vec![metric(false, severity)], ..report(10, 0) };
             assert_eq!(matches!(judge(&[table]), Verdict::Reject(_)), rejects);
         }
+    }
+
+    #[test]
+    fn a_failure_names_the_worst_group() {
+        let text = |value: Option<f64>, compared_to: Option<f64>| {
+            let worst = GroupResult {
+                group: Some(vec![Some("DE".into()), None]),
+                value,
+                compared_to,
+                ..GroupResult::default()
+            };
+            let groups = GroupResults { count: 3, failed: 2, warned: 0, worst: vec![worst] };
+            failure(&MetricResult { value, compared_to, groups: Some(groups), ..metric(false, Severity::Error) })
+        };
+        assert_eq!(text(Some(1.0), None), ": rowCount of `DE, null` (2 of 3 groups fail) is 1, must be > 1");
+        assert_eq!(
+            text(Some(1.0), Some(4.0)),
+            ": rowCount of `DE, null` (2 of 3 groups fail) differs by 1 from the other table's 4, must be > 1"
+        );
+        assert_eq!(text(None, None), ": rowCount of `DE, null` (2 of 3 groups fail) has no value to measure");
     }
 
     #[test]

@@ -19,9 +19,9 @@ use datamesh_core::{Error, ErrorCode, Result, Table, watermark};
 use datamesh_iceberg::Storage;
 use datamesh_iceberg::storage::join;
 use datamesh_quality::values::shorten;
-use datamesh_quality::{MetricPlan, MetricStates, RowCheck};
+use datamesh_quality::{MetricPlan, MetricStates, RowCheck, RowFilter};
 
-use crate::conditions::Condition;
+use crate::conditions::{self, Condition, Filter};
 use crate::error::arrow;
 use crate::keys::{Area, KeyEntry, KeyReader, KeyRuns, Place};
 use crate::quarantine;
@@ -59,6 +59,8 @@ pub(crate) struct AuditPlan {
     pub(crate) conditions: Vec<Condition>,
     /// References whose keys are known before the pass.
     pub(crate) references: Vec<ReferenceCheck>,
+    /// The `where` of each of the table's references.
+    pub(crate) reference_filters: Vec<Option<Filter>>,
     /// Bytes that the keys of one reference may take.
     pub(crate) key_memory: usize,
     /// Which rows delete published ones, with upsert.
@@ -88,6 +90,25 @@ impl AuditPlan {
                 Some(reference) => (RULE_REFERENCES, reference.path(), &reference.columns),
                 None => (RULE_REFERENCES, String::new(), &[]),
             },
+        }
+    }
+
+    fn reference_filter(&self, index: usize) -> Option<&Filter> {
+        self.reference_filters.get(index).and_then(Option::as_ref)
+    }
+
+    /// The columns that judging a reference reads of its own table, by the reference's index.
+    pub(crate) fn referring(&self, index: usize) -> Vec<String> {
+        let columns = self.table.references.get(index).into_iter().flat_map(|reference| &reference.columns);
+        let filter = self.reference_filter(index).into_iter().flat_map(RowFilter::columns);
+        columns.chain(filter).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Of rows that find nothing, those that the reference judges, by its index.
+    pub(crate) fn judged(&self, index: usize, unmatched: BooleanBuffer, batch: &RecordBatch) -> BooleanBuffer {
+        match self.reference_filter(index).filter(|_| unmatched.count_set_bits() > 0) {
+            Some(filter) => &unmatched & &filter.judged(batch),
+            None => unmatched,
         }
     }
 
@@ -207,9 +228,11 @@ impl PartitionAudit {
         let faults = batch.column(width + 1).clone();
         self.result.rows_in += rows as u64;
 
+        let has_conditions = plan.delete_when.is_some() || !plan.conditions.is_empty();
+        let compared = if has_conditions { conditions::compared(&columns)? } else { columns.clone() };
         let mut masks: Vec<(usize, BooleanBuffer)> = Vec::new();
         let mut bad = datamesh_quality::values::valid(&faults);
-        let deletions = plan.delete_when.as_ref().map(|expression| Deletions::find(expression, &columns));
+        let deletions = plan.delete_when.as_ref().map(|expression| Deletions::find(expression, &compared));
         if let Some(deletions) = &deletions {
             bad = &bad | &deletions.failed;
         }
@@ -227,7 +250,7 @@ impl PartitionAudit {
         }
         let mut conditions: Vec<(usize, Violations)> = Vec::new();
         for (at, condition) in plan.conditions.iter().enumerate() {
-            if let Some(mut violations) = violations(&condition.expression, &columns) {
+            if let Some(mut violations) = violations(&condition.expression, &compared) {
                 if let Some(deletions) = &deletions {
                     violations.broken = &violations.broken & &!&deletions.rows;
                 }
@@ -238,7 +261,7 @@ impl PartitionAudit {
         let mut references: Vec<(usize, BooleanBuffer)> = Vec::new();
         self.result.unmatched.resize(plan.table.references.len(), 0);
         for (at, check) in plan.references.iter().enumerate() {
-            let mut broken = check.reader.unmatched(&check.keys, &columns)?;
+            let mut broken = plan.judged(check.index, check.reader.unmatched(&check.keys, &columns)?, &columns);
             if let Some(deletions) = &deletions {
                 broken = &broken & &!&deletions.rows;
             }

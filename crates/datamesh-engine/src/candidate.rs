@@ -4,13 +4,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Date32Type, Float64Type, Schema, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::{DataType, Date32Type, FieldRef, Float64Type, Schema, TimestampMicrosecondType};
 use datafusion::catalog::TableProvider;
+use datafusion::common::Column;
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::function::AccumulatorFactoryFunction;
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, ColumnarValue, Expr, ScalarUDF, Volatility, create_udaf, create_udf, lit,
+};
 use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
+use datafusion::scalar::ScalarValue;
 use datafusion::sql::TableReference as SqlName;
 use datamesh_core::quality::{Comparison, Metric, MetricRule, Statistic, Unit};
 use datamesh_core::reference::TableReference;
@@ -18,7 +24,7 @@ use datamesh_core::verdict::GroupResults;
 use datamesh_core::{ErrorCode, Result, Table};
 use datamesh_quality::metrics::{Hits, NO_VALUE, age, percent};
 use datamesh_quality::values::show;
-use datamesh_quality::{GroupJudge, Measured};
+use datamesh_quality::{GroupJudge, Measured, PackedStatistic};
 use futures::TryStreamExt;
 
 use crate::error::unwrap;
@@ -54,6 +60,17 @@ impl Candidates<'_> {
         let mut shared: BTreeMap<(Option<&str>, &[String]), Vec<&MetricRule>> = BTreeMap::new();
         for Deferred { rule, own } in rules {
             let entry = measured.entry(rule.name.clone()).or_default();
+            if let (Some(comparison), false) = (&rule.compare_to, rule.group_by.is_empty()) {
+                match self.hide_error(self.compared_groups(table, rule, comparison).await) {
+                    Ok(Some(groups)) => entry.groups = Some(Ok(groups)),
+                    Ok(None) => {
+                        entry.own = Some(of_no_rows(rule));
+                        entry.other = Some(of_no_rows(rule));
+                    }
+                    Err(why) => entry.groups = Some(Err(why)),
+                }
+                continue;
+            }
             if let Some(comparison) = &rule.compare_to {
                 entry.other = Some(self.hide(self.other(rule, comparison).await));
             }
@@ -120,8 +137,8 @@ impl Candidates<'_> {
         })
     }
 
-    /// The same metric of the other table of a comparison.
-    async fn other(&self, rule: &MetricRule, comparison: &Comparison) -> Result<f64, String> {
+    /// The rows of the other table of a comparison, and the rule that measures them.
+    async fn others(&self, rule: &MetricRule, comparison: &Comparison) -> Result<(DataFrame, MetricRule), String> {
         let frame = match self.others.get(&comparison.table) {
             Some(provider) => self.context.read_table(provider.clone()),
             None if comparison.table.product.is_none() => {
@@ -136,10 +153,82 @@ impl Candidates<'_> {
         {
             column.clone_from(other);
         }
+        Ok((frame, rule))
+    }
+
+    /// The same metric of the other table of a comparison.
+    async fn other(&self, rule: &MetricRule, comparison: &Comparison) -> Result<f64, String> {
+        let (frame, rule) = self.others(rule, comparison).await?;
         match self.aggregates(None, &frame, &[], &[&rule]).await?.pop() {
             Some(Answer::One(value)) => value,
             _ => Err("was not measured".to_owned()),
         }
+    }
+
+    /// The groups of both tables of a comparison, matched by their values; `None` where there are none.
+    async fn compared_groups(
+        &self,
+        table: &Table,
+        rule: &MetricRule,
+        comparison: &Comparison,
+    ) -> Result<Option<GroupResults>, String> {
+        let own = self.context.table(SqlName::bare(table.name.sql())).await;
+        let own = own.map_err(describe).and_then(|frame| selected(frame, rule.filter.as_deref()))?;
+        let unable = |why: String| format!("the other table cannot be measured: {why}");
+        let (other, there) = self.others(rule, comparison).await.map_err(unable)?;
+        let columns = rule.group_by.iter().map(String::as_str).chain(there.metric.columns());
+        for column in columns {
+            if other.schema().as_arrow().field_with_name(column).is_err() {
+                return Err(unable(format!("it has no column `{column}`")));
+            }
+        }
+        let (here, beside) = (self.view(&own)?, self.view(&other)?);
+        let done = async {
+            let left = self.text(Some(table), &here, own.schema().as_arrow(), &rule.group_by, &[rule])?;
+            let right = self.text(None, &beside, other.schema().as_arrow(), &rule.group_by, &[&there])?;
+            let groups = 0..rule.group_by.len();
+            let names = groups.clone().map(|at| format!("coalesce(a.g{at}, b.g{at}) AS g{at}, ")).collect::<String>();
+            let same = groups.map(|at| format!("a.g{at} IS NOT DISTINCT FROM b.g{at}"));
+            let sql = format!(
+                "SELECT {names}a.n IS NOT NULL AS h, b.n IS NOT NULL AS t, a.m0 AS own, b.m0 AS other FROM ({left}) a FULL JOIN ({right}) b ON {}",
+                same.collect::<Vec<_>>().join(" AND ")
+            );
+            let mut judge = GroupJudge::new(rule, rule.shows_protected(table));
+            let mut batches = self.read(&sql).await?;
+            let mut found = false;
+            while let Some(batch) = batches.try_next().await.map_err(describe)? {
+                for row in 0..batch.num_rows() {
+                    let column = |at: usize| batch.column(rule.group_by.len() + at);
+                    let is_there = |at: usize| column(at).as_boolean().value(row);
+                    let value = |at: usize| match is_there(at) {
+                        true => read_number(column(at + 2), row),
+                        false => rule.metric.of_no_rows(),
+                    };
+                    // A group that only the other table has shows a value of it.
+                    let hidden = rule.names_protected(table) || self.quiet && !is_there(0);
+                    judge.add_compared((!hidden).then(|| named(&batch, rule.group_by.len(), row)), value(0), value(1));
+                    found = true;
+                }
+            }
+            Ok::<_, String>(found.then(|| judge.finish()))
+        }
+        .await;
+        self.context.deregister_table(SqlName::bare(here.as_str())).map_err(describe)?;
+        self.context.deregister_table(SqlName::bare(beside.as_str())).map_err(describe)?;
+        done
+    }
+
+    /// Gives rows a name for one query.
+    fn view(&self, rows: &DataFrame) -> Result<String, String> {
+        let view = format!("__measured_{}", VIEWS.fetch_add(1, Ordering::Relaxed));
+        self.context.register_table(SqlName::bare(view.as_str()), rows.clone().into_view()).map_err(describe)?;
+        Ok(view)
+    }
+
+    async fn read(&self, sql: &str) -> Result<SendableRecordBatchStream, String> {
+        let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let frame = self.context.sql_with_options(sql, read_only).await.map_err(describe)?;
+        frame.execute_stream().await.map_err(describe)
     }
 
     async fn groups(
@@ -160,10 +249,8 @@ impl Candidates<'_> {
         groups: &[String],
         rules: &[&MetricRule],
     ) -> Result<Vec<Answer>, String> {
-        let view = format!("__measured_{}", VIEWS.fetch_add(1, Ordering::Relaxed));
-        let schema = base.schema().as_arrow().clone();
-        self.context.register_table(SqlName::bare(view.as_str()), base.clone().into_view()).map_err(describe)?;
-        let done = self.query(table, &view, &schema, groups, rules).await;
+        let view = self.view(base)?;
+        let done = self.query(table, &view, base.schema().as_arrow(), groups, rules).await;
         self.context.deregister_table(SqlName::bare(view.as_str())).map_err(describe)?;
         done
     }
@@ -176,24 +263,8 @@ impl Candidates<'_> {
         groups: &[String],
         rules: &[&MetricRule],
     ) -> Result<Vec<Answer>, String> {
-        let names: Vec<String> = groups.iter().map(|column| quote(column)).collect();
-        let sql = match rules {
-            [rule] if !is_aggregate(rule) => alone(rule, view, &names, schema)?,
-            _ => {
-                let mut list = names.clone();
-                list.push("count(*)".to_owned());
-                for rule in rules {
-                    list.push(self.aggregate(table, rule, schema)?);
-                }
-                let list = list.iter().enumerate().map(|(at, item)| format!("{item} AS c{at}"));
-                let by = if names.is_empty() { String::new() } else { format!(" GROUP BY {}", names.join(", ")) };
-                format!("SELECT {} FROM {view}{by}", list.collect::<Vec<_>>().join(", "))
-            }
-        };
-        let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        let frame = self.context.sql_with_options(&sql, read_only).await.map_err(describe)?;
-        let mut batches = frame.execute_stream().await.map_err(describe)?;
-        let named = !groups.is_empty();
+        let mut batches = self.read(&self.text(table, view, schema, groups, rules)?).await?;
+        let mut found = false;
         let mut judges: Vec<GroupJudge> = rules
             .iter()
             .map(|rule| GroupJudge::new(rule, table.is_some_and(|table| rule.shows_protected(table))))
@@ -201,26 +272,51 @@ impl Candidates<'_> {
         let mut one: Vec<Result<f64, String>> = rules.iter().map(|_| Err(NO_VALUE.to_owned())).collect();
         while let Some(batch) = batches.try_next().await.map_err(describe)? {
             for row in 0..batch.num_rows() {
-                let total = read_number(batch.column(names.len()), row).unwrap_or(0.0);
+                let total = read_number(batch.column(groups.len()), row).unwrap_or(0.0);
+                found = true;
                 for (at, rule) in rules.iter().enumerate() {
-                    let value = self.value(rule, batch.column(names.len() + 1 + at), row, total);
-                    if !named {
+                    let value = self.value(rule, batch.column(groups.len() + 1 + at), row, total);
+                    if groups.is_empty() {
                         one[at] = value.ok_or_else(|| NO_VALUE.to_owned());
-                    } else if let Some(value) = value {
-                        // A group without a value to measure is not judged.
+                    } else {
                         let hidden = table.is_none_or(|table| rule.names_protected(table));
-                        let name = |column: usize| show(batch.column(column), row);
-                        let group = (!hidden).then(|| (0..names.len()).map(name).collect());
-                        judges[at].add(group, value);
+                        judges[at].add((!hidden).then(|| named(&batch, groups.len(), row)), value);
                     }
                 }
             }
         }
-        Ok(if named {
+        Ok(if groups.is_empty() {
+            one.into_iter().map(Answer::One).collect()
+        } else if found {
             judges.into_iter().map(|judge| Answer::Groups(judge.finish())).collect()
         } else {
-            one.into_iter().map(Answer::One).collect()
+            rules.iter().map(|rule| Answer::One(of_no_rows(rule))).collect()
         })
+    }
+
+    /// The query that measures rules by groups: the groups as `g0`, `g1`, …, the number of rows as `n`, and the
+    /// measurements as `m0`, `m1`, ….
+    fn text(
+        &self,
+        table: Option<&Table>,
+        view: &str,
+        schema: &Schema,
+        groups: &[String],
+        rules: &[&MetricRule],
+    ) -> Result<String, String> {
+        let names: Vec<String> = groups.iter().map(|column| quote(column)).collect();
+        if let [rule] = rules
+            && !is_aggregate(rule)
+        {
+            return alone(rule, view, &names, schema);
+        }
+        let mut list: Vec<String> = names.iter().enumerate().map(|(at, name)| format!("{name} AS g{at}")).collect();
+        list.push("count(*) AS n".to_owned());
+        for (at, rule) in rules.iter().enumerate() {
+            list.push(format!("{} AS m{at}", self.aggregate(table, rule, schema)?));
+        }
+        let by = if names.is_empty() { String::new() } else { format!(" GROUP BY {}", names.join(", ")) };
+        Ok(format!("SELECT {} FROM {view}{by}", list.join(", ")))
     }
 
     /// A measurement from its cell; `total` is the number of rows.
@@ -241,7 +337,6 @@ impl Candidates<'_> {
 
     /// A metric as an aggregate over the rows of a group.
     fn aggregate(&self, table: Option<&Table>, rule: &MetricRule, schema: &Schema) -> Result<String, String> {
-        let double = |column: &str| format!("CAST({} AS DOUBLE)", quote(column));
         // NaN is no number: a statistic over it is NaN.
         let guarded = |column: &str, sql: String| match schema.field_with_name(column).map(|field| field.data_type()) {
             Ok(DataType::Float32 | DataType::Float64) => format!(
@@ -271,14 +366,9 @@ impl Candidates<'_> {
             Metric::Statistic { column, statistic } => match statistic {
                 Statistic::Minimum => guarded(column, format!("CAST(min({}) AS DOUBLE)", quote(column))),
                 Statistic::Maximum => guarded(column, format!("CAST(max({}) AS DOUBLE)", quote(column))),
-                Statistic::Mean => format!("avg({})", double(column)),
-                Statistic::Sum => match schema.field_with_name(column).map(|field| field.data_type()) {
-                    Ok(DataType::Int32 | DataType::Int64) => {
-                        format!("coalesce(CAST(sum(CAST({} AS DECIMAL(38,0))) AS DOUBLE), 0)", quote(column))
-                    }
-                    _ => format!("coalesce(sum({}), 0)", double(column)),
-                },
-                Statistic::StandardDeviation => format!("stddev({})", double(column)),
+                Statistic::Mean | Statistic::Sum | Statistic::StandardDeviation => {
+                    self.summed(column, *statistic, schema)
+                }
                 Statistic::Quantile(_) => return Err("it is no aggregate".to_owned()),
                 Statistic::CountDistinct => format!("count(DISTINCT {})", quote(column)),
             },
@@ -294,6 +384,19 @@ impl Candidates<'_> {
             }
             Metric::Sql { .. } | Metric::OutOfOrderValues { .. } => return Err("it is no aggregate".to_owned()),
         })
+    }
+
+    /// A statistic that is summed exactly, as in the pass: the same rows measure the same, in any order.
+    fn summed(&self, column: &str, statistic: Statistic, schema: &Schema) -> String {
+        let data_type = schema.field_with_name(column).map(|field| field.data_type());
+        let made = data_type.ok().and_then(|found| Some((found.clone(), PackedStatistic::new(statistic, found)?)));
+        let argument = if made.is_some() { quote(column) } else { format!("CAST({} AS DOUBLE)", quote(column)) };
+        let empty = made.or_else(|| Some((DataType::Float64, PackedStatistic::new(statistic, &DataType::Float64)?)));
+        let name = format!("__summed_{}", VIEWS.fetch_add(1, Ordering::Relaxed));
+        if let Some((data_type, empty)) = empty {
+            self.context.register_udaf(summing_function(&name, data_type, empty));
+        }
+        format!("{name}({argument})")
     }
 }
 
@@ -348,7 +451,7 @@ fn alone(rule: &MetricRule, view: &str, groups: &[String], schema: &Schema) -> R
             let all = (0..groups.len()).map(|at| format!("g{at}")).collect::<Vec<_>>().join(", ");
             let group = if groups.is_empty() { String::new() } else { format!(" GROUP BY {all}") };
             format!(
-                "SELECT {outer}count(*) AS n, count(CASE WHEN {wrong} THEN 1 END) AS m FROM (SELECT {inner}{value} AS v, lag({value}) OVER ({by}ORDER BY {}) AS p FROM {view} WHERE {there}){group}",
+                "SELECT {outer}count(*) AS n, count(CASE WHEN {wrong} THEN 1 END) AS m0 FROM (SELECT {inner}{value} AS v, lag({value}) OVER ({by}ORDER BY {}) AS p FROM {view} WHERE {there}){group}",
                 order.join(", ")
             )
         }
@@ -357,13 +460,13 @@ fn alone(rule: &MetricRule, view: &str, groups: &[String], schema: &Schema) -> R
             let whole = names.iter().map(|name| format!("{name} IS NOT NULL")).collect::<Vec<_>>().join(" AND ");
             let list = names.join(", ");
             format!(
-                "SELECT (SELECT count(*) FROM {view}) AS n, (SELECT count(*) FROM {view} WHERE {whole}) - (SELECT count(*) FROM (SELECT DISTINCT {list} FROM {view} WHERE {whole})) AS m"
+                "SELECT (SELECT count(*) FROM {view}) AS n, (SELECT count(*) FROM {view} WHERE {whole}) - (SELECT count(*) FROM (SELECT DISTINCT {list} FROM {view} WHERE {whole})) AS m0"
             )
         }
         Metric::Statistic { column, statistic: Statistic::CountDistinct } => {
             let name = quote(column);
             format!(
-                "SELECT (SELECT count(*) FROM {view}) AS n, (SELECT count(*) FROM (SELECT DISTINCT {name} FROM {view} WHERE {name} IS NOT NULL)) AS m"
+                "SELECT (SELECT count(*) FROM {view}) AS n, (SELECT count(*) FROM (SELECT DISTINCT {name} FROM {view} WHERE {name} IS NOT NULL)) AS m0"
             )
         }
         Metric::SequenceGaps { column } => {
@@ -373,11 +476,12 @@ fn alone(rule: &MetricRule, view: &str, groups: &[String], schema: &Schema) -> R
                 _ => format!("CAST({name} AS DECIMAL(38,0))"),
             };
             format!(
-                "SELECT count(*) AS n, coalesce(CAST(max(v) - min(v) + 1 - count(*) AS DOUBLE), 0) AS m FROM (SELECT DISTINCT {whole} AS v FROM {view} WHERE {name} IS NOT NULL)"
+                "SELECT count(*) AS n, coalesce(CAST(max(v) - min(v) + 1 - count(*) AS DOUBLE), 0) AS m0 FROM (SELECT DISTINCT {whole} AS v FROM {view} WHERE {name} IS NOT NULL)"
             )
         }
         Metric::Statistic { column, statistic: Statistic::Quantile(share) } => {
-            // Rank by rank over a sort, which can spill; the two neighbours of the rank are interpolated.
+            // Rank by rank over a sort, which can spill; the two neighbours of the rank are interpolated. A group of
+            // nulls keeps a row, so that it is there.
             let name = quote(column);
             let value = format!("CAST({name} AS DOUBLE)");
             let named: String = groups.iter().enumerate().map(|(at, name)| format!("{name} AS g{at}, ")).collect();
@@ -389,26 +493,44 @@ fn alone(rule: &MetricRule, view: &str, groups: &[String], schema: &Schema) -> R
             } else {
                 let by = format!("PARTITION BY {}", groups.join(", "));
                 format!(
-                    "SELECT {named}{value} AS v, row_number() OVER ({by} ORDER BY {value}) AS r, CAST(count({name}) OVER ({by}) AS DOUBLE) AS n, count(CASE WHEN isnan({value}) THEN 1 END) OVER ({by}) AS nan FROM {view} WHERE {name} IS NOT NULL"
+                    "SELECT {named}{value} AS v, row_number() OVER ({by} ORDER BY {value} NULLS LAST) AS r, CAST(count({name}) OVER ({by}) AS DOUBLE) AS n, count(CASE WHEN isnan({value}) THEN 1 END) OVER ({by}) AS nan FROM {view}"
                 )
             };
             let group = outer.trim_end_matches(", ");
             let group = if group.is_empty() { String::new() } else { format!(" GROUP BY {group}") };
             format!(
-                "SELECT {outer}max(n) AS n, CASE WHEN max(nan) > 0 THEN CAST('NaN' AS DOUBLE) ELSE min(v) + (max(v) - min(v)) * max({share:?} * (n - 1) - floor({share:?} * (n - 1))) END AS m FROM ({ranked}) WHERE r = floor({share:?} * (n - 1)) + 1 OR r = ceil({share:?} * (n - 1)) + 1{group}"
+                "SELECT {outer}max(n) AS n, CASE WHEN max(nan) > 0 THEN CAST('NaN' AS DOUBLE) ELSE min(v) + (max(v) - min(v)) * max({share:?} * (n - 1) - floor({share:?} * (n - 1))) END AS m0 FROM ({ranked}) WHERE r = floor({share:?} * (n - 1)) + 1 OR r = ceil({share:?} * (n - 1)) + 1 OR n = 0 AND r = 1{group}"
             )
         }
         _ => return Err("it is an aggregate".to_owned()),
     })
 }
 
-/// The rows of a table that meet a rule's `where`.
+/// The rows of a table that meet a rule's `where`, with one zero.
 fn selected(frame: DataFrame, filter: Option<&str>) -> Result<DataFrame, String> {
+    let frame = compared(frame)?;
     let Some(filter) = filter else { return Ok(frame) };
     let schema = frame.schema().clone();
     let (state, _) = frame.clone().into_parts();
     let parsed = crate::conditions::parse(&SessionContext::new_with_state(state), filter, &schema)?;
     frame.filter(parsed).map_err(describe)
+}
+
+/// A table's columns as conditions on batches compare them.
+fn compared(frame: DataFrame) -> Result<DataFrame, String> {
+    let mut signed = false;
+    let mut plain = |(qualifier, field): (Option<&SqlName>, &FieldRef)| {
+        let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+        let zero = match field.data_type() {
+            DataType::Float32 => lit(0.0_f32),
+            DataType::Float64 => lit(0.0_f64),
+            _ => return column,
+        };
+        signed = true;
+        (column + zero).alias(field.name())
+    };
+    let columns: Vec<Expr> = frame.schema().iter().map(&mut plain).collect();
+    if signed { frame.select(columns).map_err(describe) } else { Ok(frame) }
 }
 
 /// The test of a count of rows, as a function of SQL.
@@ -419,6 +541,50 @@ fn hits_function(name: &str, data_type: DataType, hits: Hits) -> ScalarUDF {
         Ok(ColumnarValue::Array(Arc::new(BooleanArray::new(hits.test(array), None))))
     };
     create_udf(name, vec![data_type], DataType::Boolean, Volatility::Immutable, Arc::new(run))
+}
+
+/// A statistic that is summed exactly, as a function of SQL.
+fn summing_function(name: &str, data_type: DataType, empty: PackedStatistic) -> AggregateUDF {
+    let state = Arc::new(vec![DataType::LargeBinary]);
+    let start: AccumulatorFactoryFunction = Arc::new(move |_| Ok(Box::new(Summing(empty.clone()))));
+    create_udaf(name, vec![data_type], Arc::new(DataType::Float64), Volatility::Immutable, start, state)
+}
+
+/// One group of a statistic that is summed.
+#[derive(Debug)]
+struct Summing(PackedStatistic);
+
+impl Accumulator for Summing {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> datafusion::error::Result<()> {
+        values.iter().try_for_each(|array| self.0.update(array)).map_err(DataFusionError::Execution)
+    }
+
+    fn evaluate(&mut self) -> datafusion::error::Result<ScalarValue> {
+        self.0.value().map(ScalarValue::Float64).map_err(DataFusionError::Execution)
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.0.packed().len()
+    }
+
+    fn state(&mut self) -> datafusion::error::Result<Vec<ScalarValue>> {
+        Ok(vec![ScalarValue::LargeBinary(Some(self.0.packed().to_vec()))])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> datafusion::error::Result<()> {
+        let mut packed = states.iter().flat_map(|array| array.as_binary::<i64>().iter().flatten());
+        packed.try_for_each(|packed| self.0.merge(packed)).map_err(DataFusionError::Execution)
+    }
+}
+
+/// The values of a group, which come first in its row.
+fn named(batch: &RecordBatch, groups: usize, row: usize) -> Vec<Option<String>> {
+    (0..groups).map(|column| show(batch.column(column), row)).collect()
+}
+
+/// What a rule measures where there is no row.
+fn of_no_rows(rule: &MetricRule) -> Result<f64, String> {
+    rule.metric.of_no_rows().ok_or_else(|| NO_VALUE.to_owned())
 }
 
 fn describe(error: DataFusionError) -> String {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::error::DataFusionError;
@@ -19,7 +19,7 @@ use datamesh_quality::RowFilter;
 use datamesh_quality::values::shorten;
 
 use crate::arithmetic::check_arithmetic;
-use crate::error::unwrap;
+use crate::error::{arrow, unwrap};
 use crate::times;
 
 /// A condition that every row must meet.
@@ -181,6 +181,34 @@ pub(crate) fn compile_all(
     (conditions, problems)
 }
 
+/// A column as conditions compare it: Arrow's comparisons tell -0.0 from 0.0, which are one number.
+fn with_one_zero(array: &ArrayRef) -> ArrayRef {
+    match array.data_type() {
+        DataType::Float32 => {
+            let numbers = array.as_primitive::<Float32Type>();
+            if !numbers.values().iter().any(|number| number.to_bits() == (-0.0_f32).to_bits()) {
+                return array.clone();
+            }
+            Arc::new(numbers.unary::<_, Float32Type>(|number| number + 0.0))
+        }
+        DataType::Float64 => {
+            let numbers = array.as_primitive::<Float64Type>();
+            if !numbers.values().iter().any(|number| number.to_bits() == (-0.0_f64).to_bits()) {
+                return array.clone();
+            }
+            Arc::new(numbers.unary::<_, Float64Type>(|number| number + 0.0))
+        }
+        _ => array.clone(),
+    }
+}
+
+/// The columns of a batch as conditions compare them. What is stored keeps its sign.
+pub(crate) fn compared(batch: &RecordBatch) -> datamesh_core::Result<RecordBatch> {
+    let columns = batch.columns().iter().map(with_one_zero).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(batch.schema(), columns, &options).map_err(arrow)
+}
+
 /// A rule's `where`, compiled over just the columns it looks at.
 #[derive(Debug)]
 pub(crate) struct Filter {
@@ -208,6 +236,16 @@ impl Filter {
         let expression = physical(context, parsed, &own)?;
         Ok(Self { columns, schema: Arc::new(own), expression, quiet })
     }
+
+    /// The rows that a rule judges: those where the condition is true, or cannot be computed.
+    pub(crate) fn judged(&self, batch: &RecordBatch) -> BooleanBuffer {
+        self.select(batch).unwrap_or_else(|_| {
+            BooleanBuffer::collect_bool(batch.num_rows(), |row| match self.select(&batch.slice(row, 1)) {
+                Ok(selected) => selected.value(0),
+                Err(_) => true,
+            })
+        })
+    }
 }
 
 impl RowFilter for Filter {
@@ -223,7 +261,8 @@ impl RowFilter for Filter {
                 format!("`where` cannot be computed: {}", shorten(&error))
             }
         };
-        let column = |name: &String| batch.column_by_name(name).cloned().ok_or_else(|| format!("no column `{name}`"));
+        let column =
+            |name: &String| batch.column_by_name(name).map(with_one_zero).ok_or_else(|| format!("no column `{name}`"));
         let columns = self.columns.iter().map(column).collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let own = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)

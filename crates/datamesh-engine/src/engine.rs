@@ -31,14 +31,14 @@ use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, TablePointer};
 use datamesh_core::profile::TableProfile;
 use datamesh_core::quality::{KeyRule, MetricRule, value_constraints};
-use datamesh_core::reference::{PinnedTable, RULE_REFERENCES};
+use datamesh_core::reference::{PinnedTable, RULE_REFERENCES, Reference};
 use datamesh_core::secret::{NoSecrets, Redactor, SecretResolver};
 use datamesh_core::verdict::{MetricResult, TableReport};
 use datamesh_core::{Error, ErrorCode, Name, ProductKey, Result, Table};
 use datamesh_iceberg::storage::join;
 use datamesh_iceberg::{OpenTable, Storage, TableCache, TableDraft};
-use datamesh_quality::MetricPlan;
 use datamesh_quality::rows::compile_all;
+use datamesh_quality::{MetricPlan, RowFilter};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::arithmetic::checked_sum;
@@ -232,14 +232,15 @@ impl DataEngine {
         let schema = Schema::new(fields);
         let context = self.context();
         let (_, mut problems) = conditions::compile_all(&context, table, &schema);
-        for rule in &table.metrics {
-            let Some(filter) = &rule.filter else { continue };
+        let metrics = table.metrics.iter().map(|rule| (format!("rule `{}`", rule.name), &rule.filter));
+        let references = table
+            .references
+            .iter()
+            .map(|reference| (format!("reference of `{}`", reference.path()), &reference.filter));
+        for (place, filter) in metrics.chain(references) {
+            let Some(filter) = filter else { continue };
             if let Err(why) = Filter::compile(&context, filter, &schema, false) {
-                problems.push(SqlProblem {
-                    place: format!("rule `{}`: `where`", rule.name),
-                    text: filter.clone(),
-                    why,
-                });
+                problems.push(SqlProblem { place: format!("{place}: `where`"), text: filter.clone(), why });
             }
         }
         if let Some(condition) = &table.delete_when
@@ -287,6 +288,15 @@ impl DataEngine {
         let metrics = MetricPlan::compile(&job.table, |condition| {
             Ok(Arc::new(Filter::compile(&context, condition, &schema, quiet)?))
         });
+        let filter = |reference: &Reference| {
+            let Some(filter) = &reference.filter else { return Ok(None) };
+            let compiled = Filter::compile(&context, filter, &schema, quiet);
+            compiled.map(Some).map_err(|why| {
+                let place = format!("reference of `{}`: `where`", reference.path());
+                broken(format!("{place}: {why}")).with_help("see `datamesh check`")
+            })
+        };
+        let reference_filters = job.table.references.iter().map(filter).collect::<Result<Vec<_>>>()?;
         let references = self.load_references(job, &schema).await?;
         let delete_when =
             job.table.delete_when.as_ref().map(|condition| conditions::compile(&context, condition, &schema));
@@ -297,6 +307,7 @@ impl DataEngine {
         let file_schema = match job.rehearsal.as_ref().and_then(|rehearsal| rehearsal.columns.clone()) {
             Some(mut columns) => {
                 columns.extend(metrics.columns().into_iter().map(str::to_owned));
+                columns.extend(reference_filters.iter().flatten().flat_map(RowFilter::columns).cloned());
                 narrow(&schema, &columns)
             }
             None => schema.clone(),
@@ -310,6 +321,7 @@ impl DataEngine {
             checks: compile_all(&value_constraints(&job.table)).map_err(broken)?,
             conditions,
             references,
+            reference_filters,
             key_memory: self.key_memory(),
             metrics,
             delete_when,

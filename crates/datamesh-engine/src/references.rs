@@ -2,7 +2,7 @@
 
 mod integers;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
@@ -16,10 +16,12 @@ use datafusion::prelude::SessionContext;
 use datamesh_core::reference::Reference;
 use datamesh_core::verdict::{RuleCount, SAMPLES_PER_RULE, Sample};
 use datamesh_core::{Error, ErrorCode, Result};
+use datamesh_quality::RowFilter;
 use datamesh_quality::values::show;
 use futures::TryStreamExt;
 
 use self::integers::{Collected, Integers};
+use crate::conditions::Filter;
 use crate::error::{arrow, unwrap};
 
 /// What a key takes in memory beside its bytes.
@@ -248,20 +250,27 @@ impl ReferenceCheck {
         Ok(Self { index, reader, keys: keys.finish() })
     }
 
-    /// The rows of `provider` that have a whole key and find it nowhere; a few of their keys where they may be shown.
+    /// The rows of `provider` that `filter` leaves, have a whole key and find it nowhere; a few of their keys where they may
+    /// be shown.
     pub(crate) async fn count(
         &self,
         context: &SessionContext,
         provider: Arc<dyn TableProvider>,
+        filter: Option<&Filter>,
         shown: bool,
     ) -> Result<RuleCount> {
         let fail = |error| unwrap(ErrorCode::SourceUnreadable, "the referring table cannot be read", error);
-        let columns: Vec<_> = self.reader.reference.columns.iter().map(ident).collect();
+        let own = self.reader.reference.columns.iter();
+        let columns: BTreeSet<&String> = own.chain(filter.into_iter().flat_map(RowFilter::columns)).collect();
+        let columns: Vec<_> = columns.into_iter().map(ident).collect();
         let frame = context.read_table(provider).and_then(|frame| frame.select(columns)).map_err(fail)?;
         let mut batches = frame.execute_stream().await.map_err(fail)?;
         let mut found = RuleCount::default();
         while let Some(batch) = batches.try_next().await.map_err(fail)? {
-            let unmatched = self.reader.unmatched(&self.keys, &batch)?;
+            let mut unmatched = self.reader.unmatched(&self.keys, &batch)?;
+            if let Some(filter) = filter.filter(|_| unmatched.count_set_bits() > 0) {
+                unmatched = &unmatched & &filter.judged(&batch);
+            }
             unmatched.set_indices().for_each(|row| self.reader.add(&mut found, &batch, row, shown));
         }
         Ok(found)
@@ -283,7 +292,8 @@ mod tests {
     fn reference(columns: &[&str], at: &[&str]) -> Reference {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let to = TableReference::parse("a/b.c").expect("a table");
-        Reference { columns: names(columns), to, at: names(at), severity: Severity::Error, description: None }
+        let (columns, at) = (names(columns), names(at));
+        Reference { columns, to, at, severity: Severity::Error, description: None, filter: None }
     }
 
     fn unmatched(reference: &Reference, own: &RecordBatch, there: &RecordBatch) -> Result<Vec<usize>> {

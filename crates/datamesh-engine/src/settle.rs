@@ -297,13 +297,14 @@ fn find_unmatched(
         let before = found.len();
         for (place, url) in files.iter().filter(|((area, _), _)| !rejects || *area == Area::Staged) {
             let mut first = 0;
-            for batch in read_columns(&audit.storage, url, &audit.schema, &reference.columns, None)? {
+            for batch in read_columns(&audit.storage, url, &audit.schema, &audit.referring(late.index), None)? {
                 let batch = batch?;
                 let out = match doubled.get(place) {
                     Some(out) if rejects => keys_by_row(out, first, batch.num_rows()),
                     _ => BTreeMap::new(),
                 };
-                for at in reader.unmatched(&keys, &batch)?.set_indices().filter(|at| !out.contains_key(at)) {
+                let unmatched = audit.judged(late.index, reader.unmatched(&keys, &batch)?, &batch);
+                for at in unmatched.set_indices().filter(|at| !out.contains_key(at)) {
                     let row = first + at as u64;
                     if found.insert((*place, row)) {
                         reader.add(&mut count, &batch, at, shown);

@@ -81,7 +81,13 @@ pub(crate) async fn references(
         let Some(other) = other else { continue };
         let keys = Arc::new(FilesTable::new(other.audit.file_schema.clone(), other.candidate()));
         let check = ReferenceCheck::load(context, index, reference, &rows.schema(), keys, limit).await?;
-        let found = check.count(context, rows.clone(), !table.protects(&reference.path())).await?;
+        let shown = !table.protects(&reference.path());
+        let filter = reference.filter.as_ref().map(|filter| Filter::compile(context, filter, &rows.schema(), !shown));
+        let filter = filter.transpose().map_err(|why| {
+            Error::new(ErrorCode::InvalidManifest, format!("table `{}`: a reference's `where`: {why}", table.name))
+                .with_help("see `datamesh check`")
+        })?;
+        let found = check.count(context, rows.clone(), filter.as_ref(), shown).await?;
         if found.rows > 0 {
             results.push(counted(reference, PUBLISHED_REFERENCES, found));
         }

@@ -328,6 +328,7 @@ static COLUMN_REFERENCE: Object = Object {
     about: "The column that must hold each value of this one",
     keys: &[
         must("to", Shape::Text, "`domain/product.table.column`, or `table.column` of this product"),
+        key("where", Shape::Text, "An SQL condition: only rows that meet it are judged"),
         key(
             "severity",
             SEVERITY,
@@ -345,6 +346,7 @@ static TABLE_REFERENCE: Object = Object {
         must("columns", TEXTS, "The referring columns"),
         must("to", Shape::Text, "`domain/product.table`, or `table` of this product"),
         key("at", TEXTS, "The columns there, in the same order; default: of the same names"),
+        key("where", Shape::Text, "An SQL condition: only rows that meet it are judged"),
         key(
             "severity",
             SEVERITY,
@@ -437,7 +439,7 @@ pub static QUALITY: Object = Object {
         key(
             "groupBy",
             Shape::Either(&Shape::Text, &TEXTS),
-            "Columns: each group is measured by itself, the worst is judged",
+            "Columns: each group is measured by itself, the worst is judged; one without a value to measure fails",
         ),
         key(
             "compareTo",

@@ -107,6 +107,38 @@ impl ExactSum {
         self.settle();
     }
 
+    /// Appends the sum in few bytes: sign, first limb, number of limbs, limbs.
+    pub fn pack(&self, out: &mut Vec<u8>) {
+        let (negative, limbs) = self.magnitude();
+        let first = limbs.iter().position(|limb| *limb != 0).unwrap_or(limbs.len());
+        let end = limbs.iter().rposition(|limb| *limb != 0).map_or(first, |last| last + 1);
+        out.push(u8::from(negative));
+        out.extend((first as u16).to_le_bytes());
+        out.extend(((end - first) as u16).to_le_bytes());
+        out.extend(limbs[first..end].iter().flat_map(|limb| limb.to_le_bytes()));
+    }
+
+    /// Adds a packed sum of the same kind, and takes it off `bytes`; `None` where they are none.
+    pub fn add_packed(&mut self, bytes: &mut &[u8]) -> Option<()> {
+        let [negative] = take(bytes)?;
+        let first = usize::from(u16::from_le_bytes(take(bytes)?));
+        let count = usize::from(u16::from_le_bytes(take(bytes)?));
+        let sign = if negative == 1 { -1 } else { 1 };
+        self.settle();
+        for at in first..first + count {
+            let limb = sign * i64::from(u32::from_le_bytes(take(bytes)?));
+            if at == self.limbs.len() {
+                // The last limb holds more than 32 bits.
+                *self.limbs.last_mut()? += limb << 32;
+            } else {
+                *self.limbs.get_mut(at)? += limb;
+            }
+        }
+        self.pending = 1;
+        self.settle();
+        Some(())
+    }
+
     /// Sign and magnitude.
     fn magnitude(&self) -> (bool, Vec<u32>) {
         let mut sum = self.clone();
@@ -130,6 +162,13 @@ impl ExactSum {
         let value = scale(mantissa / divisor, exponent - 32 * self.fraction as i32);
         if negative { -value } else { value }
     }
+}
+
+/// Takes the first bytes off.
+pub(crate) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (first, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*first)
 }
 
 /// The standard deviation of a sample of `count` values with these sums, both exact; `None` for fewer than two values.
@@ -289,6 +328,16 @@ mod tests {
             let mut back = whole.clone();
             back.combine(&c, -1);
             prop_assert_eq!(&back, &merged(&[&a, &b]));
+            let mut unpacked = ExactSum::of_values();
+            for part in [&c, &a, &b] {
+                let mut bytes = Vec::new();
+                part.pack(&mut bytes);
+                let mut rest = bytes.as_slice();
+                prop_assert_eq!(unpacked.add_packed(&mut rest), Some(()));
+                prop_assert!(rest.is_empty());
+                prop_assert_eq!(ExactSum::of_values().add_packed(&mut &bytes[..bytes.len() - 1]), None);
+            }
+            prop_assert_eq!(&unpacked, &whole);
         }
 
         #[test]

@@ -13,5 +13,5 @@ pub mod rows;
 pub mod sketch;
 pub mod values;
 
-pub use metrics::{GroupJudge, Measured, MetricPlan, MetricStates, RowFilter};
+pub use metrics::{GroupJudge, Measured, MetricPlan, MetricStates, PackedStatistic, RowFilter};
 pub use rows::RowCheck;

@@ -15,7 +15,7 @@ use datamesh_core::quality::{Metric, MetricRule, Statistic, Threshold, Unit};
 use datamesh_core::verdict::{GroupResult, GroupResults, MetricResult};
 use regex::Regex;
 
-use crate::exact::{ExactSum, standard_deviation};
+use crate::exact::{ExactSum, standard_deviation, take};
 use crate::values::{ValueSet, test_texts, valid};
 
 /// How many groups a result names.
@@ -350,6 +350,112 @@ impl RuleState {
     }
 }
 
+/// A sum, mean or standard deviation in the making, in few bytes: an engine keeps one for each group. The same values
+/// make the same measurement as in [`MetricStates`], whatever the order and the parts they come in.
+#[derive(Clone, Debug)]
+pub struct PackedStatistic {
+    statistic: Statistic,
+    summary: Summary,
+    scale: u8,
+    packed: Vec<u8>,
+}
+
+impl PackedStatistic {
+    /// That of no values yet, of a column of numbers; `None` where the statistic is not made of sums of such a column.
+    pub fn new(statistic: Statistic, data_type: &Arrow) -> Option<Self> {
+        let summary = match statistic {
+            Statistic::Mean | Statistic::Sum => Summary::Sum,
+            Statistic::StandardDeviation => Summary::SumAndSquares,
+            _ => return None,
+        };
+        let scale = match data_type {
+            Arrow::Int32 | Arrow::Int64 | Arrow::Float32 | Arrow::Float64 => 0,
+            Arrow::Decimal128(_, scale) => u8::try_from(*scale).ok()?,
+            _ => return None,
+        };
+        Some(Self { statistic, summary, scale, packed: Vec::new() })
+    }
+
+    /// Adds the values of a column, nulls left out.
+    ///
+    /// # Errors
+    /// Another type of column than the one it was made for.
+    pub fn update(&mut self, array: &dyn Array) -> Result<(), String> {
+        let there = valid(array);
+        let mut state = self.state()?;
+        state.hits += there.count_set_bits() as i64;
+        state.add(self.summary, array, &there);
+        match state.error.take() {
+            Some(why) => Err(why),
+            None => {
+                self.pack(&state);
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds what another one of the same kind has packed.
+    ///
+    /// # Errors
+    /// Bytes that no such statistic has packed.
+    pub fn merge(&mut self, packed: &[u8]) -> Result<(), String> {
+        if packed.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.state()?;
+        self.add_packed(&mut state, packed)?;
+        self.pack(&state);
+        Ok(())
+    }
+
+    /// What it has of the values; empty of no batch.
+    pub fn packed(&self) -> &[u8] {
+        &self.packed
+    }
+
+    /// The measurement, where there is one.
+    ///
+    /// # Errors
+    /// None of bytes that were packed here.
+    pub fn value(&self) -> Result<Option<f64>, String> {
+        Ok(self.state()?.statistic(self.statistic, self.scale).ok())
+    }
+
+    fn state(&self) -> Result<RuleState, String> {
+        let mut state = RuleState::default();
+        self.add_packed(&mut state, &self.packed)?;
+        Ok(state)
+    }
+
+    fn add_packed(&self, state: &mut RuleState, mut bytes: &[u8]) -> Result<(), String> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let bytes = &mut bytes;
+        let mut add = || {
+            for count in [&mut state.hits, &mut state.nan, &mut state.infinite, &mut state.negative_infinite] {
+                *count += i64::from_le_bytes(take(bytes)?);
+            }
+            state.sum.get_or_insert_with(|| Box::new(ExactSum::of_values())).add_packed(bytes)?;
+            if self.summary == Summary::SumAndSquares {
+                state.squares.get_or_insert_with(|| Box::new(ExactSum::of_squares())).add_packed(bytes)?;
+            }
+            bytes.is_empty().then_some(())
+        };
+        add().ok_or_else(|| "the bytes are no packed statistic".to_owned())
+    }
+
+    fn pack(&mut self, state: &RuleState) {
+        self.packed.clear();
+        for count in [state.hits, state.nan, state.infinite, state.negative_infinite] {
+            self.packed.extend(count.to_le_bytes());
+        }
+        for sum in [&state.sum, &state.squares].into_iter().flatten() {
+            sum.pack(&mut self.packed);
+        }
+    }
+}
+
 /// Why a statistic cannot be told of no values.
 pub const NO_VALUE: &str = "there is no value to measure";
 
@@ -509,6 +615,7 @@ impl MetricPlan {
                 match groups {
                     Ok(groups) => {
                         result.value = groups.worst.first().and_then(|group| group.value);
+                        result.compared_to = groups.worst.first().and_then(|group| group.compared_to);
                         result.passed = groups.failed == 0;
                         result.warned = groups.warned > 0;
                         result.groups = Some(groups);
@@ -577,6 +684,7 @@ pub fn percent(count: f64, rows: f64) -> f64 {
     if rows == 0.0 { 0.0 } else { count * 100.0 / rows }
 }
 
+/// What a comparison judges.
 fn difference(own: f64, other: f64, unit: Unit) -> f64 {
     let difference = (own - other).abs();
     match unit {
@@ -661,6 +769,7 @@ impl Hits {
 pub struct GroupJudge {
     threshold: Threshold,
     warn: Option<Threshold>,
+    unit: Unit,
     masked: bool,
     results: GroupResults,
     worst: Vec<(f64, GroupResult)>,
@@ -670,17 +779,29 @@ impl GroupJudge {
     /// Judges by the thresholds of `rule`; with `masked` no measurement is kept.
     pub fn new(rule: &MetricRule, masked: bool) -> Self {
         let results = GroupResults::default();
-        Self { threshold: rule.threshold, warn: rule.warn, masked, results, worst: Vec::new() }
+        Self { threshold: rule.threshold, warn: rule.warn, unit: rule.unit, masked, results, worst: Vec::new() }
     }
 
-    /// Adds a group's measurement. `None` as its name masks it.
-    pub fn add(&mut self, group: Option<Vec<Option<String>>>, value: f64) {
-        let passed = self.threshold.holds(value);
+    /// Adds a group's measurement. `None` as its name masks it; without a value to measure it fails.
+    pub fn add(&mut self, group: Option<Vec<Option<String>>>, value: Option<f64>) {
+        self.push(group, value, None);
+    }
+
+    /// Adds the measurements of a group in both tables of a comparison.
+    pub fn add_compared(&mut self, group: Option<Vec<Option<String>>>, own: Option<f64>, other: Option<f64>) {
+        let value = own.zip(other).map(|(own, other)| difference(own, other, self.unit));
+        self.push(group, value, other.filter(|_| value.is_some()));
+    }
+
+    fn push(&mut self, group: Option<Vec<Option<String>>>, value: Option<f64>, compared_to: Option<f64>) {
+        let passed = value.is_some_and(|value| self.threshold.holds(value));
         self.results.count += 1;
         self.results.failed += u64::from(!passed);
-        self.results.warned += u64::from(self.warn.is_some_and(|warn| !warn.holds(value)));
-        let excess = self.threshold.excess(value);
-        let result = GroupResult { group, value: Some(value).filter(|_| !self.masked), passed };
+        let warned = self.warn.zip(value).is_some_and(|(warn, value)| !warn.holds(value));
+        self.results.warned += u64::from(warned);
+        let excess = value.map_or(f64::INFINITY, |value| self.threshold.excess(value));
+        let shown = |value: Option<f64>| value.filter(|_| !self.masked);
+        let result = GroupResult { group, value: shown(value), compared_to: shown(compared_to), passed };
         // Groups come in any order; equal ones are told apart by name, so that a report repeats.
         let before = |other: &(f64, GroupResult)| {
             (!other.1.passed)

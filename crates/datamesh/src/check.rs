@@ -54,6 +54,7 @@ fn check_sql(mesh: &mut Mesh) -> Result<()> {
         !table.conditions.is_empty()
             || table.delete_when.is_some()
             || table.metrics.iter().any(|rule| rule.filter.is_some())
+            || table.references.iter().any(|reference| reference.filter.is_some())
             || table.columns.iter().any(|column| column.constraints.complete_if.is_some())
     };
     let any = mesh.products.iter().any(|product| product.contract.tables.iter().any(has_sql));

@@ -103,7 +103,9 @@ pub(super) fn compare_references(
     };
     for old in before {
         let columns = current(&old.columns, renames);
-        let same = |new: &&Reference| new.columns == columns && new.to == old.to && new.at == old.at;
+        let same = |new: &&Reference| {
+            new.columns == columns && new.to == old.to && new.at == old.at && new.filter == old.filter
+        };
         let Some(at) = open.iter().position(same) else {
             let rule = if old.quarantines() { &rules::REFERENCE_REMOVED } else { &rules::REFERENCE_NOTED };
             let message = format!("({}) no longer refers to `{}`", columns.join(", "), old.to);
@@ -112,7 +114,7 @@ pub(super) fn compare_references(
         };
         let new = open.remove(at);
         // INVARIANT: a further part of a reference does not compile until it is compared.
-        let Reference { columns: _, to, at: _, severity, description } = new;
+        let Reference { columns: _, to, at: _, severity, description, filter: _ } = new;
         if *severity == old.severity && *description == old.description {
             continue;
         }

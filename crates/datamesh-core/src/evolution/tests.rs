@@ -293,6 +293,13 @@ fn keys_and_references() {
         &["reference-noted schema.orders.columns.segment.references"],
     );
     check(
+        &[("/tables/0/references/0/where", json!("visits > 1"))],
+        &[
+            "reference-removed schema.orders.columns.segment.references",
+            "reference-added schema.orders.columns.segment.references",
+        ],
+    );
+    check(
         &[(
             "/tables/0/references/-",
             json!({"columns": ["id", "at"], "to": "a/b.c", "at": ["x", "y"], "severity": "error"}),

@@ -64,12 +64,13 @@ fn read_condition(document: &mut Document<'_>, table: &mut Table, entry: &Node, 
     let table_keys = ["metric", "rule", "sql", "query", "unit", "groupBy", "compareTo", "warn", "fail"];
     for key in table_keys.into_iter().chain(Threshold::KEYS) {
         if let Some(other) = entry.get(key) {
-            document.error(
-                "mixed-rule",
-                other.span,
-                format!("a rule with `condition` has no `{key}`"),
-                "a condition judges each row; write a second rule for the table",
-            );
+            let help = match key {
+                "groupBy" => {
+                    "a condition judges each row; write a second rule for the table, such as `{metric: rowCount, where: NOT (…), groupBy: …, fail: \"> 0\"}`"
+                }
+                _ => "a condition judges each row; write a second rule for the table",
+            };
+            document.error("mixed-rule", other.span, format!("a rule with `condition` has no `{key}`"), help);
         }
     }
     if entry.get("severity").is_some() && read_severity(document, entry) != Severity::Error {
@@ -109,7 +110,7 @@ fn read_condition(document: &mut Document<'_>, table: &mut Table, entry: &Node, 
 }
 
 /// A rule's `where`.
-fn read_filter(document: &mut Document<'_>, entry: &Node) -> Option<String> {
+pub(super) fn read_filter(document: &mut Document<'_>, entry: &Node) -> Option<String> {
     let at = entry.get("where")?;
     let condition = at.text()?.trim();
     if condition.is_empty() {
@@ -610,10 +611,18 @@ fn read_metric(document: &mut Document<'_>, table: &Table, entry: &Node, column:
             }
             let named = text(entry, "column");
             let query = with_column(document, sql, &query, named.as_deref().or(column))?;
-            for key in ["where", "groupBy", "compareTo"] {
+            let instead = [
+                ("where", "say it in the query, such as `SELECT count(*) FROM {object} WHERE …`"),
+                (
+                    "groupBy",
+                    "say it in the query, such as `SELECT max(n) FROM (SELECT count(*) AS n FROM {object} GROUP BY …)`",
+                ),
+                ("compareTo", "say it in the query"),
+            ];
+            for (key, help) in instead {
                 if let Some(at) = entry.get(key) {
                     let message = format!("a rule with a query has no `{key}`");
-                    document.error("mixed-rule", at.span, message, "say it in the query");
+                    document.error("mixed-rule", at.span, message, help);
                     return None;
                 }
             }
@@ -646,15 +655,6 @@ fn read_metric(document: &mut Document<'_>, table: &Table, entry: &Node, column:
     };
     let group_by = read_groups(document, table, entry)?;
     let compare_to = read_compared(document, entry, &metric)?;
-    if compare_to.is_some() && !group_by.is_empty() {
-        document.error(
-            "mixed-rule",
-            entry.span,
-            "a comparison has no `groupBy`",
-            "write an `sql` rule over both tables",
-        );
-        return None;
-    }
     let natural = natural(&metric).or_else(|| compare_to.is_some().then_some(Threshold::MustBe(0.0)));
     let Thresholds { must: threshold, warn, unit, only_warns } = read_thresholds(document, entry, natural)?;
     let declared = match entry.get("unit") {

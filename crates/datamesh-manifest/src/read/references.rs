@@ -20,6 +20,7 @@ pub(super) fn read_references(document: &mut Document<'_>, table: &mut Table, no
                 None => (at.get("to"), quality::read_severity(document, at)),
             };
             let found = to.and_then(|to| column_of(document, to));
+            let filter = quality::read_filter(document, at);
             add(
                 document,
                 table,
@@ -30,6 +31,7 @@ pub(super) fn read_references(document: &mut Document<'_>, table: &mut Table, no
                     at: vec![column],
                     severity,
                     description: text(at, "description"),
+                    filter,
                 }),
             );
         }
@@ -64,7 +66,8 @@ pub(super) fn read_references(document: &mut Document<'_>, table: &mut Table, no
         }
         let severity = quality::read_severity(document, at);
         let description = text(at, "description");
-        add(document, table, at, Some(Reference { columns, to, at: there, severity, description }));
+        let filter = quality::read_filter(document, at);
+        add(document, table, at, Some(Reference { columns, to, at: there, severity, description, filter }));
     }
     for at in node.get("relationships").and_then(Node::items).unwrap_or_default() {
         let Some(from) = at.get("from") else {
@@ -112,7 +115,7 @@ fn relationship(document: &mut Document<'_>, table: &Table, at: &Node, columns: 
         return None;
     }
     let there = targets.into_iter().map(|(_, column)| column).collect();
-    Some(Reference { columns, to: first, at: there, severity: Severity::Error, description: None })
+    Some(Reference { columns, to: first, at: there, severity: Severity::Error, description: None, filter: None })
 }
 
 fn add(document: &mut Document<'_>, table: &mut Table, at: &Node, reference: Option<Reference>) {
@@ -176,7 +179,8 @@ pub(super) fn check_own(document: &mut Document<'_>, tables: &[Table], node: &No
                 document.error("unknown-table", entry.get("quality").unwrap_or(entry).span, message, help);
                 continue;
             };
-            if let Some(column) = comparison.column.as_ref().filter(|column| other.column(column).is_none()) {
+            let mut columns = comparison.column.iter().chain(&rule.group_by);
+            if let Some(column) = columns.find(|column| other.column(column).is_none()) {
                 let (message, help) = no_column(other, column);
                 document.error("unknown-column", entry.get("quality").unwrap_or(entry).span, message, help);
             }

@@ -90,6 +90,23 @@ fn objects_with_all_their_parts() {
 }
 
 #[test]
+fn a_comparison_can_be_made_by_groups() {
+    let table = table("quality: [{metric: sum, column: price, groupBy: segment, compareTo: a/b.c.total}]");
+    let [rule] = table.metrics.as_slice() else { panic!("{:?}", table.metrics) };
+    assert_eq!(rule.name, "sum(price) compared to a/b.c by segment = 0");
+    assert_eq!(rule.group_by, ["segment"]);
+    assert_eq!(rule.compare_to.as_ref().and_then(|other| other.column.as_deref()), Some("total"));
+}
+
+#[test]
+fn a_reference_can_judge_some_rows_only() {
+    let table = table("references: [{columns: [id], to: a/b.c, where: ' price > 5 '}]");
+    assert_eq!(table.references.first().and_then(|reference| reference.filter.as_deref()), Some("price > 5"));
+    let text = serde_json::to_string(&table).expect("text");
+    assert_eq!(serde_json::from_str::<Table>(&text).expect("a table"), table);
+}
+
+#[test]
 fn mistakes_are_told_with_a_way_out() {
     let cases = [
         ("quality: [meen(price) > 1]", "unknown metric `meen`", "did you mean `mean`?"),
@@ -121,7 +138,7 @@ fn mistakes_are_told_with_a_way_out() {
         (
             "quality: [{sql: 'SELECT 1', mustBe: 1, groupBy: segment}]",
             "a rule with a query has no `groupBy`",
-            "in the query",
+            "in the query, such as `SELECT max(n)",
         ),
         ("quality: [{sql: 'SELECT count(${column})', mustBe: 1}]", "the rule has no column", "below a column"),
         (
@@ -134,8 +151,18 @@ fn mistakes_are_told_with_a_way_out() {
             "the product has no table `nothing`",
             "its tables: orders",
         ),
-        ("quality: [{condition: id > 1, groupBy: segment}]", "a rule with `condition` has no `groupBy`", "second rule"),
+        (
+            "quality: [{sql: 'SELECT 1', mustBe: 1, where: id > 1}]",
+            "a rule with a query has no `where`",
+            "in the query, such as `SELECT count(*)",
+        ),
+        (
+            "quality: [{condition: id > 1, groupBy: segment}]",
+            "a rule with `condition` has no `groupBy`",
+            "second rule for the table, such as `{metric: rowCount, where: NOT (…), groupBy: …",
+        ),
         ("references: [{columns: [id, segment], to: a/b.c, at: [x]}]", "2 columns refer to 1", "as many columns"),
+        ("references: [{columns: [id], to: a/b.c, where: ''}]", "`where` is empty", "an SQL condition"),
         ("references: [{columns: [idd], to: a/b.c}]", "no column `idd`", "did you mean `id`?"),
         ("references: [{columns: [id], to: a.b}]", "does not name a table", "domain/product.table"),
         ("references: [{columns: [id], to: order}]", "the product has no table `order`", "did you mean `orders`?"),

@@ -220,7 +220,7 @@ fn the_worst_groups_are_kept_in_order() {
     for order in [[0, 1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1, 0], [3, 0, 6, 1, 5, 2, 4]] {
         let mut judge = GroupJudge::new(&limits, false);
         for group in order {
-            judge.add(Some(vec![Some(group.to_string())]), f64::from(group / 2 * 5));
+            judge.add(Some(vec![Some(group.to_string())]), Some(f64::from(group / 2 * 5)));
         }
         let results = judge.finish();
         assert_eq!((results.count, results.failed, results.warned), (7, 3, 5));
@@ -228,9 +228,76 @@ fn the_worst_groups_are_kept_in_order() {
         assert_eq!(names, ["6", "4", "5", "2", "3"], "{order:?}");
     }
     let mut judge = GroupJudge::new(&limits, true);
-    judge.add(None, 12.0);
+    judge.add(None, Some(12.0));
     let results = judge.finish();
-    assert_eq!(results.worst, [GroupResult { group: None, value: None, passed: false }]);
+    assert_eq!(results.worst, [GroupResult::default()]);
+}
+
+#[test]
+fn a_group_without_a_value_fails_and_is_the_worst() {
+    let mut late = rule(Metric::Freshness { column: "c".into() }, Threshold::MustBeLessOrEqualTo(1.0));
+    late.warn = Some(Threshold::MustBeLessOrEqualTo(0.5));
+    let mut judge = GroupJudge::new(&late, false);
+    for (group, value) in [("late", Some(9.0)), ("none", None), ("good", Some(0.0))] {
+        judge.add(Some(vec![Some(group.to_owned())]), value);
+    }
+    let results = judge.finish();
+    assert_eq!((results.count, results.failed, results.warned), (3, 2, 1));
+    let found: Vec<_> = results.worst.iter().map(|group| (group.name(), group.value, group.passed)).collect();
+    let expected = [("none", None, false), ("late", Some(9.0), false), ("good", Some(0.0), true)];
+    assert_eq!(found, expected.map(|(name, value, passed)| (name.to_owned(), value, passed)));
+}
+
+#[test]
+fn groups_of_two_tables_are_judged_by_their_difference() {
+    let mut share = rule(statistic(Statistic::Mean), Threshold::MustBeLessThan(50.0));
+    share.unit = Unit::Percent;
+    for (masked, shown) in [(false, Some((50.0, 10.0))), (true, None)] {
+        let mut judge = GroupJudge::new(&share, masked);
+        judge.add_compared(None, Some(15.0), Some(10.0));
+        let found = judge.finish();
+        assert_eq!((found.count, found.failed), (1, 1));
+        assert_eq!(found.worst.first().and_then(|group| group.value.zip(group.compared_to)), shown);
+    }
+    for (own, other) in [(None, Some(1.0)), (Some(1.0), None), (None, None)] {
+        let mut judge = GroupJudge::new(&share, false);
+        judge.add_compared(None, own, other);
+        assert_eq!(judge.finish().worst, [GroupResult::default()], "{own:?} {other:?}");
+    }
+}
+
+#[test]
+fn packed_statistics_measure_what_the_states_do() {
+    let decimals = Decimal128Array::from(vec![10, 20, 30]).with_precision_and_scale(10, 2).expect("a decimal");
+    let cases: [(&str, ArrayRef); 6] = [
+        ("decimal(10,2)", Arc::new(decimals)),
+        ("long", Arc::new(Int64Array::from(vec![i64::MAX, 3, i64::MIN, -7]))),
+        ("double", doubles(&[Some(0.1), None, Some(0.2), Some(0.3), Some(1e300), Some(-1e300), Some(-0.4)])),
+        ("double", doubles(&[Some(f64::INFINITY), Some(1.0)])),
+        ("double", doubles(&[None])),
+        ("double", doubles(&[])),
+    ];
+    for (data_type, array) in cases {
+        for kind in [Statistic::Mean, Statistic::Sum, Statistic::StandardDeviation] {
+            let empty = PackedStatistic::new(kind, array.data_type()).expect("a column of numbers");
+            // The last row comes first, each in a part of its own.
+            let mut whole = empty.clone();
+            for row in (0..array.len()).rev() {
+                let mut part = empty.clone();
+                part.update(&array.slice(row, 1)).expect("its type");
+                whole.merge(empty.packed()).expect("no values");
+                whole.merge(part.packed()).expect("its own bytes");
+            }
+            let found = whole.value().expect("its own bytes");
+            let expected = measure(data_type, statistic(kind), array.clone()).ok();
+            assert_eq!(found.map(f64::to_bits), expected.map(f64::to_bits), "{kind:?} of {array:?}");
+        }
+    }
+    let mut sum = PackedStatistic::new(Statistic::Sum, &Arrow::Int64).expect("a column of numbers");
+    assert!(sum.merge(&[1, 2, 3]).is_err());
+    assert!(sum.update(&arrow::array::StringArray::from(vec!["1"])).is_err());
+    assert!(PackedStatistic::new(Statistic::Sum, &Arrow::Utf8).is_none());
+    assert!(PackedStatistic::new(Statistic::Minimum, &Arrow::Int64).is_none());
 }
 
 proptest! {

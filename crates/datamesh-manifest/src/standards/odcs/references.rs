@@ -7,7 +7,8 @@ use crate::standards::tree::{Map, Tree};
 /// The relationships of a column.
 pub(super) fn of_column(ours: &Map) -> Option<Vec<Tree>> {
     let mut list = copied(ours, false)?;
-    if let Some(reference) = ours.get("references") {
+    // A foreign key of ODCS holds for every row.
+    if let Some(reference) = ours.get("references").filter(|reference| reference.get("where").is_none()) {
         let to = reference.scalar().or_else(|| reference.get("to").and_then(Tree::scalar));
         if let Some(to) =
             to.and_then(|to| TableReference::parse_column(to).ok()).and_then(|(table, column)| target(&table, &column))
@@ -40,6 +41,9 @@ fn copied(ours: &Map, of_table: bool) -> Option<Vec<Tree>> {
 }
 
 fn composite(table: &str, reference: &Tree) -> Option<Tree> {
+    if reference.get("where").is_some() {
+        return None;
+    }
     let columns: Vec<&str> = reference.get("columns")?.as_list()?.iter().filter_map(Tree::scalar).collect();
     let at: Vec<&str> = match reference.get("at") {
         Some(at) => at.as_list()?.iter().filter_map(Tree::scalar).collect(),
