@@ -295,7 +295,7 @@ fn packed_statistics_measure_what_the_states_do() {
     }
     let mut sum = PackedStatistic::new(Statistic::Sum, &Arrow::Int64).expect("a column of numbers");
     assert!(sum.merge(&[1, 2, 3]).is_err());
-    assert!(sum.update(&arrow::array::StringArray::from(vec!["1"])).is_err());
+    assert!(sum.update(&StringArray::from(vec!["1"])).is_err());
     assert!(PackedStatistic::new(Statistic::Sum, &Arrow::Utf8).is_none());
     assert!(PackedStatistic::new(Statistic::Minimum, &Arrow::Int64).is_none());
 }
