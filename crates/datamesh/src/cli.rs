@@ -318,7 +318,8 @@ pub(crate) struct PublishArguments {
     /// Publish even if the same content was published before
     #[arg(long)]
     pub(crate) again: bool,
-    /// Read everything again, whatever the watermark says; so does `--again`
+    /// Read everything again, whatever the watermark says; so does `--again`. Not with `write: append`, which would add
+    /// the rows twice
     #[arg(long)]
     pub(crate) full: bool,
     /// Name this publication; another one with the same key is a repeat
