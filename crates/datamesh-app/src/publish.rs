@@ -320,7 +320,7 @@ impl Plan {
 }
 
 /// A publication's report, as the registry holds it.
-fn read_report(report: &Value, publication: u64) -> Result<PublishReport> {
+pub(crate) fn read_report(report: &Value, publication: u64) -> Result<PublishReport> {
     PublishReport::deserialize(report).map_err(|error| {
         let message = format!("the registry holds a report of publication {publication} that cannot be read");
         Error::new(ErrorCode::Registry, message).with_source(error)
@@ -767,8 +767,19 @@ pub async fn publish<E: Engine>(
     progress: Arc<dyn Progress>,
     stop: impl Future<Output = ()>,
 ) -> Result<PublishReport> {
-    let key = request.contract.key();
-    let state = context.registry.product_state(&key).await?;
+    let state = context.registry.product_state(&request.contract.key()).await?;
+    publish_over(state, request, engine, context, progress, stop).await
+}
+
+/// Publishes over what the product had when `state` was read: whatever was committed since is a winner.
+pub(crate) async fn publish_over<E: Engine>(
+    state: ProductState,
+    request: PublishRequest,
+    engine: &E,
+    context: &Context,
+    progress: Arc<dyn Progress>,
+    stop: impl Future<Output = ()>,
+) -> Result<PublishReport> {
     check_applied(&request.contract, &state, context).await?;
     let plan = Plan::new(request, state)?;
     progress.reached(PublishStep::Planned);
@@ -950,6 +961,18 @@ async fn run<E: Engine>(
         };
         let moved = |table: &Table| publication(&old, table) != publication(&plan.state.tables, table);
         let replaced = plan.inputs().into_iter().find(|(table, _)| table.write == WriteMode::Replace && moved(table));
+        // Nor must rows that were held back be published over newer ones.
+        let overtaken = plan
+            .inputs()
+            .into_iter()
+            .find(|(table, _)| plan.is_retry() && table.write != WriteMode::Append && moved(table));
+        if let Some((table, _)) = overtaken {
+            report.because.push(format!(
+                "table `{}`: somebody else published while this attempt ran, so what was held back may be out of date",
+                table.name
+            ));
+            return Ok((report, HashSet::new()));
+        }
         if let Some((table, _)) = replaced {
             report.because.push(format!(
                 "table `{}`: somebody else published while this attempt ran, and a replace would undo what it has not seen",
