@@ -30,6 +30,9 @@ def kept(minute: int) -> str:
     return at(minute).replace("Z", ".000000Z")
 
 
+SHORT = COLUMNS.replace("required: true", f"required: true, maximum: '{at(600)}'")
+
+
 class Csv:
     """A file that grows."""
 
@@ -214,6 +217,27 @@ def test_a_pull_that_was_overtaken_adds_no_row_twice(mesh, feed, tmp_path):
     assert mesh.publish(PRODUCT)["status"] == "repeat"
 
 
+def test_a_pull_that_was_overtaken_holds_no_row_back_twice(mesh, tmp_path):
+    """The winner moves no watermark either."""
+    feed = Csv(mesh)
+    define(mesh, feed.source, SHORT.replace(", primaryKey: true", ""), PULL.replace("60%", "100%"))
+    feed.add((1, 10, 1))
+    mesh.publish(PRODUCT)
+    feed.add((2, 900, 2))
+    mark = tmp_path / "held"
+    loser = subprocess.Popen([str(mesh.binary), "--mesh", str(mesh.root), "publish", PRODUCT, "--format", "json"], cwd=mesh.root,
+                             env=os.environ | {"DATAMESH_FAULT": f"hold:judged:{mark}"}, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not mark.exists():
+        assert time.monotonic() < deadline and loser.poll() is None
+        time.sleep(0.01)
+    assert counts(mesh.publish(PRODUCT)) == (1, 0, 1)
+    mark.unlink()
+    report = json.loads(loser.communicate(timeout=60)[0])
+    assert report["status"] == "conflict" and "pulled" in report["because"][0], report
+    assert mesh.publish(PRODUCT)["status"] == "repeat"
+
+
 def test_a_value_that_breaks_its_own_rule_does_not_hide_later_rows(mesh):
     feed = Csv(mesh)
     columns = COLUMNS.replace("{name: changed, type: timestamp, required: true}",
@@ -227,9 +251,6 @@ def test_a_value_that_breaks_its_own_rule_does_not_hide_later_rows(mesh):
     feed.add((4, 30, 4), (5, 40, 5))
     report = mesh.publish(PRODUCT)
     assert counts(report) == (2, 2, 0) and report["tables"][0]["watermark"]["heldBefore"] == 1
-
-
-SHORT = COLUMNS.replace("required: true", f"required: true, maximum: '{at(600)}'")
 
 
 def test_a_row_that_does_not_move_the_watermark_is_held_back_once(mesh, feed):

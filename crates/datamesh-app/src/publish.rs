@@ -255,10 +255,11 @@ impl Plan {
     }
 
     /// The pull with what the pulls before it leave for it to know.
-    async fn resumed(&self, context: &Context, table: &Table, mut pull: Pull) -> Result<Pull> {
+    async fn resumed(&self, context: &Context, table: &Table, input: &StageInput) -> Result<Option<Pull>> {
+        let Some(mut pull) = self.pull(table, input)? else { return Ok(None) };
         let name = table.name.sql();
         if self.is_whole() || self.state.table(&name).is_none() {
-            return Ok(pull);
+            return Ok(Some(pull));
         }
         for held in context.registry.held_back(&self.key, &name).await? {
             let report = pulled(&held.report, held.publication, table)?;
@@ -267,7 +268,7 @@ impl Plan {
             }
         }
         pull.first = pull.after.is_none() && !self.was_pulled(context, table).await?;
-        Ok(pull)
+        Ok(Some(pull))
     }
 
     /// Whether the table has rows of a pull.
@@ -394,10 +395,7 @@ impl AuthorizedPlan {
         }
         let (mut staged, mut pulls) = (Vec::new(), Vec::new());
         for (table, input) in self.plan.inputs() {
-            let pull = match self.plan.pull(table, input)? {
-                Some(pull) => Some(self.plan.resumed(context, table, pull).await?),
-                None => None,
-            };
+            let pull = self.plan.resumed(context, table, input).await?;
             pulls.push(pull.clone());
             let made_of = match input {
                 StageInput::Query(query) => Some(engine.transform_lineage(table, query).await?),
@@ -980,11 +978,19 @@ async fn run<E: Engine>(
             ));
             return Ok((report, HashSet::new()));
         }
-        let pulled = plan.inputs().into_iter().find(|(table, input)| {
+        let mut overtaken = None;
+        for ((table, input), pull) in plan.inputs().into_iter().zip(&conflicted.pulls) {
             let name = table.name.sql();
-            table.watermark.is_some() && input.is_pulled() && watermarks.get(&name) != plan.state.watermarks.get(&name)
-        });
-        if let Some((table, _)) = pulled {
+            // A pull that moves no watermark may still have held rows back.
+            if pull.is_some()
+                && (watermarks.get(&name) != plan.state.watermarks.get(&name)
+                    || *pull != plan.resumed(context, table, input).await?)
+            {
+                overtaken = Some(table);
+                break;
+            }
+        }
+        if let Some(table) = overtaken {
             report.because.push(format!(
                 "table `{}`: somebody else pulled while this attempt ran, so some of its rows are there already",
                 table.name
