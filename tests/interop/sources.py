@@ -10,12 +10,13 @@ PRODUCT = "lab/pull"
 FOLDER = "domains/lab/products/pull"
 
 
-def define(mesh: Mesh, source: str, columns: str, more: str = "", write: str = "append") -> Path:
+def define(mesh: Mesh, source: str, columns: str, more: str = "", write: str = "append",
+           version: str = "1.0.0") -> Path:
     """Writes the product's manifest. `source` and `columns` are YAML, `more` further lines of the table."""
     lines = [
         "dataProduct:",
         "  name: pull",
-        "  version: 1.0.0",
+        f"  version: {version}",
         "  owner: lab-team",
         "  schema:",
         "    - name: rows",

@@ -30,6 +30,9 @@ def kept(minute: int) -> str:
     return at(minute).replace("Z", ".000000Z")
 
 
+SHORT = COLUMNS.replace("required: true", f"required: true, maximum: '{at(600)}'")
+
+
 class Csv:
     """A file that grows."""
 
@@ -123,12 +126,27 @@ def test_only_newer_rows_are_read(mesh, feed):
 
 def test_ties_and_late_rows_are_not_read(mesh, feed):
     """The documented limit: a row that appears with a value that was passed before is only seen by a full pull."""
+    define(mesh, feed.source, COLUMNS, PULL, write="upsert")
     feed.add((1, 10, 1), (2, 20, 2))
     mesh.publish(PRODUCT)
     feed.add((3, 20, 3), (4, 15, 4), (5, 21, 5))
     assert counts(mesh.publish(PRODUCT)) == (1, 1, 0)
     report = mesh.publish(PRODUCT, "--full", "--dry-run")
     assert report["tables"][0]["in"] == 5 and watermark(report) == (None, kept(21))
+
+
+@pytest.mark.parametrize("flag", ["--full", "--again"])
+def test_an_append_does_not_pull_its_rows_again(mesh, feed, flag):
+    define(mesh, feed.source, COLUMNS.replace(", primaryKey: true", ""), PULL)
+    feed.add((1, 10, 1), (2, 20, 2))
+    assert counts(mesh.publish(PRODUCT, flag)) == (2, 2, 0)
+    feed.add((3, 5, 3))
+    for more in ([], ["--dry-run"]):
+        said = failure(mesh, "publish", PRODUCT, flag, *more)
+        assert f"`{flag}` would add the rows again" in said and "write: upsert" in said
+    late = mesh.write("late.csv", f"id,changed,value\n3,{at(5)},3\n")
+    assert counts(mesh.publish(PRODUCT, f"rows={late}")) == (1, 1, 0)
+    assert [row["id"] for row in rows(mesh, "id")] == [1, 2, 3]
 
 
 def test_a_quarantined_row_is_not_read_again(mesh, feed):
@@ -199,6 +217,27 @@ def test_a_pull_that_was_overtaken_adds_no_row_twice(mesh, feed, tmp_path):
     assert mesh.publish(PRODUCT)["status"] == "repeat"
 
 
+def test_a_pull_that_was_overtaken_holds_no_row_back_twice(mesh, tmp_path):
+    """The winner moves no watermark either."""
+    feed = Csv(mesh)
+    define(mesh, feed.source, SHORT.replace(", primaryKey: true", ""), PULL.replace("60%", "100%"))
+    feed.add((1, 10, 1))
+    mesh.publish(PRODUCT)
+    feed.add((2, 900, 2))
+    mark = tmp_path / "held"
+    loser = subprocess.Popen([str(mesh.binary), "--mesh", str(mesh.root), "publish", PRODUCT, "--format", "json"], cwd=mesh.root,
+                             env=os.environ | {"DATAMESH_FAULT": f"hold:judged:{mark}"}, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not mark.exists():
+        assert time.monotonic() < deadline and loser.poll() is None
+        time.sleep(0.01)
+    assert counts(mesh.publish(PRODUCT)) == (1, 0, 1)
+    mark.unlink()
+    report = json.loads(loser.communicate(timeout=60)[0])
+    assert report["status"] == "conflict" and "pulled" in report["because"][0], report
+    assert mesh.publish(PRODUCT)["status"] == "repeat"
+
+
 def test_a_value_that_breaks_its_own_rule_does_not_hide_later_rows(mesh):
     feed = Csv(mesh)
     columns = COLUMNS.replace("{name: changed, type: timestamp, required: true}",
@@ -210,7 +249,47 @@ def test_a_value_that_breaks_its_own_rule_does_not_hide_later_rows(mesh):
     report = mesh.publish(PRODUCT)
     assert counts(report) == (3, 2, 1) and watermark(report) == (None, kept(20))
     feed.add((4, 30, 4), (5, 40, 5))
-    assert counts(mesh.publish(PRODUCT)) == (3, 2, 1)
+    report = mesh.publish(PRODUCT)
+    assert counts(report) == (2, 2, 0) and report["tables"][0]["watermark"]["heldBefore"] == 1
+
+
+def test_a_row_that_does_not_move_the_watermark_is_held_back_once(mesh, feed):
+    """Without a key nothing else tells that it is the same row."""
+    define(mesh, feed.source, SHORT.replace(", primaryKey: true", ""), PULL, version="0.1.0")
+    feed.add((1, 10, 1), (2, 900, 2), (2, 900, 2))
+    mesh.publish(PRODUCT, expect=3)
+    feed.add((3, 20, 3))
+    report = mesh.publish(PRODUCT)
+    assert counts(report) == (4, 2, 2) and watermark(report) == (None, kept(20))
+    for number in (4, 5):
+        report = mesh.publish(PRODUCT)
+        assert report["status"] == "repeat" and report["tables"][0]["watermark"]["heldBefore"] == 2
+        assert "2 rows that were held back before left out" in command(mesh, "publish", PRODUCT).stdout
+        feed.add((number, number * 10, number))
+        assert counts(mesh.publish(PRODUCT)) == (1, 1, 0)
+    # Another row of the same values is another row.
+    feed.add((2, 900, 2), (6, 60, 6))
+    assert counts(mesh.publish(PRODUCT)) == (2, 1, 1)
+    # Once they may be published it is the retry that does, and the next pulls do not do it again.
+    define(mesh, feed.source, COLUMNS.replace(", primaryKey: true", ""), PULL, version="0.1.0")
+    assert mesh.publish(PRODUCT)["status"] == "repeat"
+    assert counts(mesh.json("quarantine", "retry", PRODUCT)) == (3, 3, 0)
+    assert mesh.publish(PRODUCT)["status"] == "repeat"
+    feed.add((7, 950, 7))
+    assert counts(mesh.publish(PRODUCT)) == (1, 1, 0)
+    assert [row["id"] for row in rows(mesh, "id")] == [1, 2, 2, 2, 3, 4, 5, 6, 7]
+
+
+def test_an_upsert_takes_a_row_that_was_held_back_when_it_may(mesh, feed):
+    define(mesh, feed.source, SHORT, PULL, write="upsert", version="0.1.0")
+    feed.add((1, 10, 1), (2, 900, 2))
+    assert counts(mesh.publish(PRODUCT)) == (2, 1, 1)
+    assert mesh.publish(PRODUCT)["status"] == "repeat"
+    define(mesh, feed.source, COLUMNS, PULL, write="upsert", version="0.1.0")
+    report = mesh.publish(PRODUCT)
+    assert counts(report) == (1, 1, 0) and watermark(report) == (kept(10), kept(900))
+    assert "--over-newer" in failure(mesh, "quarantine", "retry", PRODUCT)
+    assert [row["id"] for row in rows(mesh, "id")] == [1, 2]
 
 
 def test_a_row_that_cannot_be_read_is_seen(mesh):
@@ -224,6 +303,33 @@ def test_a_row_that_cannot_be_read_is_seen(mesh):
     report = mesh.publish(PRODUCT)
     assert counts(report) == (2, 1, 1)
     assert report["tables"][0]["watermark"]["skipped"] == 1
+    report = mesh.publish(PRODUCT)
+    assert report["status"] == "repeat" and report["tables"][0]["watermark"]["heldBefore"] == 1
+    mended = mesh.write("mended.csv", f"id,changed,value\n3,{at(30)},3\n")
+    mesh.json("quarantine", "retry", PRODUCT, "--from", str(mended))
+    assert mesh.publish(PRODUCT)["status"] == "repeat"
+    feed.add((4, 40, 4))
+    assert counts(mesh.publish(PRODUCT)) == (1, 1, 0)
+
+
+def test_rows_without_a_value_are_read_by_the_first_pull_only(mesh):
+    """Even where no row of the first pull had one, so that there is nothing to go on from."""
+    feed = Csv(mesh)
+    define(mesh, feed.source, COLUMNS.replace(", primaryKey: true", "").replace(", required: true", ""), PULL)
+
+    def add(id_: int) -> None:
+        with feed.path.open("a") as out:
+            out.write(f"{id_},,{id_}\n")
+
+    add(1)
+    report = mesh.publish(PRODUCT)
+    assert counts(report) == (1, 1, 0) and watermark(report) == (None, None)
+    add(2)
+    assert mesh.publish(PRODUCT)["status"] == "repeat"
+    feed.add((3, 10, 3))
+    report = mesh.publish(PRODUCT)
+    assert counts(report) == (1, 1, 0) and watermark(report) == (None, kept(10))
+    assert [row["id"] for row in rows(mesh, "id")] == [1, 3]
 
 
 @pytest.mark.parametrize("type_, values, expected", [

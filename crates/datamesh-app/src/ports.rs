@@ -225,6 +225,17 @@ pub struct Pull {
     pub column: String,
     /// Only greater values are read; `None`: everything is.
     pub after: Option<String>,
+    /// Whether nothing was pulled before, or all of it is pulled again: rows without a value are read only then.
+    pub first: bool,
+    /// What earlier pulls held back and may meet again.
+    pub held_back: Vec<QuarantineFile>,
+}
+
+impl Pull {
+    /// Whether it goes on from an earlier pull.
+    pub fn goes_on(&self) -> bool {
+        self.after.is_some() || !self.first
+    }
 }
 
 /// One table's pass: what to read, audit and stage.
@@ -511,6 +522,9 @@ pub trait Engine: Send + Sync {
 
     /// Rows that a staged table's pass read.
     fn rows_read(staged: &Self::Staged) -> u64;
+
+    /// Rows that a pull left out because an earlier one held them back.
+    fn held_before(staged: &Self::Staged) -> u64;
 
     /// Takes doubled keys out, within the staged rows and against `base`, and rows that refer to what the tables of the
     /// attempt do not have; counts the metrics of the candidate. A table that others refer to is settled before them:

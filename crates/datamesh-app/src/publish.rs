@@ -14,15 +14,17 @@ use datamesh_core::evolution::compare;
 use datamesh_core::ids::{AttemptId, ProductId, ProductKey};
 use datamesh_core::lineage::{ColumnLineage, TableLineage};
 use datamesh_core::ports::{
-    CommitOutcome, CommitRequest, Lease, ProductState, PublishStep, QuarantineResolution, TableCommit, TablePointer,
+    CommitOutcome, CommitRequest, Lease, ProductState, PublicationStatus, PublishStep, QuarantineResolution,
+    TableCommit, TablePointer, newest_effective,
 };
+use datamesh_core::quality::{RULE_CONDITION, RULE_RECORD};
 use datamesh_core::rehearsal::judged_columns;
 use datamesh_core::transform::TransformRun;
 use datamesh_core::verdict::{TableReport, Verdict, judge};
 use datamesh_core::watermark::{self, Watermark, WatermarkReport};
 use datamesh_core::{Error, ErrorCode, Name, Result};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::govern::Resource;
 use crate::lineage::{newest_major, source_lineage};
@@ -168,6 +170,9 @@ impl Plan {
         }
         let key = contract.key();
         let plan = Self { request, key, state };
+        for (table, input) in plan.inputs() {
+            plan.check_whole(table, input)?;
+        }
         // What a query adds was chosen by what the table held: over anything else rows could be doubled or lost.
         let moved = plan.inputs().into_iter().find(|(table, input)| match input {
             StageInput::Query(query) => {
@@ -208,13 +213,75 @@ impl Plan {
     /// Where the pull of a table starts, where it has a watermark and its data is pulled.
     fn pull(&self, table: &Table, input: &StageInput) -> Result<Option<Pull>> {
         let Some(column) = table.watermark.as_ref().filter(|_| input.is_pulled()) else { return Ok(None) };
-        let whole = self.request.again || self.request.full;
-        let kept = self.state.watermarks.get(&table.name.sql()).filter(|_| !whole);
+        let start = if self.is_whole() { None } else { self.start(table, column)? };
+        let after = start.map(|kept| kept.value);
+        Ok(Some(Pull { column: column.clone(), after, first: true, held_back: Vec::new() }))
+    }
+
+    /// Whether all rows are pulled, whatever was pulled before.
+    fn is_whole(&self) -> bool {
+        self.request.again || self.request.full
+    }
+
+    /// How far the pulls of a table by its watermark have come.
+    fn start(&self, table: &Table, column: &str) -> Result<Option<Watermark>> {
+        let kept = self.state.watermarks.get(&table.name.sql());
         let data_type = table.column(column).map(|column| &column.data_type).ok_or_else(|| {
             Error::new(ErrorCode::InvalidManifest, format!("table `{}` has no column `{column}`", table.name))
         })?;
-        let start = watermark::start(kept, table.name.as_str(), column, data_type)?;
-        Ok(Some(Pull { column: column.clone(), after: start.map(|kept| kept.value) }))
+        watermark::start(kept, table.name.as_str(), column, data_type)
+    }
+
+    /// Refuses to pull rows again that an append would add to themselves. Where another watermark leaves no other way
+    /// to go on, who asks for all rows was told what it means.
+    fn check_whole(&self, table: &Table, input: &StageInput) -> Result<()> {
+        let Some(column) = table.watermark.as_ref().filter(|_| input.is_pulled() && self.is_whole()) else {
+            return Ok(());
+        };
+        if table.write != WriteMode::Append || !matches!(self.start(table, column), Ok(Some(_))) {
+            return Ok(());
+        }
+        let flag = if self.request.full { "--full" } else { "--again" };
+        let name = &table.name;
+        Err(Error::new(
+            ErrorCode::InvalidArgument,
+            format!("table `{name}` has `write: append`, so `{flag}` would add the rows again that were pulled before"),
+        )
+        .with_help(format!(
+            "with `write: upsert` a row that is read again replaces itself, without a watermark `write: replace` reads all \
+             rows each time; rows that arrived late can be named by hand: `datamesh publish {} {name}=FILE`",
+            self.request.contract.id
+        )))
+    }
+
+    /// The pull with what the pulls before it leave for it to know.
+    async fn resumed(&self, context: &Context, table: &Table, input: &StageInput) -> Result<Option<Pull>> {
+        let Some(mut pull) = self.pull(table, input)? else { return Ok(None) };
+        let name = table.name.sql();
+        if self.is_whole() || self.state.table(&name).is_none() {
+            return Ok(Some(pull));
+        }
+        for held in context.registry.held_back(&self.key, &name).await? {
+            let report = pulled(&held.report, held.publication, table)?;
+            if report.is_some_and(|report| meets_again(&report, &pull.column)) {
+                pull.held_back.push(held.file);
+            }
+        }
+        pull.first = pull.after.is_none() && !self.was_pulled(context, table).await?;
+        Ok(Some(pull))
+    }
+
+    /// Whether the table has rows of a pull.
+    async fn was_pulled(&self, context: &Context, table: &Table) -> Result<bool> {
+        let rollbacks = context.registry.rollbacks(&self.key).await?;
+        for attempt in context.registry.publications(&self.key, u64::MAX).await? {
+            let stands = attempt.status == PublicationStatus::Published
+                && newest_effective(&[attempt.number], &rollbacks).is_some();
+            if stands && pulled(&attempt.report, attempt.number, table)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn is_retry(&self) -> bool {
@@ -251,6 +318,33 @@ impl Plan {
         context.judge_publish(&self.request.contract).await?;
         Ok(AuthorizedPlan { plan: self, attempt, decision, scratch: None })
     }
+}
+
+/// A publication's report, as the registry holds it.
+pub(crate) fn read_report(report: &Value, publication: u64) -> Result<PublishReport> {
+    PublishReport::deserialize(report).map_err(|error| {
+        let message = format!("the registry holds a report of publication {publication} that cannot be read");
+        Error::new(ErrorCode::Registry, message).with_source(error)
+    })
+}
+
+/// What a publication's report says of a table that it pulled by the table's watermark.
+fn pulled(report: &Value, publication: u64, table: &Table) -> Result<Option<TableReport>> {
+    let tables = read_report(report, publication)?.tables;
+    let own = |report: &TableReport| {
+        report.table == table.name.as_str()
+            && report.watermark.as_ref().map(|pull| &pull.column) == table.watermark.as_ref()
+    };
+    Ok(tables.into_iter().find(own))
+}
+
+/// Whether rows that a pull held back may not have moved its watermark, so that the next one meets them again: those that
+/// broke a rule of its column, or one that may be of it alone, and those that could not be read.
+fn meets_again(report: &TableReport, column: &str) -> bool {
+    report.reasons.keys().any(|id| match id.split_once(':') {
+        Some((rule, of)) => rule == RULE_CONDITION || of == column,
+        None => id == RULE_RECORD,
+    })
 }
 
 fn carried(table: &Table, pointer: &TablePointer) -> CarriedTable {
@@ -299,8 +393,10 @@ impl AuthorizedPlan {
                 engine.check_carried(table, pointer)?;
             }
         }
-        let mut staged = Vec::new();
+        let (mut staged, mut pulls) = (Vec::new(), Vec::new());
         for (table, input) in self.plan.inputs() {
+            let pull = self.plan.resumed(context, table, input).await?;
+            pulls.push(pull.clone());
             let made_of = match input {
                 StageInput::Query(query) => Some(engine.transform_lineage(table, query).await?),
                 _ => None,
@@ -313,7 +409,7 @@ impl AuthorizedPlan {
             }
             let job = StageJob {
                 product: self.plan.key.clone(),
-                pull: self.plan.pull(table, input)?,
+                pull,
                 input: input.clone(),
                 base: self.plan.state.table(&table.name.sql()).cloned(),
                 drops: false,
@@ -340,7 +436,7 @@ impl AuthorizedPlan {
             }
             progress.reached(PublishStep::Staged);
         }
-        Ok(StagedPlan { authorized: self, staged, pinned, reaudits: 0 })
+        Ok(StagedPlan { authorized: self, staged, pulls, pinned, reaudits: 0 })
     }
 }
 
@@ -348,6 +444,8 @@ impl AuthorizedPlan {
 struct StagedPlan<E: Engine> {
     authorized: AuthorizedPlan,
     staged: Vec<E::Staged>,
+    /// How each of them was pulled, where it was.
+    pulls: Vec<Option<Pull>>,
     pinned: Vec<PinnedInput>,
     reaudits: usize,
 }
@@ -361,17 +459,14 @@ impl<E: Engine> StagedPlan<E> {
     async fn repeats(&self, context: &Context) -> Result<Vec<Option<u64>>> {
         let plan = self.plan();
         let mut repeats = Vec::new();
-        for ((table, input), staged) in plan.inputs().into_iter().zip(&self.staged) {
+        for (((table, input), staged), pull) in plan.inputs().into_iter().zip(&self.staged).zip(&self.pulls) {
             // New rows that a query makes may look like older ones: whether it repeats is told by what it read.
             let by_hand = plan.request.again
                 || plan.request.full
                 || plan.request.idempotency_key.is_some()
                 || matches!(input, StageInput::Query(_));
-            if E::rows_read(staged) == 0
-                && E::content(staged).is_some()
-                && plan.pull(table, input)?.is_some_and(|pull| pull.after.is_some())
-            {
-                // Nothing is newer than the watermark.
+            if E::rows_read(staged) == 0 && E::content(staged).is_some() && pull.as_ref().is_some_and(Pull::goes_on) {
+                // Nothing is newer than the watermark, but for what was held back before.
                 repeats.push(plan.state.table(&table.name.sql()).map(|pointer| pointer.publication));
                 continue;
             }
@@ -426,7 +521,9 @@ impl<E: Engine> StagedPlan<E> {
         let mut carried = plan.carried();
         let inputs = plan.inputs();
         let mut reports: Vec<Option<TableReport>> = Vec::new();
-        for (((table, input), staged), repeat) in inputs.iter().zip(&self.staged).zip(&repeats) {
+        for (((table, _), (staged, pull)), repeat) in
+            inputs.iter().zip(self.staged.iter().zip(&self.pulls)).zip(&repeats)
+        {
             if repeat.is_none() {
                 reports.push(None);
                 continue;
@@ -435,10 +532,13 @@ impl<E: Engine> StagedPlan<E> {
             carried.extend(base.map(|pointer| self::carried(table, pointer)));
             let content = E::content(staged).unwrap_or_default();
             let mut report = repeated(table, *repeat, content, base.map_or(0, |pointer| pointer.rows));
-            report.watermark = plan
-                .pull(table, input)?
-                .filter(|pull| pull.after.is_some())
-                .map(|pull| WatermarkReport { column: pull.column, after: pull.after, last: None, skipped: 0 });
+            report.watermark = pull.as_ref().filter(|pull| pull.goes_on()).map(|pull| WatermarkReport {
+                column: pull.column.clone(),
+                after: pull.after.clone(),
+                last: None,
+                skipped: 0,
+                held_before: E::held_before(staged),
+            });
             reports.push(Some(report));
         }
         let tables: Vec<&Table> = inputs.iter().map(|(table, _)| *table).collect();
@@ -705,8 +805,19 @@ pub async fn publish<E: Engine>(
     progress: Arc<dyn Progress>,
     stop: impl Future<Output = ()>,
 ) -> Result<PublishReport> {
-    let key = request.contract.key();
-    let state = context.registry.product_state(&key).await?;
+    let state = context.registry.product_state(&request.contract.key()).await?;
+    publish_over(state, request, engine, context, progress, stop).await
+}
+
+/// Publishes over what the product had when `state` was read: whatever was committed since is a winner.
+pub(crate) async fn publish_over<E: Engine>(
+    state: ProductState,
+    request: PublishRequest,
+    engine: &E,
+    context: &Context,
+    progress: Arc<dyn Progress>,
+    stop: impl Future<Output = ()>,
+) -> Result<PublishReport> {
     check_applied(&request.contract, &state, context).await?;
     let plan = Plan::new(request, state)?;
     progress.reached(PublishStep::Planned);
@@ -888,6 +999,18 @@ async fn run<E: Engine>(
         };
         let moved = |table: &Table| publication(&old, table) != publication(&plan.state.tables, table);
         let replaced = plan.inputs().into_iter().find(|(table, _)| table.write == WriteMode::Replace && moved(table));
+        // Nor must rows that were held back be published over newer ones.
+        let overtaken = plan
+            .inputs()
+            .into_iter()
+            .find(|(table, _)| plan.is_retry() && table.write != WriteMode::Append && moved(table));
+        if let Some((table, _)) = overtaken {
+            report.because.push(format!(
+                "table `{}`: somebody else published while this attempt ran, so what was held back may be out of date",
+                table.name
+            ));
+            return Ok((report, HashSet::new()));
+        }
         if let Some((table, _)) = replaced {
             report.because.push(format!(
                 "table `{}`: somebody else published while this attempt ran, and a replace would undo what it has not seen",
@@ -895,11 +1018,19 @@ async fn run<E: Engine>(
             ));
             return Ok((report, HashSet::new()));
         }
-        let pulled = plan.inputs().into_iter().find(|(table, input)| {
+        let mut overtaken = None;
+        for ((table, input), pull) in plan.inputs().into_iter().zip(&conflicted.pulls) {
             let name = table.name.sql();
-            table.watermark.is_some() && input.is_pulled() && watermarks.get(&name) != plan.state.watermarks.get(&name)
-        });
-        if let Some((table, _)) = pulled {
+            // A pull that moves no watermark may still have held rows back.
+            if pull.is_some()
+                && (watermarks.get(&name) != plan.state.watermarks.get(&name)
+                    || *pull != plan.resumed(context, table, input).await?)
+            {
+                overtaken = Some(table);
+                break;
+            }
+        }
+        if let Some(table) = overtaken {
             report.because.push(format!(
                 "table `{}`: somebody else pulled while this attempt ran, so some of its rows are there already",
                 table.name

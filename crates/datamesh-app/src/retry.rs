@@ -10,14 +10,15 @@ use std::sync::Arc;
 use datamesh_core::contract::{CsvOptions, DataProduct, FileSource, SourceFormat, Table, WriteMode};
 use datamesh_core::decision::Action;
 use datamesh_core::ports::{
-    ProductState, Publication, PublicationStatus, QuarantineResolution, ResolutionKind, Rollback, newest_effective,
+    Publication, PublicationStatus, QuarantineResolution, ResolutionKind, Rollback, newest_effective,
 };
 use datamesh_core::secret::escape;
+use datamesh_core::verdict::TableReport;
 use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::json;
 
 use crate::ports::{BoundSource, Context, Engine, Progress, QuarantineInput, StageInput};
-use crate::publish::{PublishReport, PublishRequest, PublishStatus, REPORT_FORMAT, publish};
+use crate::publish::{PublishReport, PublishRequest, PublishStatus, REPORT_FORMAT, publish_over, read_report};
 
 /// Which quarantined rows to publish.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct RetryRequest {
     pub table: Option<String>,
     /// A file with mended rows that take the place of the quarantined ones, with the folder its path starts from.
     pub mended: Option<(String, std::path::PathBuf)>,
+    /// Publish rows of the named publication into an upsert table even where newer ones were published since.
+    pub over_newer: bool,
     /// Stop after the verdict and keep nothing.
     pub dry_run: bool,
 }
@@ -38,7 +41,7 @@ pub struct RetryRequest {
 ///
 /// # Errors
 /// `not-found` for a publication or table that is not there, `invalid-argument` for rows that cannot be retried, and what
-/// [`publish`] fails with.
+/// [`publish`](crate::publish::publish) fails with.
 pub async fn retry<E: Engine>(
     request: RetryRequest,
     engine: &E,
@@ -60,15 +63,18 @@ pub async fn retry<E: Engine>(
         ),
         None => None,
     };
+    // Read first: what is committed after it is a winner, and moves its tables.
     let state = context.registry.product_state(&key).await?;
     let attempts = context.registry.publications(&key, u64::MAX).await?;
     let rollbacks = context.registry.rollbacks(&key).await?;
+    let written = written(&attempts, &rollbacks)?;
     let wanted = wanted(&request, attempts, &rollbacks)?;
     let settled = context.registry.quarantine_resolutions(&key).await?;
     let kind = if request.mended.is_some() { ResolutionKind::Mended } else { ResolutionKind::Retried };
     let mut files: BTreeMap<String, QuarantineInput> = BTreeMap::new();
     let mut resolves = Vec::new();
     let mut notes = Vec::new();
+    let mut stale = None;
     for publication in &wanted {
         let number = publication.number;
         let mut own: BTreeMap<String, Vec<_>> = BTreeMap::new();
@@ -90,13 +96,23 @@ pub async fn retry<E: Engine>(
                 }
                 continue;
             }
-            if let Some(why) = outdated(table, number, &state) {
-                if request.publication.is_some() {
-                    return Err(Error::new(ErrorCode::InvalidArgument, why)
-                        .with_help("publish their source again: a table that is replaced takes all rows from there"));
+            if let Some(newer) = newer(table, number, &written) {
+                let upsert = table.write == WriteMode::Upsert;
+                if upsert && request.over_newer && request.publication.is_some() {
+                    notes.push(format!(
+                        "table `{}`: the rows of publication {number} go over what publication {newer} published since",
+                        table.name
+                    ));
+                } else {
+                    let error = outdated(contract, table, number, newer);
+                    if request.publication.is_some() {
+                        return Err(error);
+                    }
+                    notes.push(error.to_string());
+                    // Somebody must say what counts; rows of a replaced table are settled by their source.
+                    stale = stale.or(Some(error).filter(|_| upsert));
+                    continue;
                 }
-                notes.push(why);
-                continue;
             }
             resolves.push(QuarantineResolution { publication: number, table: name, resolved_by: None, how: kind });
             let input = files.entry(table.name.to_string()).or_default();
@@ -104,7 +120,10 @@ pub async fn retry<E: Engine>(
         }
     }
     if files.is_empty() {
-        return Ok(nothing(contract, context, notes));
+        return match stale {
+            Some(error) => Err(error),
+            None => Ok(nothing(contract, context, notes)),
+        };
     }
     let inputs = match &request.mended {
         Some((path, folder)) => {
@@ -133,7 +152,7 @@ pub async fn retry<E: Engine>(
         resolves,
         full: false,
     };
-    let mut report = publish(publishing, engine, context, progress, stop).await?;
+    let mut report = publish_over(state, publishing, engine, context, progress, stop).await?;
     report.notes.extend(notes);
     Ok(report)
 }
@@ -176,18 +195,75 @@ fn wanted(request: &RetryRequest, attempts: Vec<Publication>, rollbacks: &[Rollb
     Ok(vec![found])
 }
 
-/// Why rows that were held back from a table cannot be added to it any more: it was replaced since.
-fn outdated(table: &Table, publication: u64, state: &ProductState) -> Option<String> {
-    if !matches!(table.write, WriteMode::Replace | WriteMode::ReplacePartitions) {
+/// What a publication that no rollback has taken out wrote.
+struct Written {
+    /// The tables whose rows it changed, or might have changed.
+    tables: Vec<String>,
+    /// Whose held-back rows it published, for a retry.
+    resolves: Vec<QuarantineResolution>,
+}
+
+fn written(attempts: &[Publication], rollbacks: &[Rollback]) -> Result<BTreeMap<u64, Written>> {
+    let mut all = BTreeMap::new();
+    for attempt in attempts {
+        let number = attempt.number;
+        if attempt.status != PublicationStatus::Published || newest_effective(&[number], rollbacks).is_none() {
+            continue;
+        }
+        let report = read_report(&attempt.report, number)?;
+        // No row replaces all rows with none, and changes nothing otherwise.
+        let wrote = |table: &&TableReport| {
+            table.repeat_of.is_none() && (table.rows_in > 0 || table.write == WriteMode::Replace)
+        };
+        let tables = report.tables.iter().filter(wrote).map(|table| table.table.clone()).collect();
+        all.insert(number, Written { tables, resolves: report.resolves });
+    }
+    Ok(all)
+}
+
+/// The publications that the rows of one come from: those that held them back first, where it was a retry.
+fn origins(number: u64, table: &Table, written: &BTreeMap<u64, Written>) -> Vec<u64> {
+    let resolves = written.get(&number).map(|publication| publication.resolves.as_slice()).unwrap_or_default();
+    let own = resolves.iter().filter(|of| of.table == table.name.sql() && of.publication < number);
+    let origins: Vec<u64> = own.flat_map(|of| origins(of.publication, table, written)).collect();
+    if origins.is_empty() { vec![number] } else { origins }
+}
+
+/// The newest publication with newer rows than those that `publication` held back from a table: they may be of the same
+/// keys, or in their place. A deletion leaves no trace that could tell otherwise.
+fn newer(table: &Table, publication: u64, written: &BTreeMap<u64, Written>) -> Option<u64> {
+    if table.write == WriteMode::Append {
         return None;
     }
-    let serving = state.table(&table.name.sql()).map(|pointer| pointer.publication);
-    (serving != Some(publication)).then(|| {
-        format!(
-            "table `{}` was replaced since: the rows that publication {publication} held back belong to data that serves no more",
-            table.name
-        )
-    })
+    let oldest = origins(publication, table, written).into_iter().min();
+    let wrote = |(number, other): &(&u64, &Written)| {
+        **number != publication
+            && other.tables.iter().any(|name| name == table.name.as_str())
+            && origins(**number, table, written).into_iter().max() > oldest
+    };
+    written.iter().filter(wrote).map(|(number, _)| *number).max()
+}
+
+/// Rows that were held back from a table cannot just be added to it any more.
+fn outdated(contract: &DataProduct, table: &Table, publication: u64, newer: u64) -> Error {
+    let (id, name) = (&contract.id, &table.name);
+    if table.write != WriteMode::Upsert {
+        let why = format!(
+            "table `{name}` was replaced since: the rows that publication {publication} held back belong to data that serves no more"
+        );
+        return Error::new(ErrorCode::InvalidArgument, why)
+            .with_help("publish their source again: a table that is replaced takes all rows from there");
+    }
+    let why = format!(
+        "table `{name}`: publication {newer} was published since publication {publication} held rows back, so they may be older than what serves, or deleted"
+    );
+    let source = match &table.watermark {
+        Some(_) => format!("`datamesh publish {id} --full` reads rows as they are in their source now"),
+        None => "publish the rows as they are in their source now".to_owned(),
+    };
+    Error::new(ErrorCode::InvalidArgument, why).with_help(format!(
+        "{source}; after a look at `datamesh quarantine {id} --publication {publication}`, `datamesh quarantine retry {id} --publication {publication} --over-newer` publishes what was held back over what is newer"
+    ))
 }
 
 fn nothing(contract: &DataProduct, context: &Context, mut notes: Vec<String>) -> PublishReport {

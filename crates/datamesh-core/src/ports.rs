@@ -237,7 +237,7 @@ pub struct UnreferencedFile {
 }
 
 /// A quarantine file of an attempt.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuarantineFile {
     /// The table.
     pub table: String,
@@ -366,6 +366,17 @@ pub struct QuarantineResolution {
     pub resolved_by: Option<u64>,
     /// How.
     pub how: ResolutionKind,
+}
+
+/// A quarantine file of a publication that no rollback has taken out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldBack {
+    /// The publication.
+    pub publication: u64,
+    /// Its report.
+    pub report: Value,
+    /// The file.
+    pub file: QuarantineFile,
 }
 
 /// What became of a commit.
@@ -660,6 +671,10 @@ pub trait Registry: Outbox {
 
     /// The quarantined rows of this major version that later publications settled.
     async fn quarantine_resolutions(&self, product: &ProductKey) -> Result<Vec<QuarantineResolution>>;
+
+    /// What publications of this major version that no rollback has taken out held back from `table`, settled or not, in
+    /// their order.
+    async fn held_back(&self, product: &ProductKey, table: &str) -> Result<Vec<HeldBack>>;
 
     /// The newest publication of this major version that published `content` into `table` and was not rolled back.
     async fn find_content(&self, product: &ProductKey, table: &str, content: &str) -> Result<Option<u64>>;

@@ -2,7 +2,8 @@
 //!
 //! A pull reads the rows whose watermark column is greater than the last value. The next last value is the greatest one
 //! of the rows seen, quarantined ones included, so that a quarantined row is not read again; only a row that broke a
-//! rule of the watermark column itself does not count, because one absurd value there would hide every later row.
+//! rule of the watermark column itself does not count, because one absurd value there would hide every later row. Every
+//! pull meets such a row again, and leaves it where the first one has put it.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,9 @@ pub struct WatermarkReport {
     /// Rows that were parsed and left out because they are not newer. A database leaves them out itself, uncounted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub skipped: u64,
+    /// Rows that earlier pulls held back and this one met again: they are neither held back nor published once more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held_before: u64,
 }
 
 fn is_zero(number: &u64) -> bool {

@@ -11,6 +11,7 @@ use datafusion::arrow::compute::{filter_record_batch, partition, take_arrays};
 use datafusion::arrow::datatypes::{Field, SchemaRef, UInt32Type, UInt64Type};
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
+use datamesh_core::contract::WriteMode;
 use datamesh_core::quality::{RULE_COMPLETE_IF, RULE_RECORD, RULE_TYPE};
 use datamesh_core::reference::RULE_REFERENCES;
 use datamesh_core::scalar::Scalar;
@@ -259,19 +260,19 @@ impl PartitionAudit {
             }
         }
         let mut references: Vec<(usize, BooleanBuffer)> = Vec::new();
-        self.result.unmatched.resize(plan.table.references.len(), 0);
+        let mut unmatched: Vec<(usize, BooleanBuffer)> = Vec::new();
         for (at, check) in plan.references.iter().enumerate() {
             let mut broken = plan.judged(check.index, check.reader.unmatched(&check.keys, &columns)?, &columns);
             if let Some(deletions) = &deletions {
                 broken = &broken & &!&deletions.rows;
             }
-            let count = broken.count_set_bits();
-            self.result.unmatched[check.index] += count as u64;
-            if count > 0 && check.reader.reference.quarantines() {
+            if broken.count_set_bits() > 0 && check.reader.reference.quarantines() {
                 bad = &bad | &broken;
-                references.push((at, broken));
+                references.push((at, broken.clone()));
             }
+            unmatched.push((check.index, broken));
         }
+        let mut left_out = None;
         if let Some(watermark) = &plan.watermark {
             // A row that breaks a rule of the watermark itself does not move it.
             let mut broken = BooleanBuffer::new_unset(rows);
@@ -285,8 +286,23 @@ impl PartitionAudit {
                 }
             }
             watermark.observe(&columns, &broken, &mut self.result.watermark)?;
+            // What was held back before waits for its retry, or was settled by one. An upsert that would take it now
+            // takes it: the key tells that it is the same row.
+            let candidates =
+                if plan.table.write == WriteMode::Upsert { bad.clone() } else { BooleanBuffer::new_set(rows) };
+            left_out = watermark.held_before(&columns, batch.column(width), &candidates)?;
         }
         let mut good = !&bad;
+        if let Some(left_out) = &left_out {
+            self.result.rows_in -= left_out.count_set_bits() as u64;
+            good = &good & &!left_out;
+            bad = &bad & &!left_out;
+        }
+        self.result.unmatched.resize(plan.table.references.len(), 0);
+        for (index, broken) in unmatched {
+            let counted = left_out.as_ref().map_or_else(|| broken.clone(), |left_out| &broken & &!left_out);
+            self.result.unmatched[index] += counted.count_set_bits() as u64;
+        }
         let mut places = vec![None; if plan.keys.is_empty() { 0 } else { rows }];
         if let Some(deletions) = &deletions {
             self.write_deletions(&columns, &(&good & &deletions.rows), &mut places)?;

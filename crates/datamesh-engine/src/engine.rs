@@ -56,7 +56,7 @@ use crate::references::ReferenceCheck;
 use crate::scan;
 use crate::settle::{LateReference, SettledTable, StagedTable, settle};
 use crate::source::{
-    MissingRequired, OpenSource, Own, RawFields, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan,
+    MissingRequired, OpenSource, Own, RawFields, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan, held_rows,
 };
 use crate::stores::Stores;
 use crate::writer::{Durability, PartWriter};
@@ -369,8 +369,14 @@ impl DataEngine {
         }
         let facts = Arc::new(facts);
         let mut audit = self.audit_plan(&job, &draft, source.names.clone(), facts.raw_fields().clone()).await?;
-        let watermark = job.pull.as_ref().map(|pull| WatermarkPlan::new(&job.table, draft.arrow_schema(), pull));
-        audit.watermark = watermark.transpose()?.map(Arc::new);
+        if let Some(pull) = &job.pull {
+            let (storage, schema) = (self.options.storage.clone(), draft.arrow_schema().clone());
+            let files: Vec<String> = pull.held_back.iter().map(|file| file.path.clone()).collect();
+            let held = tokio::task::spawn_blocking(move || held_rows(&storage, &schema, &files))
+                .await
+                .map_err(|error| Error::new(ErrorCode::Internal, "reading stopped").with_source(error))??;
+            audit.watermark = Some(Arc::new(WatermarkPlan::new(&job.table, draft.arrow_schema(), pull, held)?));
+        }
         let audit = Arc::new(audit);
         for folder in [&audit.data_folder, &audit.quarantine_folder] {
             self.options.storage.make_folder(folder)?;
@@ -482,6 +488,10 @@ impl Engine for DataEngine {
 
     fn rows_read(staged: &Arc<StagedTable>) -> u64 {
         staged.result.rows_in
+    }
+
+    fn held_before(staged: &Arc<StagedTable>) -> u64 {
+        staged.audit.watermark.as_ref().map_or(0, |watermark| watermark.count_held_before())
     }
 
     async fn settle(

@@ -53,7 +53,7 @@ pub(crate) use query::{QueryExec, fits};
 pub(crate) use raw::{add_typed, profile};
 pub(crate) use resolve::{SourceFile, resolve};
 pub(crate) use typed::convert;
-pub(crate) use watermark::{WatermarkExec, WatermarkPlan};
+pub(crate) use watermark::{WatermarkExec, WatermarkPlan, held_rows};
 
 /// Names of the hidden columns. Contract columns cannot start with `__`.
 pub(crate) struct Hidden;

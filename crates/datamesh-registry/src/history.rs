@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use datamesh_core::ids::ProductKey;
 use datamesh_core::ports::{
-    CommitRequest, QuarantineResolution, ResolutionKind, Rollback, ServedTable, newest_effective,
+    CommitRequest, HeldBack, QuarantineFile, QuarantineResolution, ResolutionKind, Rollback, ServedTable,
+    newest_effective,
 };
 use datamesh_core::watermark::Watermark;
 use datamesh_core::{Error, ErrorCode, Result};
 
 use crate::store::{Row, Session, sql};
+use crate::text::from_json;
 
 /// The tables that a publication left, each as the newest publication up to it wrote it.
 pub(crate) async fn served(session: &mut Session, product: &ProductKey, publication: u64) -> Result<Vec<ServedTable>> {
@@ -101,6 +103,32 @@ pub(crate) async fn resolutions(session: &mut Session, product: &ProductKey) -> 
     let rollbacks = rollbacks(session, product).await?;
     let stands = |number: u64| newest_effective(&[number], &rollbacks).is_some();
     Ok(found.into_iter().filter(|done| done.resolved_by.is_some_and(stands)).collect())
+}
+
+/// What the publications of a product that no rollback has taken out held back from a table.
+pub(crate) async fn held_back(session: &mut Session, product: &ProductKey, table: &str) -> Result<Vec<HeldBack>> {
+    let rows =
+        sql("SELECT q.*, p.report AS report FROM quarantine_files q JOIN publications p ON p.number = q.publication
+         WHERE p.domain = $1 AND p.product = $2 AND p.major = $3 AND p.status = 'published' AND q.table_name = $4
+         ORDER BY q.publication, q.path")
+        .bind(&product.domain)
+        .bind(&product.product)
+        .bind(product.major)
+        .bind(table)
+        .fetch_all(session)
+        .await?;
+    let rollbacks = rollbacks(session, product).await?;
+    let mut held = Vec::new();
+    for row in &rows {
+        let publication = row.number("publication")?;
+        if newest_effective(&[publication], &rollbacks).is_none() {
+            continue;
+        }
+        let file =
+            QuarantineFile { table: row.text("table_name")?, path: row.text("path")?, rows: row.number("row_count")? };
+        held.push(HeldBack { publication, report: from_json("a report", &row.text("report")?)?, file });
+    }
+    Ok(held)
 }
 
 /// Checks the pointers that a commit relies on without moving them, and writes what goes beside its tables. `false`: the

@@ -18,9 +18,9 @@ use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::lineage::Edge;
 use datamesh_core::outbox::{Consumer, Outbox, OutboxBatch};
 use datamesh_core::ports::{
-    AppliedState, ApplyOutcome, ApplyRequest, CatalogProduct, CommitOutcome, CommitRequest, Lease, MaintenanceCommit,
-    ProductState, Publication, PublishStep, QuarantineFile, QuarantineResolution, RecordedRun, Registry, Revisions,
-    Rollback, ServedTable, StepObserver, UnreferencedFile,
+    AppliedState, ApplyOutcome, ApplyRequest, CatalogProduct, CommitOutcome, CommitRequest, HeldBack, Lease,
+    MaintenanceCommit, ProductState, Publication, PublishStep, QuarantineFile, QuarantineResolution, RecordedRun,
+    Registry, Revisions, Rollback, ServedTable, StepObserver, UnreferencedFile,
 };
 use datamesh_core::transform::TransformRun;
 use datamesh_core::{Error, ErrorCode, Result};
@@ -324,6 +324,10 @@ impl Registry for SqlRegistry {
 
     async fn quarantine_resolutions(&self, product: &ProductKey) -> Result<Vec<QuarantineResolution>> {
         history::resolutions(&mut self.store.read().await?, product).await
+    }
+
+    async fn held_back(&self, product: &ProductKey, table: &str) -> Result<Vec<HeldBack>> {
+        history::held_back(&mut self.store.read().await?, product, table).await
     }
 
     async fn last_transforms(&self, product: &ProductKey) -> Result<Vec<(u64, TransformRun)>> {

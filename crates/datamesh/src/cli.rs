@@ -318,7 +318,8 @@ pub(crate) struct PublishArguments {
     /// Publish even if the same content was published before
     #[arg(long)]
     pub(crate) again: bool,
-    /// Read everything again, whatever the watermark says; so does `--again`
+    /// Read everything again, whatever the watermark says; so does `--again`. Not with `write: append`, which would add
+    /// the rows twice
     #[arg(long)]
     pub(crate) full: bool,
     /// Name this publication; another one with the same key is a repeat
@@ -509,7 +510,7 @@ pub(crate) struct RollbackArguments {
 pub(crate) enum QuarantineCommand {
     /// Publish quarantined rows again, after the contract or the rows were mended
     #[command(
-        after_help = "Examples:\n  datamesh quarantine retry weather/observations\n  datamesh quarantine retry observations --publication 12 --table hourly --dry-run\n  datamesh quarantine observations --table hourly --format csv --reveal --out mended.csv\n  datamesh quarantine retry observations --table hourly --from mended.csv\n\nRows go through the same audit, by the manifest of now, and are added by the table's write mode; rows that fail again\nstay in quarantine, under the new publication. Rows are published once: a second retry finds nothing to do. Raw texts\nare read again as the table's source is described now. What a replaced table held back can be retried while that\npublication still serves. With --from the rows of the file take the place of the quarantined ones.\nA product called `retry` is written `domain/retry`."
+        after_help = "Examples:\n  datamesh quarantine retry weather/observations\n  datamesh quarantine retry observations --publication 12 --table hourly --dry-run\n  datamesh quarantine observations --table hourly --format csv --reveal --out mended.csv\n  datamesh quarantine retry observations --table hourly --from mended.csv\n\nRows go through the same audit, by the manifest of now, and are added by the table's write mode; rows that fail again\nstay in quarantine, under the new publication. Rows are published once: a second retry finds nothing to do. Raw texts\nare read again as the table's source is described now. What a replaced table held back can be retried while that\npublication still serves, and a backfill of any partition ends it too. An upsert table takes back what its newest\npublication held back: older rows could overwrite newer ones, or bring back deleted ones, so that they need\n--publication and --over-newer. With --from the rows of the file take the place of the quarantined ones.\nA product called `retry` is written `domain/retry`."
     )]
     Retry(RetryArguments),
 }
@@ -527,6 +528,9 @@ pub(crate) struct RetryArguments {
     /// Publish the mended rows in this file instead, and settle the quarantined ones
     #[arg(long, value_name = "FILE")]
     pub(crate) from: Option<String>,
+    /// Publish rows of an upsert table even over what was published since
+    #[arg(long, requires = "publication")]
+    pub(crate) over_newer: bool,
     /// Audit and report, but commit nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

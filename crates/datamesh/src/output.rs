@@ -188,6 +188,15 @@ pub(crate) fn grouped(number: u64) -> String {
     out
 }
 
+/// Of a pull's rows, those that an earlier one held back.
+fn held_before(rows: u64) -> String {
+    match rows {
+        0 => String::new(),
+        1 => "; 1 row that was held back before left out".to_owned(),
+        rows => format!("; {} rows that were held back before left out", grouped(rows)),
+    }
+}
+
 /// The report of a publish, for people.
 pub(crate) fn publish_text(report: &PublishReport) -> String {
     let on = colours(crate::caller::stdout_is_terminal());
@@ -227,7 +236,8 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
                 }
                 None => format!("same {what} as publication {earlier}, carried forward"),
             };
-            text.push_str(&format!("  {}: {why}\n{}", table.table, missed(&table.metrics, on)));
+            let held = table.watermark.as_ref().map_or_else(String::new, |pull| held_before(pull.held_before));
+            text.push_str(&format!("  {}: {why}{held}\n{}", table.table, missed(&table.metrics, on)));
             continue;
         }
         text.push_str(&format!(
@@ -254,7 +264,8 @@ pub(crate) fn publish_text(report: &PublishReport) -> String {
                 0 => String::new(),
                 skipped => format!("; {} older rows left out", grouped(skipped)),
             };
-            text.push_str(&format!("    watermark {}: {after}{last}{skipped}\n", pull.column));
+            let held = held_before(pull.held_before);
+            text.push_str(&format!("    watermark {}: {after}{last}{skipped}{held}\n", pull.column));
         }
         if !table.ignored_columns.is_empty() {
             text.push_str(&format!("    not in the contract, left out: {}\n", table.ignored_columns.join(", ")));

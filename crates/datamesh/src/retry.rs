@@ -24,6 +24,7 @@ pub(crate) async fn run(arguments: RetryArguments, told: Option<&Path>, memory: 
         publication: arguments.publication,
         table: arguments.table,
         mended: arguments.from.map(|path| (path, working)),
+        over_newer: arguments.over_newer,
         dry_run: arguments.dry_run,
     };
     let engine = home::governed(&root, memory, &context).await?;

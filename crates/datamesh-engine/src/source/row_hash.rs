@@ -8,7 +8,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch, downcast_primitive_array,
 };
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, ToByteSlice};
+use datafusion::arrow::datatypes::{DataType, Fields, ToByteSlice};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datamesh_core::Result;
 use twox_hash::{XxHash3_64, XxHash3_128};
@@ -41,14 +41,21 @@ impl RowHasher {
     fn add(&mut self, batch: &RecordBatch) -> Result<()> {
         self.hashes.clear();
         self.hashes.resize(batch.num_rows(), 0);
-        for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
-            add_cells(array, seed(field.name(), 0), &mut self.hashes)?;
-        }
+        add_rows(batch.schema().fields(), batch.columns(), &mut self.hashes)?;
         for hash in &self.hashes {
-            self.content.add_hash(mix(*hash, 0));
+            self.content.add_hash(*hash);
         }
         Ok(())
     }
+}
+
+/// The hash of each row of these columns, into `out`, which has a zero for each.
+pub(super) fn add_rows(fields: &Fields, columns: &[ArrayRef], out: &mut [u128]) -> Result<()> {
+    for (field, array) in fields.iter().zip(columns) {
+        add_cells(array, seed(field.name(), 0), out)?;
+    }
+    out.iter_mut().for_each(|hash| *hash = mix(*hash, 0));
+    Ok(())
 }
 
 /// What gives a cell its meaning: the column's name, below that of the column that it is part of.

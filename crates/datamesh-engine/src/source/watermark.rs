@@ -1,15 +1,17 @@
-//! Incremental pulls: rows that are not newer than the last pull are left out, and the greatest value is remembered.
+//! Incremental pulls: rows that are not newer than the last pull are left out, and the greatest value is remembered. A row
+//! that does not move the watermark is met by every pull; once it was held back it is not held back again.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar as ArrowScalar, StringArray,
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar as ArrowScalar, StringArray, new_null_array,
 };
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::kernels::cmp;
-use datafusion::arrow::compute::{filter, filter_record_batch, max, max_string};
+use datafusion::arrow::compute::{can_cast_types, cast, filter, filter_record_batch, max, max_string};
 use datafusion::arrow::datatypes::{
     DataType as Arrow, Date32Type, Decimal128Type, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType,
 };
@@ -28,11 +30,53 @@ use datamesh_core::scalar::Scalar;
 use datamesh_core::verdict::Reason;
 use datamesh_core::watermark::{self, WatermarkReport};
 use datamesh_core::{DataType, Error, ErrorCode, Result, Table};
+use datamesh_iceberg::Storage;
 use futures::StreamExt;
+use twox_hash::XxHash3_128;
 
-use super::Hidden;
 use super::typed::from_text;
+use super::{Hidden, row_hash};
 use crate::error::{arrow, wrap};
+use crate::quarantine;
+
+/// Rows that earlier pulls held back: how many there are of each identity.
+pub(crate) type HeldRows = HashMap<u128, u64>;
+
+/// Blocking: reads quarantine files of a table whose rows have this schema.
+pub(crate) fn held_rows(storage: &Storage, schema: &SchemaRef, files: &[String]) -> Result<HeldRows> {
+    let mut held = HeldRows::new();
+    for url in files {
+        for batch in quarantine::read(storage, url)? {
+            let batch = batch?;
+            let rows = batch.num_rows();
+            let column = |name: &str, wanted: &Arrow| match batch.column_by_name(name) {
+                Some(array) if array.data_type() == wanted => Ok(array.clone()),
+                // The contract's type may be a wider one now.
+                Some(array) if can_cast_types(array.data_type(), wanted) => cast(array, wanted).map_err(arrow),
+                _ => Ok(new_null_array(wanted, rows)),
+            };
+            let columns = schema.fields().iter().map(|field| column(field.name(), field.data_type()));
+            let columns = columns.collect::<Result<Vec<_>>>()?;
+            let raw = column(Hidden::RAW, &Arrow::Binary)?;
+            for identity in identities(schema, &columns, &raw)? {
+                *held.entry(identity).or_default() += 1;
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// What tells that a row is the same one: its raw text where it has one, which is where it could not be read, else its
+/// values.
+fn identities(schema: &SchemaRef, columns: &[ArrayRef], raw: &ArrayRef) -> Result<Vec<u128>> {
+    let raw = raw.as_binary::<i32>();
+    let mut identities = vec![0; raw.len()];
+    row_hash::add_rows(schema.fields(), columns, &mut identities)?;
+    for (row, identity) in identities.iter_mut().enumerate().filter(|(row, _)| raw.is_valid(*row)) {
+        *identity = XxHash3_128::oneshot(raw.value(row));
+    }
+    Ok(identities)
+}
 
 /// The watermark of one table's pull.
 #[derive(Debug)]
@@ -43,11 +87,16 @@ pub(crate) struct WatermarkPlan {
     data_type: DataType,
     /// Only greater values are read: as text, and as an array of one value.
     after: Option<(String, ArrayRef)>,
+    /// Whether rows without a value are read too.
+    first: bool,
     skipped: AtomicU64,
+    /// What earlier pulls held back and this one has not met yet; `None`: nothing.
+    held: Option<Mutex<HeldRows>>,
+    held_before: AtomicU64,
 }
 
 impl WatermarkPlan {
-    pub(crate) fn new(table: &Table, schema: &SchemaRef, pull: &Pull) -> Result<Self> {
+    pub(crate) fn new(table: &Table, schema: &SchemaRef, pull: &Pull, held: HeldRows) -> Result<Self> {
         let column = table.columns.iter().position(|column| column.name == pull.column).ok_or_else(|| {
             Error::new(ErrorCode::InvalidManifest, format!("table `{}` has no column `{}`", table.name, pull.column))
         })?;
@@ -64,7 +113,16 @@ impl WatermarkPlan {
                 Some((text.clone(), value))
             }
         };
-        Ok(Self { column, name: pull.column.clone(), data_type, after, skipped: AtomicU64::new(0) })
+        Ok(Self {
+            column,
+            name: pull.column.clone(),
+            data_type,
+            after,
+            first: pull.first,
+            skipped: AtomicU64::new(0),
+            held: (!held.is_empty()).then(|| Mutex::new(held)),
+            held_before: AtomicU64::new(0),
+        })
     }
 
     /// Index of the column.
@@ -92,6 +150,33 @@ impl WatermarkPlan {
         Ok(())
     }
 
+    /// Which rows of a batch an earlier pull held back already, among `candidates`. Each one it held back counts once.
+    pub(crate) fn held_before(
+        &self,
+        columns: &RecordBatch,
+        raw: &ArrayRef,
+        candidates: &BooleanBuffer,
+    ) -> Result<Option<BooleanBuffer>> {
+        let Some(held) = self.held.as_ref().filter(|_| candidates.count_set_bits() > 0) else { return Ok(None) };
+        let identities = identities(&columns.schema(), columns.columns(), raw)?;
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        let met = BooleanBuffer::collect_bool(identities.len(), |row| match held.get_mut(&identities[row]) {
+            Some(left) if *left > 0 && candidates.value(row) => {
+                *left -= 1;
+                true
+            }
+            _ => false,
+        });
+        let count = met.count_set_bits();
+        self.held_before.fetch_add(count as u64, Ordering::Relaxed);
+        Ok((count > 0).then_some(met))
+    }
+
+    /// Rows that were left out because an earlier pull held them back.
+    pub(crate) fn count_held_before(&self) -> u64 {
+        self.held_before.load(Ordering::Relaxed)
+    }
+
     /// What the report says, once the greatest value is known.
     pub(crate) fn report(&self, last: Option<&Scalar>) -> WatermarkReport {
         WatermarkReport {
@@ -99,15 +184,20 @@ impl WatermarkPlan {
             after: self.after.as_ref().map(|(text, _)| text.clone()),
             last: last.and_then(|last| watermark::text(last, &self.data_type)),
             skipped: self.skipped.load(Ordering::Relaxed),
+            held_before: self.count_held_before(),
         }
     }
 
     /// The newer rows of a batch of the source schema. A row whose value could not be read is among them: nothing tells
     /// that it is old, and it must be seen.
     fn newer(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let Some((_, after)) = &self.after else { return Ok(batch.clone()) };
         let values = batch.column(self.column);
-        let newer = cmp::gt(values, &ArrowScalar::new(after.clone())).map_err(arrow)?;
+        let newer = match &self.after {
+            Some((_, after)) => cmp::gt(values, &ArrowScalar::new(after.clone())).map_err(arrow)?,
+            None if self.first => return Ok(batch.clone()),
+            // No row had a value that counts, so far; those without one were read.
+            None => BooleanArray::new(BooleanBuffer::new_set(values.len()), values.logical_nulls()),
+        };
         let faults = batch.column_by_name(Hidden::FAULTS).and_then(|faults| faults.as_string_opt::<i32>().cloned());
         let keep = BooleanBuffer::collect_bool(batch.num_rows(), |row| {
             if newer.is_valid(row) {

@@ -452,6 +452,12 @@ async fn a_rollback_takes_rows_out(mesh: Mesh) {
         publish(registry, &sales(), location).await;
     }
     assert_eq!(registry.find_content(&sales(), "orders", "content of m2").await.unwrap(), Some(2));
+    let held = async || {
+        let held = registry.held_back(&sales(), "orders").await.unwrap();
+        held.into_iter().map(|held| (held.publication, held.file.table)).collect::<Vec<_>>()
+    };
+    assert_eq!(held().await, [(1, "orders".to_owned()), (2, "orders".to_owned())]);
+    assert!(registry.held_back(&sales(), "items").await.unwrap().is_empty());
     let mut back = table("orders", Some("m2"), "m3");
     back.content = "content of m1".to_owned();
     let mut request = request(registry, &sales(), vec![back]).await.unwrap();
@@ -459,6 +465,7 @@ async fn a_rollback_takes_rows_out(mesh: Mesh) {
     assert_eq!(commit(registry, &request).await, Some(3));
     let rollbacks = registry.rollbacks(&sales()).await.unwrap();
     assert_eq!(rollbacks.iter().map(|rollback| (rollback.publication, rollback.target)).collect::<Vec<_>>(), [(3, 1)]);
+    assert_eq!(held().await, [(1, "orders".to_owned())]);
     // What was rolled back is no repeat, and what was brought back is one.
     assert_eq!(registry.find_content(&sales(), "orders", "content of m2").await.unwrap(), None);
     assert_eq!(registry.find_content(&sales(), "orders", "content of m1").await.unwrap(), Some(1));

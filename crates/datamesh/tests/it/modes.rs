@@ -662,6 +662,94 @@ fn a_replaced_table_takes_a_retry_only_while_it_serves() {
 }
 
 #[test]
+fn a_rolled_back_replacement_does_not_outdate_what_was_held_back() {
+    let lines = APPEND.to_owned() + "\nwrite: replace";
+    let mesh = mesh(&[("orders", &lines)]);
+    let first = published(&mesh, &[("orders", &csv(&[(1, 1), (2, -2)]))])["publication"].to_string();
+    published(&mesh, &[("orders", &csv(&[(5, 5)]))]);
+    mesh.run(&["rollback", PRODUCT, "--to", &first]).expect_code(0);
+    finish(publish(&mesh, &[("orders", &csv(&[(9, -9)]))])).expect_code(3);
+    remake(&mesh, &[("orders", &lines.replace(", minimum: 0", ""))]);
+    let retry = mesh.run(&["quarantine", "retry", PRODUCT, "--publication", &first, "--format", "json"]);
+    assert_eq!(status(&retry.expect_code(0)), "published");
+    assert_eq!(served(&mesh, "orders"), [(1, 1), (2, -2)]);
+}
+
+#[test]
+fn a_retry_publishes_nothing_over_newer_rows() {
+    let lax = UPSERT.replace(", minimum: 0", "");
+    for (newer, serves) in [((5, 500), vec![(1, 1), (5, 500)]), ((5, 0), vec![(1, 1)])] {
+        let mesh = mesh(&[("orders", UPSERT)]);
+        let first = published(&mesh, &[("orders", &csv(&[(1, 1), (5, -5)]))])["publication"].to_string();
+        let second = published(&mesh, &[("orders", &csv(&[newer]))])["publication"].to_string();
+        remake(&mesh, &[("orders", &lax)]);
+        let named = ["quarantine", "retry", PRODUCT, "--publication", first.as_str()];
+        for asked in [&named[..], &named[..3]] {
+            let refused = mesh.run(asked).expect_code(2);
+            assert!(refused.stderr.contains(&format!("publication {second} was published since")), "{refused}");
+            assert!(refused.stderr.contains(&format!("--publication {first} --over-newer")), "{refused}");
+        }
+        assert_eq!(served(&mesh, "orders"), serves);
+        mesh.run(&["quarantine", "retry", PRODUCT, "--over-newer"]).expect_code(2);
+        let over = [&named[..], &["--over-newer", "--format", "json"]].concat();
+        let report = mesh.run(&over).expect_code(0).json();
+        assert!(report["notes"].to_string().contains(&format!("over what publication {second}")), "{report}");
+        assert_eq!(served(&mesh, "orders"), [(1, 1), (5, -5)]);
+    }
+}
+
+#[test]
+fn what_changed_no_row_of_an_upsert_outdates_nothing() {
+    let mesh = mesh(&[("orders", UPSERT)]);
+    let first = published(&mesh, &[("orders", &csv(&[(1, 1), (5, -5)]))])["publication"].to_string();
+    published(&mesh, &[("orders", &csv(&[(5, 500)]))]);
+    mesh.run(&["rollback", PRODUCT, "--to", &first]).expect_code(0);
+    published(&mesh, &[("orders", &csv(&[]))]);
+    finish(publish(&mesh, &[("orders", &csv(&[(5, -50)]))])).expect_code(3);
+    remake(&mesh, &[("orders", &UPSERT.replace(", minimum: 0", ""))]);
+    let retry = || mesh.run(&["quarantine", "retry", PRODUCT, "--format", "json"]).expect_code(0);
+    assert_eq!(status(&retry()), "published");
+    assert_eq!(served(&mesh, "orders"), [(1, 1), (5, -5)]);
+    assert_eq!(status(&retry()), "repeat");
+}
+
+#[test]
+fn of_an_upsert_the_newest_rows_are_retried_and_keep_their_age() {
+    let mesh = mesh(&[("orders", UPSERT)]);
+    let first = published(&mesh, &[("orders", &csv(&[(1, 1), (2, 2), (5, -5), (6, -60)]))])["publication"].to_string();
+    let second = published(&mesh, &[("orders", &csv(&[(3, 3), (5, -6)]))])["publication"].clone();
+    remake(&mesh, &[("orders", &UPSERT.replace("minimum: 0", "minimum: -10"))]);
+    let report = mesh.run(&["quarantine", "retry", PRODUCT, "--format", "json"]).expect_code(0).json();
+    assert_eq!(report["resolves"].as_array().unwrap().len(), 1, "{report}");
+    assert_eq!(report["resolves"][0]["publication"], second, "{report}");
+    assert!(report["notes"].to_string().contains(&format!("since publication {first} held rows back")), "{report}");
+    let serves = [(1, 1), (2, 2), (3, 3), (5, -6)];
+    assert_eq!(served(&mesh, "orders"), serves);
+    // What fails again in a retry is as old as it was.
+    let over = ["quarantine", "retry", PRODUCT, "--over-newer", "--publication", first.as_str(), "--format", "json"];
+    let report = mesh.run(&over).expect_code(0).json();
+    assert_eq!((&report["tables"][0]["published"], &report["tables"][0]["quarantined"]), (&json!(1), &json!(1)));
+    published(&mesh, &[("orders", &csv(&[(5, 7)]))]);
+    remake(&mesh, &[("orders", &UPSERT.replace(", minimum: 0", ""))]);
+    mesh.run(&["quarantine", "retry", PRODUCT]).expect_code(2);
+    assert_eq!(served(&mesh, "orders"), [(1, 1), (2, 2), (3, 3), (5, 7)]);
+}
+
+#[test]
+fn a_retry_that_a_publication_overtakes_is_a_conflict() {
+    let mesh = mesh(&[("orders", UPSERT)]);
+    published(&mesh, &[("orders", &csv(&[(1, 1), (5, -5)]))]);
+    remake(&mesh, &[("orders", &UPSERT.replace(", minimum: 0", ""))]);
+    let retry = mesh.command(&["quarantine", "retry", PRODUCT, "--format", "json"]);
+    let outcome = race(&mesh, retry, PublishStep::Judged, |mesh| {
+        published(mesh, &[("orders", &csv(&[(5, 500)]))]);
+    });
+    let outcome = outcome.expect_code(5);
+    assert!(outcome.json()["because"].to_string().contains("may be out of date"), "{outcome}");
+    assert_eq!(served(&mesh, "orders"), [(1, 1), (5, 500)]);
+}
+
+#[test]
 fn a_retry_that_was_rolled_back_can_be_made_again() {
     let mesh = mesh(&[("orders", APPEND)]);
     let first = published(&mesh, &[("orders", &csv(&[(1, 1), (2, -2)]))])["publication"].to_string();
