@@ -31,7 +31,7 @@ use crate::error::wrap;
 const FILE_PATH: i32 = 2_147_483_546;
 const POSITION: i32 = 2_147_483_545;
 
-/// Deleted rows by the path of their data file.
+/// Deleted rows by the URL of their data file, in one spelling.
 type Positions = HashMap<String, Vec<u64>>;
 /// The rows of an equality delete file, as bytes that compare like the rows.
 type DeletedRows = HashSet<Box<[u8]>>;
@@ -87,7 +87,7 @@ impl FileDeletes {
     }
 
     async fn select(&self) -> Result<ParquetAccessPlan> {
-        let path = self.data.entry.data_file().file_path();
+        let path = storage::spelled(self.data.entry.data_file().file_path());
         let footer = self.files.open(&self.data).await?.metadata().clone();
         let mut deleted: Vec<u64> = Vec::new();
         let mut by_columns: HashMap<Vec<i32>, Vec<&LiveFile>> = HashMap::new();
@@ -218,6 +218,7 @@ impl DeleteFiles {
                     Some(rows) => rows.push(row),
                     None => drop(positions.insert(path.to_owned(), vec![row])),
                 }
+                let path = storage::spelled(path);
             }
         }
         Ok(positions)

@@ -21,7 +21,7 @@ use datafusion::scalar::ScalarValue;
 use datamesh_app::ports::{BoundIceberg, Pull, Rows};
 use datamesh_core::{DataType, Error, ErrorCode, Result, Table};
 use datamesh_iceberg::local::to_url;
-use datamesh_iceberg::storage::{join, local_path};
+use datamesh_iceberg::storage::{is_url, join, local_path};
 use datamesh_iceberg::{OpenTable, Storage, TableCache};
 
 use datamesh_quality::arrow_types::arrow_field;
@@ -114,7 +114,7 @@ fn newer(table: &Table, pull: Option<&Pull>, schema: &Schema) -> Result<Option<E
 
 /// Opens the table whose metadata document, or folder, `location` names.
 pub(super) async fn open(storage: &Storage, location: &str, folder: &Path, shown: &str) -> Result<OpenTable> {
-    let url = if location.contains("://") { location.to_owned() } else { to_url(&folder.join(location)) };
+    let url = if is_url(location) { location.to_owned() } else { to_url(&folder.join(location)) };
     let is_folder = match local_path(&url)? {
         Some(path) => path.is_dir(),
         None => !url.ends_with(".json") && !url.ends_with(".json.gz"),
