@@ -13,6 +13,7 @@ use iceberg::spec::{
 
 use crate::error::unreadable;
 use crate::schema::arrow_schema;
+use crate::manifest;
 use crate::storage::Storage;
 
 /// How many manifests are read side by side.
@@ -207,7 +208,7 @@ impl OpenTable {
     /// Reads a manifest. The `iceberg` crate takes it from memory: it has no object stores.
     pub(crate) async fn load(&self, manifest: ManifestFile) -> Result<Manifest> {
         let path = manifest.manifest_path.as_str();
-        let bytes = self.storage.read(path).await?;
+        let bytes = manifest::readable(self.storage.read(path).await?);
         let memory = FileIO::new_with_memory();
         let load = async {
             memory.new_output(path)?.write(bytes).await?;
