@@ -80,7 +80,7 @@ impl OpenTable {
         } else {
             String::from_utf8(bytes.to_vec()).map_err(|error| broken(error.to_string()))?
         };
-        Self::parse(storage, &document, location).map_err(|error| broken(error.to_string()))
+        Self::read_document(storage, &document, location).map_err(broken)
     }
 
     /// Whether the table still has a snapshot.

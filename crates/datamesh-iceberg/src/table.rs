@@ -10,10 +10,11 @@ use iceberg::io::FileIO;
 use iceberg::spec::{
     DataContentType, Manifest, ManifestContentType, ManifestEntryRef, ManifestFile, ManifestList, TableMetadata,
 };
+use serde_json::Value;
 
 use crate::error::unreadable;
-use crate::schema::arrow_schema;
 use crate::manifest;
+use crate::schema::arrow_schema;
 use crate::storage::Storage;
 
 /// How many manifests are read side by side.
@@ -81,10 +82,22 @@ impl OpenTable {
     /// # Errors
     /// `registry` where the document is none.
     pub fn parse(storage: &Storage, document: &str, metadata_location: &str) -> Result<Self> {
-        let metadata: TableMetadata = serde_json::from_str(document).map_err(|error| {
-            Error::new(ErrorCode::Registry, format!("the metadata document `{metadata_location}` cannot be read"))
-                .with_source(error)
-        })?;
+        Self::read_document(storage, document, metadata_location).map_err(|why| {
+            let what = format!("the metadata document `{metadata_location}` cannot be read: {why}");
+            Error::new(ErrorCode::Registry, what)
+        })
+    }
+
+    /// Reads a metadata document, as [`OpenTable::parse`] does.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn read_document(
+        storage: &Storage,
+        document: &str,
+        metadata_location: &str,
+    ) -> std::result::Result<Self, String> {
+        let metadata = metadata_of(document)?;
         Ok(Self { metadata: Arc::new(metadata), location: metadata_location.to_owned(), storage: storage.clone() })
     }
 
@@ -217,3 +230,52 @@ impl OpenTable {
         load.await.map_err(unreadable("read the manifest", path))
     }
 }
+
+/// Keys without which a document is no metadata of its format version (specification, "Table metadata fields").
+const REQUIRED: [&str; 3] = ["location", "last-updated-ms", "last-column-id"];
+const REQUIRED_SINCE_V2: [&str; 8] = [
+    "table-uuid",
+    "schemas",
+    "current-schema-id",
+    "partition-specs",
+    "default-spec-id",
+    "last-partition-id",
+    "sort-orders",
+    "default-sort-order-id",
+];
+
+fn metadata_of(document: &str) -> std::result::Result<TableMetadata, String> {
+    let error = match serde_json::from_str(document) {
+        Ok(metadata) => return Ok(metadata),
+        Err(error) => error,
+    };
+    let Ok(Value::Object(mut document)) = serde_json::from_str(document) else {
+        return Err(format!("it is no JSON object: {error}"));
+    };
+    let version = match document.get("format-version").and_then(Value::as_u64) {
+        Some(version @ 1..=3) => version,
+        Some(version) => return Err(format!("its format version is {version}; known are 1, 2 and 3")),
+        None => return Err("it has no `format-version`".to_owned()),
+    };
+    // DuckDB leaves it out. Every snapshot has a number that is not greater.
+    if version > 1 && !document.contains_key("last-sequence-number") {
+        let snapshots = document.get("snapshots").and_then(Value::as_array).into_iter().flatten();
+        let numbers = snapshots.filter_map(|snapshot| snapshot.get("sequence-number")?.as_i64());
+        let last = numbers.max().unwrap_or(0);
+        document.insert("last-sequence-number".to_owned(), last.into());
+    }
+    let since_v2 = REQUIRED_SINCE_V2.iter().filter(|_| version > 1);
+    let missing: Vec<String> = REQUIRED
+        .iter()
+        .chain(since_v2)
+        .filter(|key| !document.contains_key(**key))
+        .map(|key| format!("`{key}`"))
+        .collect();
+    if !missing.is_empty() {
+        return Err(format!("it has no {}", missing.join(", ")));
+    }
+    serde_json::from_str(&Value::Object(document).to_string()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -120,20 +120,21 @@ pub(super) async fn open(storage: &Storage, location: &str, folder: &Path, shown
         None => !url.ends_with(".json") && !url.ends_with(".json.gz"),
     };
     let document = if is_folder { newest_metadata(storage, &url, shown).await? } else { url };
-    let unfit = || {
-        Error::new(ErrorCode::SourceUnreadable, format!("`{shown}` is no Iceberg metadata document that can be read"))
-            .with_help("name a `….metadata.json` of format version 1 or 2, or the table's folder")
+    let unfit = |why: String| {
+        let what = format!("`{shown}` is no Iceberg metadata document that can be read: {why}");
+        Error::new(ErrorCode::SourceUnreadable, what)
+            .with_help("name a `….metadata.json` of format version 1, 2 or 3, or the table's folder")
     };
     let bytes = storage.read(&document).await?;
     let text = if bytes.starts_with(&[0x1f, 0x8b]) {
         let mut text = String::new();
         let read = MultiGzDecoder::new(bytes.as_ref()).read_to_string(&mut text);
-        read.map_err(|error| unfit().with_source(error))?;
+        read.map_err(|error| unfit(error.to_string()))?;
         text
     } else {
-        String::from_utf8(bytes.to_vec()).map_err(|error| unfit().with_source(error))?
+        String::from_utf8(bytes.to_vec()).map_err(|error| unfit(error.to_string()))?
     };
-    OpenTable::parse(storage, &text, &document).map_err(|error| unfit().with_source(error))
+    OpenTable::read_document(storage, &text, &document).map_err(unfit)
 }
 
 /// The newest metadata document of a table's folder: what `version-hint.text` says, else the one of the highest version.
