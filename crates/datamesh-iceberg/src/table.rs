@@ -10,7 +10,7 @@ use iceberg::io::FileIO;
 use iceberg::spec::{
     DataContentType, Manifest, ManifestContentType, ManifestEntryRef, ManifestFile, ManifestList, TableMetadata,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::unreadable;
 use crate::manifest;
@@ -264,6 +264,7 @@ fn metadata_of(document: &str) -> std::result::Result<TableMetadata, String> {
         let last = numbers.max().unwrap_or(0);
         document.insert("last-sequence-number".to_owned(), last.into());
     }
+    outlive(&mut document);
     let since_v2 = REQUIRED_SINCE_V2.iter().filter(|_| version > 1);
     let missing: Vec<String> = REQUIRED
         .iter()
@@ -275,6 +276,19 @@ fn metadata_of(document: &str) -> std::result::Result<TableMetadata, String> {
         return Err(format!("it has no {}", missing.join(", ")));
     }
     serde_json::from_str(&Value::Object(document).to_string()).map_err(|error| error.to_string())
+}
+
+/// A void field may outlive its column (format version 1). It is always null, so that any column will do.
+fn outlive(document: &mut Map<String, Value>) {
+    let id = document.get("current-schema-id");
+    let schemas = document.get("schemas").and_then(Value::as_array).into_iter().flatten();
+    let mut schemas = schemas.filter(|schema| schema.get("schema-id") == id).chain(document.get("schema"));
+    let Some(column) = schemas.find_map(|schema| schema.get("fields")?.get(0)?.get("id").cloned()) else { return };
+    let specs = document.get_mut("partition-specs").and_then(Value::as_array_mut).into_iter().flatten();
+    let fields = specs.filter_map(|spec| spec.get_mut("fields")?.as_array_mut()).flatten();
+    for field in fields.filter(|field| field.get("transform").and_then(Value::as_str) == Some("void")) {
+        field["source-id"] = column.clone();
+    }
 }
 
 #[cfg(test)]

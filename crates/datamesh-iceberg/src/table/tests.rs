@@ -30,6 +30,17 @@ fn a_last_sequence_number_that_is_missing_is_that_of_the_snapshots() {
 }
 
 #[test]
+fn a_void_field_may_outlive_its_column() {
+    let field = |transform: &str| {
+        let field =
+            format!(r#""fields": [{{"source-id": 2, "field-id": 1000, "name": "day", "transform": "{transform}"}}]"#);
+        DOCUMENT.replace(r#""spec-id": 0, "fields": []"#, &format!(r#""spec-id": 0, {field}"#))
+    };
+    assert!(metadata_of(&field("void")).is_ok());
+    assert!(metadata_of(&field("identity")).is_err());
+}
+
+#[test]
 fn what_is_no_metadata_says_why() {
     for (document, why) in [
         ("no JSON".to_owned(), "no JSON object"),
