@@ -3,6 +3,8 @@
 mod adapter;
 mod convert;
 mod deletes;
+#[cfg(test)]
+mod oracle;
 mod pruning;
 mod schema;
 mod source;
@@ -163,12 +165,12 @@ impl TableProvider for IcebergTable {
             let data_file = file.entry.data_file();
             let part = parts.add(data_file.file_path(), data_file.file_size_in_bytes())?;
             part.statistics = Some(known.clone());
-            if !own.is_empty() {
-                summary.files_with_deletes += 1;
             let partition = PartitionValues::of(&self.view, &file);
             if !partition.is_empty() {
                 part.extensions.insert(Arc::new(partition));
             }
+            if !own.is_empty() {
+                summary.files_with_deletes += 1;
                 part.extensions.insert(Arc::new(FileDeletes::new(delete_files.clone(), file, own)));
             }
             statistics.push(known);
