@@ -31,6 +31,27 @@ def catalog(folder: Path) -> SqlCatalog:
     return catalog
 
 
+def add_data_file(table: Table, rows: pa.Table, partition: Record | None = None, **options) -> Path:
+    """Adds a Parquet file as it is, in a partition: as a migration of a Hive table does."""
+    path = Path(table.location().removeprefix("file://")) / "data" / f"given-{uuid.uuid4()}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(rows, path, **options)
+    file = DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=f"file://{path}",
+        file_format=FileFormat.PARQUET,
+        partition=partition or Record(),
+        record_count=rows.num_rows,
+        file_size_in_bytes=path.stat().st_size,
+    )
+    file.spec_id = table.spec().spec_id
+    with table.transaction() as transaction:
+        with transaction.update_snapshot().fast_append() as append:
+            append.append_data_file(file)
+    table.refresh()
+    return path
+
+
 class _DeleteManifest(ManifestWriterV2):
     def content(self) -> ManifestContent:
         return ManifestContent.DELETES
@@ -83,8 +104,8 @@ def _delete_file(table: Table, rows: pa.Table, content: DataFileContent, partiti
     return file
 
 
-def position_deletes(table: Table, wanted) -> list[DataFile]:
-    """Delete files for the rows of which `wanted` is true: one for each partition."""
+def position_deletes(table: Table, wanted, prefix: str = "file://") -> list[DataFile]:
+    """Delete files for the rows of which `wanted` is true: one for each partition. `prefix` begins the URLs in them."""
     by_partition: dict = {}
     for manifest in table.current_snapshot().manifests(table.io) if table.current_snapshot() else []:
         if manifest.content != ManifestContent.DATA:
@@ -96,7 +117,7 @@ def position_deletes(table: Table, wanted) -> list[DataFile]:
             hits = [at for at, row in enumerate(rows) if wanted(row)]
             if hits:
                 key = (manifest.partition_spec_id, tuple(file.partition[at] for at in range(len(file.partition))))
-                by_partition.setdefault(key, (file.partition, []))[1].extend((file.file_path, at) for at in hits)
+                by_partition.setdefault(key, (file.partition, []))[1].extend((prefix + file.file_path.removeprefix("file://"), at) for at in hits)
     field = lambda name, kind, id_: pa.field(name, kind, nullable=False, metadata={"PARQUET:field_id": str(id_)})
     schema = pa.schema([field("file_path", pa.string(), FILE_PATH), field("pos", pa.int64(), POSITION)])
     files = []

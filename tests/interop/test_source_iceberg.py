@@ -7,8 +7,10 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.transforms import IdentityTransform
+from pyiceberg.typedef import Record
 from pyiceberg.types import LongType, NestedField, StringType
 
+from iceberg_tables import add_data_file, add_deletes, position_deletes
 from sources import PRODUCT, counts, define, failure, rows
 
 COLUMNS = """
@@ -61,6 +63,18 @@ def test_the_same_rows_are_a_repeat(mesh, table):
     define(mesh, "{iceberg: ../../../../outside/table}", COLUMNS)
     mesh.publish(PRODUCT)
     assert mesh.publish(PRODUCT)["status"] == "repeat"
+
+
+def test_a_column_that_only_the_partition_gives(mesh, table):
+    """As in a Hive table that was migrated: the files lack the column, and a delete file takes rows away."""
+    fields = [pa.field("id", pa.int64(), metadata={"PARQUET:field_id": "1"}), pa.field("name", pa.string(), metadata={"PARQUET:field_id": "2"})]
+    for extra in (7, 8):
+        rows_ = pa.table([[10 * extra, 10 * extra + 1], ["a", "b"]], schema=pa.schema(fields))
+        add_data_file(table, rows_, Record(extra))
+    add_deletes(table, position_deletes(table, lambda row: row["id"] in (70, 80)))
+    define(mesh, "{iceberg: ../../../../outside/table, where: extra > 0}", COLUMNS + "{name: extra, type: long, required: true}\n")
+    assert counts(mesh.publish(PRODUCT)) == (2, 2, 0)
+    assert [(row["id"], row["extra"]) for row in rows(mesh)] == [(71, 7), (81, 8)]
 
 
 def test_cells_that_do_not_fit_are_faults(mesh, table):

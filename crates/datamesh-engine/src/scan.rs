@@ -3,6 +3,8 @@
 mod adapter;
 mod convert;
 mod deletes;
+#[cfg(test)]
+mod oracle;
 mod pruning;
 mod schema;
 mod source;
@@ -33,7 +35,7 @@ use datamesh_iceberg::spec::{ManifestContentType, ManifestFile};
 use datamesh_iceberg::{OpenTable, TableCache, storage};
 use object_store::ObjectMeta;
 
-use self::adapter::FieldIds;
+use self::adapter::{FieldIds, PartitionValues};
 pub(crate) use self::convert::{Conversion, Lookup, field_id};
 use self::deletes::{DeleteFiles, FileDeletes};
 use self::pruning::{Columns, Facts};
@@ -163,6 +165,10 @@ impl TableProvider for IcebergTable {
             let data_file = file.entry.data_file();
             let part = parts.add(data_file.file_path(), data_file.file_size_in_bytes())?;
             part.statistics = Some(known.clone());
+            let partition = PartitionValues::of(&self.view, &file);
+            if !partition.is_empty() {
+                part.extensions.insert(Arc::new(partition));
+            }
             if !own.is_empty() {
                 summary.files_with_deletes += 1;
                 part.extensions.insert(Arc::new(FileDeletes::new(delete_files.clone(), file, own)));
@@ -307,7 +313,8 @@ impl FileScan {
         let parquet = ParquetSource::new(schema.clone())
             .with_table_parquet_options(state.default_table_options().parquet)
             .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(store, footers)));
-        let source = TableFileSource::new(parquet, self.summary, self.uncertain, spread(&self.statistics));
+        let spread = spread(&self.statistics);
+        let source = TableFileSource::new(parquet, self.field_ids.clone(), self.summary, self.uncertain, spread);
         let config = FileScanConfigBuilder::new(url, Arc::new(source))
             .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
             .with_projection_indices(projection.cloned())?

@@ -8,6 +8,7 @@ mod changes;
 mod commit;
 mod error;
 pub mod local;
+mod manifest;
 pub mod projection;
 pub mod read;
 mod schema;

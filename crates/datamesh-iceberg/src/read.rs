@@ -13,7 +13,7 @@ use iceberg::spec::{
 
 use crate::cache::TableCache;
 use crate::error::unreadable;
-use crate::storage::Storage;
+use crate::storage::{Storage, spelled};
 pub use crate::table::LiveFile;
 use crate::table::OpenTable;
 
@@ -80,7 +80,7 @@ impl OpenTable {
         } else {
             String::from_utf8(bytes.to_vec()).map_err(|error| broken(error.to_string()))?
         };
-        Self::parse(storage, &document, location).map_err(|error| broken(error.to_string()))
+        Self::read_document(storage, &document, location).map_err(broken)
     }
 
     /// Whether the table still has a snapshot.
@@ -212,7 +212,7 @@ impl TableView {
             match data_file.content_type() {
                 DataContentType::Data => {}
                 DataContentType::PositionDeletes => match data_file.referenced_data_file() {
-                    Some(path) => index.by_path.entry(path).or_default().push(file),
+                    Some(path) => index.by_path.entry(spelled(&path).to_owned()).or_default().push(file),
                     None => index.positions.entry(partition).or_default().push(file),
                 },
                 DataContentType::EqualityDeletes => {
@@ -259,7 +259,7 @@ impl DeleteIndex {
         let (spec, partition) = file.partition();
         let key = (spec, partition.clone());
         let path = file.entry.data_file().file_path();
-        let own = self.by_path.get(path).into_iter().flatten();
+        let own = self.by_path.get(spelled(path)).into_iter().flatten();
         let positions = own.chain(self.positions.get(&key).into_iter().flatten());
         let positions =
             positions.filter(|delete| delete.sequence() >= file.sequence() && may_name(delete, path)).cloned();
@@ -269,11 +269,18 @@ impl DeleteIndex {
     }
 }
 
+/// What precedes the path in the URL of a local file.
+fn prefix(url: &str) -> Option<&str> {
+    let path = spelled(url);
+    path.starts_with('/').then(|| &url[..url.len() - path.len()])
+}
+
 /// Whether a position delete file can name a data file, by the bounds of its paths.
 fn may_name(delete: &LiveFile, path: &str) -> bool {
     const FILE_PATH: i32 = 2_147_483_546;
     let bound = |datum: Option<&iceberg::spec::Datum>| match datum.map(|datum| datum.literal()) {
-        Some(iceberg::spec::PrimitiveLiteral::String(text)) => Some(text.clone()),
+        // What is spelled otherwise, or cut off within what may be spelled otherwise, cannot be compared.
+        Some(iceberg::spec::PrimitiveLiteral::String(text)) if prefix(text) == prefix(path) => Some(text.clone()),
         _ => None,
     };
     let file = delete.entry.data_file();

@@ -1,7 +1,7 @@
 //! Files by URL: the local disk, and object stores through `object_store`.
 //!
 //! A URL is the identity of a file and is used verbatim: `file:///a b` names the path `/a b`, `s3://bucket/a%20b` the key
-//! `a%20b`. Local files are written so that they are on the disk when we say so, which `object_store` does not promise. An
+//! `a%20b`. `file:/a` and `file://localhost/a` name `/a` too: others write them. Local files are written so that they are on the disk when we say so, which `object_store` does not promise. An
 //! object store's write is durable, and visible as a whole, when it has answered.
 
 mod address;
@@ -23,7 +23,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload}
 
 use crate::local;
 use address::Address;
-pub use address::{folder_of, join, local_path, shown, split};
+pub use address::{folder_of, is_url, join, local_path, shown, spelled, split};
 pub use reader::StorageReader;
 
 /// Bytes of one part of an upload; also the largest file that is uploaded in one request.

@@ -10,8 +10,10 @@ use iceberg::io::FileIO;
 use iceberg::spec::{
     DataContentType, Manifest, ManifestContentType, ManifestEntryRef, ManifestFile, ManifestList, TableMetadata,
 };
+use serde_json::{Map, Value};
 
 use crate::error::unreadable;
+use crate::manifest;
 use crate::schema::arrow_schema;
 use crate::storage::Storage;
 
@@ -80,10 +82,22 @@ impl OpenTable {
     /// # Errors
     /// `registry` where the document is none.
     pub fn parse(storage: &Storage, document: &str, metadata_location: &str) -> Result<Self> {
-        let metadata: TableMetadata = serde_json::from_str(document).map_err(|error| {
-            Error::new(ErrorCode::Registry, format!("the metadata document `{metadata_location}` cannot be read"))
-                .with_source(error)
-        })?;
+        Self::read_document(storage, document, metadata_location).map_err(|why| {
+            let what = format!("the metadata document `{metadata_location}` cannot be read: {why}");
+            Error::new(ErrorCode::Registry, what)
+        })
+    }
+
+    /// Reads a metadata document, as [`OpenTable::parse`] does.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn read_document(
+        storage: &Storage,
+        document: &str,
+        metadata_location: &str,
+    ) -> std::result::Result<Self, String> {
+        let metadata = metadata_of(document)?;
         Ok(Self { metadata: Arc::new(metadata), location: metadata_location.to_owned(), storage: storage.clone() })
     }
 
@@ -207,7 +221,7 @@ impl OpenTable {
     /// Reads a manifest. The `iceberg` crate takes it from memory: it has no object stores.
     pub(crate) async fn load(&self, manifest: ManifestFile) -> Result<Manifest> {
         let path = manifest.manifest_path.as_str();
-        let bytes = self.storage.read(path).await?;
+        let bytes = manifest::readable(self.storage.read(path).await?);
         let memory = FileIO::new_with_memory();
         let load = async {
             memory.new_output(path)?.write(bytes).await?;
@@ -216,3 +230,66 @@ impl OpenTable {
         load.await.map_err(unreadable("read the manifest", path))
     }
 }
+
+/// Keys without which a document is no metadata of its format version (specification, "Table metadata fields").
+const REQUIRED: [&str; 3] = ["location", "last-updated-ms", "last-column-id"];
+const REQUIRED_SINCE_V2: [&str; 8] = [
+    "table-uuid",
+    "schemas",
+    "current-schema-id",
+    "partition-specs",
+    "default-spec-id",
+    "last-partition-id",
+    "sort-orders",
+    "default-sort-order-id",
+];
+
+fn metadata_of(document: &str) -> std::result::Result<TableMetadata, String> {
+    let error = match serde_json::from_str(document) {
+        Ok(metadata) => return Ok(metadata),
+        Err(error) => error,
+    };
+    let Ok(Value::Object(mut document)) = serde_json::from_str(document) else {
+        return Err(format!("it is no JSON object: {error}"));
+    };
+    let version = match document.get("format-version").and_then(Value::as_u64) {
+        Some(version @ 1..=3) => version,
+        Some(version) => return Err(format!("its format version is {version}; known are 1, 2 and 3")),
+        None => return Err("it has no `format-version`".to_owned()),
+    };
+    // DuckDB leaves it out. Every snapshot has a number that is not greater.
+    if version > 1 && !document.contains_key("last-sequence-number") {
+        let snapshots = document.get("snapshots").and_then(Value::as_array).into_iter().flatten();
+        let numbers = snapshots.filter_map(|snapshot| snapshot.get("sequence-number")?.as_i64());
+        let last = numbers.max().unwrap_or(0);
+        document.insert("last-sequence-number".to_owned(), last.into());
+    }
+    outlive(&mut document);
+    let since_v2 = REQUIRED_SINCE_V2.iter().filter(|_| version > 1);
+    let missing: Vec<String> = REQUIRED
+        .iter()
+        .chain(since_v2)
+        .filter(|key| !document.contains_key(**key))
+        .map(|key| format!("`{key}`"))
+        .collect();
+    if !missing.is_empty() {
+        return Err(format!("it has no {}", missing.join(", ")));
+    }
+    serde_json::from_str(&Value::Object(document).to_string()).map_err(|error| error.to_string())
+}
+
+/// A void field may outlive its column (format version 1). It is always null, so that any column will do.
+fn outlive(document: &mut Map<String, Value>) {
+    let id = document.get("current-schema-id");
+    let schemas = document.get("schemas").and_then(Value::as_array).into_iter().flatten();
+    let mut schemas = schemas.filter(|schema| schema.get("schema-id") == id).chain(document.get("schema"));
+    let Some(column) = schemas.find_map(|schema| schema.get("fields")?.get(0)?.get("id").cloned()) else { return };
+    let specs = document.get_mut("partition-specs").and_then(Value::as_array_mut).into_iter().flatten();
+    let fields = specs.filter_map(|spec| spec.get_mut("fields")?.as_array_mut()).flatten();
+    for field in fields.filter(|field| field.get("transform").and_then(Value::as_str) == Some("void")) {
+        field["source-id"] = column.clone();
+    }
+}
+
+#[cfg(test)]
+mod tests;

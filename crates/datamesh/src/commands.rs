@@ -16,6 +16,7 @@ use datamesh_core::ownership::owner_of;
 use datamesh_core::ports::{CatalogProduct, Publication, PublicationStatus, QuarantineResolution};
 use datamesh_core::secret::escape;
 use datamesh_core::{Column, Error, ErrorCode, Result, Table};
+use datamesh_iceberg::storage::is_url;
 use datamesh_manifest::{LoadedProduct, load_mesh, load_product, mesh::find, schema};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -289,7 +290,7 @@ fn given_table(given: &str) -> Result<GivenTable> {
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
         return Err(wrong("has no name that SQL can use").with_help("use lower-case letters, digits and `_`"));
     }
-    let location = if location.contains("://") {
+    let location = if is_url(location) {
         location.to_owned()
     } else {
         let path = std::path::absolute(location)

@@ -1,7 +1,8 @@
 //! Expressions over a table's columns as expressions over a data file's: columns are found by field id, never by name.
 //!
 //! A column that was added later is null or its default in older files; one that was renamed, moved or promoted is read
-//! from where it was. Files without field ids get them by the table's name mapping, else by position.
+//! from where it was. Files without field ids get them by the table's name mapping, else by position. A column that a file
+//! lacks and that its partition gives is that value (specification, "Column projection").
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,9 +20,48 @@ use datafusion::parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use datafusion::physical_expr_adapter::{PhysicalExprAdapter, PhysicalExprAdapterFactory};
-use datamesh_iceberg::spec::{MappedField, NameMapping};
+use datamesh_iceberg::read::{LiveFile, TableView};
+use datamesh_iceberg::spec::{Literal as Value, MappedField, NameMapping, Transform};
 
 use super::convert::{Conversion, Lookup, field_id, position};
+use super::schema::scalar;
+
+/// The columns that the partition of a file gives (identity fields), by id.
+#[derive(Debug, Default)]
+pub(crate) struct PartitionValues(pub(crate) HashMap<i32, Option<Value>>);
+
+impl PartitionValues {
+    pub(crate) fn of(view: &TableView, file: &LiveFile) -> Self {
+        let Some(spec) = view.spec(file.spec_id) else { return Self::default() };
+        let fields = spec.fields().iter().zip(file.entry.data_file().partition().iter());
+        let fields = fields.filter(|(field, _)| field.transform == Transform::Identity);
+        Self(fields.map(|(field, value)| (field.source_id, value.cloned())).collect())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn has(&self, id: i32) -> bool {
+        self.0.contains_key(&id)
+    }
+
+    /// The value of a column; `None` where the partition does not give it.
+    pub(crate) fn get(&self, id: i32, name: &str, data_type: &DataType) -> Result<Option<ScalarValue>> {
+        let value = match self.0.get(&id) {
+            None => return Ok(None),
+            Some(None) => return ScalarValue::try_new_null(data_type).map(Some),
+            Some(Some(Value::Primitive(value))) => scalar(value, data_type),
+            Some(Some(_)) => None,
+        };
+        let unreadable = || {
+            let why =
+                format!("a data file has column `{name}` as partition value, which cannot be read as {data_type}");
+            DataFusionError::Execution(why)
+        };
+        value.map(Some).ok_or_else(unreadable)
+    }
+}
 
 /// How a table's files name their fields, and what fields that they lack are.
 #[derive(Debug, Default)]
@@ -33,9 +73,14 @@ pub(crate) struct FieldIds {
 }
 
 impl FieldIds {
-    fn missing(&self, field: &Field) -> Result<ScalarValue> {
-        let default = field_id(field).and_then(|id| self.defaults.get(&id));
-        match default {
+    fn missing(&self, field: &Field, partition: &PartitionValues) -> Result<ScalarValue> {
+        let id = field_id(field);
+        if let Some(id) = id
+            && let Some(value) = partition.get(id, field.name(), field.data_type())?
+        {
+            return Ok(value);
+        }
+        match id.and_then(|id| self.defaults.get(&id)) {
             Some(value) => value.cast_to(field.data_type()),
             None => ScalarValue::try_new_null(field.data_type()),
         }
@@ -59,11 +104,54 @@ impl FieldIds {
     }
 
     /// For a column of the table: where a file has it, and how it is converted. `None`: the file lacks it.
-    pub(crate) fn resolve(&self, file: &Schema, lookup: Lookup, wanted: &Field) -> Result<Option<(usize, Conversion)>> {
+    fn resolve(
+        &self,
+        file: &Schema,
+        lookup: Lookup,
+        wanted: &Field,
+        partition: &PartitionValues,
+    ) -> Result<Option<(usize, Conversion)>> {
+        // The partition goes before ids that a file was given.
+        if lookup != Lookup::OwnIds && field_id(wanted).is_some_and(|id| partition.has(id)) {
+            return Ok(None);
+        }
         // Columns have ids, also where what is in them has none.
         let Some(at) = position(file.fields(), wanted, Lookup::OwnIds) else { return Ok(None) };
-        let conversion = Conversion::plan(file.field(at), wanted, lookup, &|field| self.missing(field))?;
-        Ok(Some((at, conversion)))
+        let missing = |field: &Field| self.missing(field, partition);
+        Ok(Some((at, Conversion::plan(file.field(at), wanted, lookup, &missing)?)))
+    }
+
+    fn adapter(
+        &self,
+        logical: &Schema,
+        physical: &Schema,
+        partition: &PartitionValues,
+    ) -> Arc<dyn PhysicalExprAdapter> {
+        let (labelled, lookup) = self.label(physical);
+        let mut columns = HashMap::new();
+        for field in logical.fields() {
+            let source = match self.resolve(&labelled, lookup, field, partition) {
+                Ok(Some((at, conversion))) => {
+                    let column = Arc::new(Column::new(physical.field(at).name(), at)) as Arc<dyn PhysicalExpr>;
+                    match conversion {
+                        Conversion::Same => Ok(column),
+                        // The simplifier knows casts: it moves them to the literals that a column is compared with.
+                        Conversion::Cast(_) if conversion.is_primitive() => {
+                            Ok(Arc::new(CastExpr::new_with_target_field(column, field.clone(), None)) as _)
+                        }
+                        conversion => Ok(Arc::new(Convert { column, field: field.clone(), conversion }) as _),
+                    }
+                }
+                Ok(None) => {
+                    let metadata = Some(FieldMetadata::from(field.as_ref()));
+                    self.missing(field, partition)
+                        .map(|value| Arc::new(Literal::new_with_metadata(value, metadata)) as _)
+                }
+                Err(error) => Err(DataFusionError::Execution(error.to_string())),
+            };
+            columns.insert(field.name().clone(), source);
+        }
+        Arc::new(FileColumns { columns })
     }
 }
 
@@ -118,30 +206,20 @@ fn map_field(field: &Field, name: &str, siblings: &[&MappedField]) -> FieldRef {
 
 impl PhysicalExprAdapterFactory for FieldIds {
     fn create(&self, logical: SchemaRef, physical: SchemaRef) -> Result<Arc<dyn PhysicalExprAdapter>> {
-        let (labelled, lookup) = self.label(&physical);
-        let mut columns = HashMap::new();
-        for field in logical.fields() {
-            let source = match self.resolve(&labelled, lookup, field) {
-                Ok(Some((at, conversion))) => {
-                    let column = Arc::new(Column::new(physical.field(at).name(), at)) as Arc<dyn PhysicalExpr>;
-                    match conversion {
-                        Conversion::Same => Ok(column),
-                        // The simplifier knows casts: it moves them to the literals that a column is compared with.
-                        Conversion::Cast(_) if conversion.is_primitive() => {
-                            Ok(Arc::new(CastExpr::new_with_target_field(column, field.clone(), None)) as _)
-                        }
-                        conversion => Ok(Arc::new(Convert { column, field: field.clone(), conversion }) as _),
-                    }
-                }
-                Ok(None) => {
-                    let metadata = Some(FieldMetadata::from(field.as_ref()));
-                    self.missing(field).map(|value| Arc::new(Literal::new_with_metadata(value, metadata)) as _)
-                }
-                Err(error) => Err(DataFusionError::Execution(error.to_string())),
-            };
-            columns.insert(field.name().clone(), source);
-        }
-        Ok(Arc::new(FileColumns { columns }))
+        Ok(self.adapter(&logical, &physical, &PartitionValues::default()))
+    }
+}
+
+/// The columns of a table in one file, some of which its partition gives.
+#[derive(Debug)]
+pub(crate) struct FileFields {
+    pub(crate) field_ids: Arc<FieldIds>,
+    pub(crate) partition: Arc<PartitionValues>,
+}
+
+impl PhysicalExprAdapterFactory for FileFields {
+    fn create(&self, logical: SchemaRef, physical: SchemaRef) -> Result<Arc<dyn PhysicalExprAdapter>> {
+        Ok(self.field_ids.adapter(&logical, &physical, &self.partition))
     }
 }
 

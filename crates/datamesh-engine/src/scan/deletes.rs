@@ -22,7 +22,7 @@ use datamesh_iceberg::storage;
 use futures::TryStreamExt;
 use tokio::sync::OnceCell;
 
-use super::adapter::FieldIds;
+use super::adapter::{FieldIds, PartitionValues};
 use super::convert::{Conversion, Lookup, field_id};
 use super::schema::{default_value, read_field};
 use crate::error::wrap;
@@ -31,7 +31,7 @@ use crate::error::wrap;
 const FILE_PATH: i32 = 2_147_483_546;
 const POSITION: i32 = 2_147_483_545;
 
-/// Deleted rows by the path of their data file.
+/// Deleted rows by the URL of their data file, in one spelling.
 type Positions = HashMap<String, Vec<u64>>;
 /// The rows of an equality delete file, as bytes that compare like the rows.
 type DeletedRows = HashSet<Box<[u8]>>;
@@ -87,7 +87,7 @@ impl FileDeletes {
     }
 
     async fn select(&self) -> Result<ParquetAccessPlan> {
-        let path = self.data.entry.data_file().file_path();
+        let path = storage::spelled(self.data.entry.data_file().file_path());
         let footer = self.files.open(&self.data).await?.metadata().clone();
         let mut deleted: Vec<u64> = Vec::new();
         let mut by_columns: HashMap<Vec<i32>, Vec<&LiveFile>> = HashMap::new();
@@ -162,15 +162,16 @@ impl DeleteFiles {
         ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| unreadable(file.file_path(), error))
     }
 
-    /// Whole columns of a file by field id; `None` for those it does not have.
+    /// Whole columns of a file by field id; `None` for those it does not have, or that only its partition gives.
     async fn read(
         &self,
         file: &LiveFile,
         ids: &[i32],
+        partition: &PartitionValues,
         mut each: impl FnMut(Vec<Option<ArrayRef>>, usize) -> Result<()>,
     ) -> Result<()> {
         let builder = self.open(file).await?;
-        let (labelled, _) = self.field_ids.label(builder.schema());
+        let (labelled, lookup) = self.field_ids.label(builder.schema());
         let roots: Vec<usize> =
             (0..labelled.fields().len()).filter(|at| ids.iter().any(|id| holds(labelled.field(*at), *id))).collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots.clone());
@@ -178,6 +179,9 @@ impl DeleteFiles {
         let mut batches = builder.with_projection(mask).build().map_err(|error| unreadable(&location, error))?;
         while let Some(batch) = batches.try_next().await.map_err(|error| unreadable(&location, error))? {
             let columns = ids.iter().map(|id| {
+                if lookup != Lookup::OwnIds && partition.has(*id) {
+                    return Ok(None);
+                }
                 let found = roots.iter().enumerate().find(|(_, root)| holds(labelled.field(**root), *id));
                 found
                     .map(|(at, root)| descend(batch.column(at), labelled.field(*root), *id))
@@ -214,6 +218,7 @@ impl DeleteFiles {
                 let (Some(path), Some(row)) = (path, row.and_then(|row| u64::try_from(row).ok())) else {
                     return Err(broken());
                 };
+                let path = storage::spelled(path);
                 match positions.get_mut(path) {
                     Some(rows) => rows.push(row),
                     None => drop(positions.insert(path.to_owned(), vec![row])),
@@ -225,14 +230,16 @@ impl DeleteFiles {
 
     /// The rows of a data file that any of the deletes, all over the same columns, names.
     async fn matching(&self, data: &LiveFile, ids: &[i32], deletes: &[&LiveFile]) -> Result<Vec<u64>> {
-        let keys = Arc::new(Keys::new(&self.view, ids, data)?);
+        let partition = PartitionValues::of(&self.view, data);
+        let keys = Keys::new(&self.view, ids, data, &partition)?;
         let mut sets = Vec::new();
         for delete in deletes {
             let location = delete.entry.data_file().file_path();
             let read = async {
                 let mut rows = DeletedRows::new();
-                let own = Keys::new(&self.view, ids, delete)?;
-                self.read(delete, ids, |columns, rows_read| {
+                let partition = PartitionValues::default();
+                let own = Keys::new(&self.view, ids, delete, &partition)?;
+                self.read(delete, ids, &partition, |columns, rows_read| {
                     if columns.iter().any(Option::is_none) {
                         return Err(broken(location, "it lacks a column that it deletes by"));
                     }
@@ -247,7 +254,7 @@ impl DeleteFiles {
         }
         let mut deleted = Vec::new();
         let mut first = 0_u64;
-        self.read(data, ids, |columns, rows| {
+        self.read(data, ids, &partition, |columns, rows| {
             keys.each(columns, rows, |at, row| {
                 if sets.iter().any(|set| set.contains(row)) {
                     deleted.push(first + at as u64);
@@ -269,7 +276,7 @@ struct Keys {
 }
 
 impl Keys {
-    fn new(view: &TableView, ids: &[i32], file: &LiveFile) -> Result<Self> {
+    fn new(view: &TableView, ids: &[i32], file: &LiveFile, partition: &PartitionValues) -> Result<Self> {
         let location = file.entry.data_file().file_path();
         let mut fields = Vec::new();
         let mut missing = Vec::new();
@@ -277,7 +284,10 @@ impl Keys {
             let field =
                 view.any_field(*id).ok_or_else(|| broken(location, &format!("the table never had a field {id}")))?;
             let read = read_field(&field).map_err(wrap)?;
-            missing.push(default_value(&field, read.data_type())?);
+            missing.push(match partition.get(*id, &field.name, read.data_type())? {
+                Some(value) => value,
+                None => default_value(&field, read.data_type())?,
+            });
             fields.push(read);
         }
         let sort = fields.iter().map(|field| SortField::new(field.data_type().clone())).collect();

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::config::ConfigOptions;
-use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileSource, ParquetSource};
+use datafusion::datasource::physical_plan::{FileGroup, FileOpener, FileScanConfig, FileSource, ParquetSource};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
 use datafusion::logical_expr::Operator;
@@ -23,6 +23,7 @@ use datafusion_datasource::PartitionedFile;
 use datafusion_datasource::morsel::{MorselPlan, MorselPlanner, Morselizer};
 use object_store::ObjectStore;
 
+use super::adapter::{FieldIds, FileFields, PartitionValues};
 use super::deletes::FileDeletes;
 
 /// What planning left out.
@@ -39,6 +40,7 @@ pub(crate) struct ScanSummary {
 #[derive(Clone)]
 pub(crate) struct TableFileSource {
     parquet: Arc<dyn FileSource>,
+    field_ids: Arc<FieldIds>,
     summary: Arc<ScanSummary>,
     /// Columns, by position, that may hold NaN: their statistics leave it out, so nothing can be concluded from them.
     uncertain: Arc<[usize]>,
@@ -47,7 +49,13 @@ pub(crate) struct TableFileSource {
 }
 
 impl TableFileSource {
-    pub(crate) fn new(parquet: ParquetSource, summary: ScanSummary, uncertain: Vec<usize>, spread: Vec<usize>) -> Self {
+    pub(crate) fn new(
+        parquet: ParquetSource,
+        field_ids: Arc<FieldIds>,
+        summary: ScanSummary,
+        uncertain: Vec<usize>,
+        spread: Vec<usize>,
+    ) -> Self {
         // What planning left out stands among the measurements too, beside the row groups and pages that reading leaves out.
         let metrics = FileSource::metrics(&parquet).clone();
         let pruned = |name: &'static str, all: usize, pruned: usize| {
@@ -61,6 +69,7 @@ impl TableFileSource {
         pruned("files_pruned_bounds", summary.files, summary.files_pruned);
         Self {
             parquet: Arc::new(parquet),
+            field_ids,
             summary: Arc::new(summary),
             uncertain: uncertain.into(),
             spread: spread.into(),
@@ -128,15 +137,23 @@ impl FileSource for TableFileSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
-        if self.summary.files_with_deletes == 0 {
+        let own_ways = |file: &PartitionedFile| {
+            file.extension::<Arc<PartitionValues>>().is_some() || file.extension::<Arc<FileDeletes>>().is_some()
+        };
+        if !config.file_groups.iter().flat_map(FileGroup::files).any(own_ways) {
             return self.parquet.create_morselizer(store, config, partition);
         }
-        // Below a limit whole row groups are chosen by their row counts, and selections within them are forgotten. The
-        // stream above the files stops at the limit all the same.
-        let mut unlimited = config.clone();
-        unlimited.limit = None;
-        let inner: Arc<dyn Morselizer> = self.parquet.create_morselizer(store, &unlimited, partition)?.into();
-        Ok(Box::new(DeletesFirst { inner }))
+        let mut own = config.clone();
+        // The files come one by one.
+        own.file_groups.clear();
+        if self.summary.files_with_deletes > 0 {
+            // Below a limit whole row groups are chosen by their row counts, and selections within them are forgotten. The
+            // stream above the files stops at the limit all the same.
+            own.limit = None;
+        }
+        let plain = self.parquet.create_morselizer(store.clone(), &own, partition)?.into();
+        let Self { parquet, field_ids, .. } = self.clone();
+        Ok(Box::new(FileByFile { parquet, field_ids, store, config: own, partition, plain }))
     }
 
     fn table_schema(&self) -> &TableSchema {
@@ -232,17 +249,38 @@ impl FileSource for TableFileSource {
     }
 }
 
-/// Reads the deletes of a file before the file.
-#[derive(Debug)]
-struct DeletesFirst {
-    inner: Arc<dyn Morselizer>,
+/// Opens each file with what its partition gives, once its deletes are read.
+struct FileByFile {
+    parquet: Arc<dyn FileSource>,
+    field_ids: Arc<FieldIds>,
+    store: Arc<dyn ObjectStore>,
+    config: FileScanConfig,
+    partition: usize,
+    /// For files whose partitions give nothing.
+    plain: Arc<dyn Morselizer>,
 }
 
-impl Morselizer for DeletesFirst {
+impl fmt::Debug for FileByFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FileByFile").field(&self.plain).finish()
+    }
+}
+
+impl FileByFile {
+    fn morselizer(&self, file: &PartitionedFile) -> Result<Arc<dyn Morselizer>> {
+        let Some(partition) = file.extension::<Arc<PartitionValues>>().cloned() else { return Ok(self.plain.clone()) };
+        let mut config = self.config.clone();
+        config.expr_adapter_factory = Some(Arc::new(FileFields { field_ids: self.field_ids.clone(), partition }));
+        Ok(self.parquet.create_morselizer(self.store.clone(), &config, self.partition)?.into())
+    }
+}
+
+impl Morselizer for FileByFile {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
+        let inner = self.morselizer(&file)?;
         match file.extension::<Arc<FileDeletes>>().cloned() {
-            None => self.inner.plan_file(file),
-            Some(deletes) => Ok(Box::new(ReadDeletes { inner: self.inner.clone(), file, deletes })),
+            None => inner.plan_file(file),
+            Some(deletes) => Ok(Box::new(ReadDeletes { inner, file, deletes })),
         }
     }
 }

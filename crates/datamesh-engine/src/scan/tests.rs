@@ -10,9 +10,9 @@ use datafusion::parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use datafusion::physical_expr_adapter::PhysicalExprAdapterFactory;
-use datamesh_iceberg::spec::NameMapping;
+use datamesh_iceberg::spec::{Literal as Value, NameMapping};
 
-use super::adapter::FieldIds;
+use super::adapter::{FieldIds, FileFields, PartitionValues};
 use super::convert::{Conversion, Lookup, field_id};
 
 fn field(id: i32, name: &str, data_type: DataType) -> Field {
@@ -52,6 +52,35 @@ fn what_a_file_lacks_has_its_default() {
     let table = vec![field(1, "a", DataType::Int64), field(2, "b", DataType::Int64)];
     let value = rewritten(ids, table, vec![field(1, "a", DataType::Int64)], "b").expect("readable");
     assert_eq!(value.downcast_ref::<Literal>().expect("a value").value(), &ScalarValue::Int64(Some(7)));
+}
+
+#[test]
+fn what_a_file_lacks_is_what_its_partition_gives() {
+    let table = vec![field(1, "a", DataType::Int64), field(2, "b", DataType::Int64), field(3, "c", DataType::Date32)];
+    let read = |file: Vec<Field>, mapping: Option<NameMapping>, column: &str| {
+        let defaults = [(2, ScalarValue::Int64(Some(7)))].into_iter().collect();
+        // The first was promoted since; the last fits no date.
+        let values = [(1, None), (2, Some(Value::int(5))), (3, Some(Value::string("x")))];
+        let partition = Arc::new(PartitionValues(values.into_iter().collect()));
+        let fields = FileFields { field_ids: Arc::new(FieldIds { mapping, defaults }), partition };
+        let schema = Arc::new(Schema::new(table.clone()));
+        let at = schema.index_of(column).expect("a column of the table");
+        let adapter = fields.create(schema, Arc::new(Schema::new(file))).expect("an adapter");
+        adapter.rewrite(Arc::new(Column::new(column, at))).map_err(|error| error.to_string())
+    };
+    let value = |read: &Arc<dyn PhysicalExpr>| read.downcast_ref::<Literal>().map(|literal| literal.value().clone());
+    let other = || vec![field(9, "other", DataType::Int64)];
+    let of_partition = read(other(), None, "b").expect("readable");
+    assert_eq!(value(&of_partition), Some(ScalarValue::Int64(Some(5))), "it goes before the default");
+    assert_eq!(value(&read(other(), None, "a").expect("readable")), Some(ScalarValue::Int64(None)));
+    let error = read(other(), None, "c").expect_err("text is no date");
+    assert!(error.contains("column `c`"), "{error}");
+    // What the file has counts, unless it has it by name only.
+    let own = read(vec![field(2, "x", DataType::Int64)], None, "b").expect("readable");
+    assert_eq!(own.downcast_ref::<Column>(), Some(&Column::new("x", 0)));
+    let mapping = serde_json::from_str(r#"[{"field-id": 2, "names": ["b"]}]"#).expect("a mapping");
+    let named = read(vec![Field::new("b", DataType::Int64, true)], Some(mapping), "b").expect("readable");
+    assert_eq!(value(&named), Some(ScalarValue::Int64(Some(5))));
 }
 
 #[test]

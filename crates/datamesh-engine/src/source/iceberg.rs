@@ -21,7 +21,7 @@ use datafusion::scalar::ScalarValue;
 use datamesh_app::ports::{BoundIceberg, Pull, Rows};
 use datamesh_core::{DataType, Error, ErrorCode, Result, Table};
 use datamesh_iceberg::local::to_url;
-use datamesh_iceberg::storage::{join, local_path};
+use datamesh_iceberg::storage::{is_url, join, local_path};
 use datamesh_iceberg::{OpenTable, Storage, TableCache};
 
 use datamesh_quality::arrow_types::arrow_field;
@@ -114,26 +114,27 @@ fn newer(table: &Table, pull: Option<&Pull>, schema: &Schema) -> Result<Option<E
 
 /// Opens the table whose metadata document, or folder, `location` names.
 pub(super) async fn open(storage: &Storage, location: &str, folder: &Path, shown: &str) -> Result<OpenTable> {
-    let url = if location.contains("://") { location.to_owned() } else { to_url(&folder.join(location)) };
+    let url = if is_url(location) { location.to_owned() } else { to_url(&folder.join(location)) };
     let is_folder = match local_path(&url)? {
         Some(path) => path.is_dir(),
         None => !url.ends_with(".json") && !url.ends_with(".json.gz"),
     };
     let document = if is_folder { newest_metadata(storage, &url, shown).await? } else { url };
-    let unfit = || {
-        Error::new(ErrorCode::SourceUnreadable, format!("`{shown}` is no Iceberg metadata document that can be read"))
-            .with_help("name a `….metadata.json` of format version 1 or 2, or the table's folder")
+    let unfit = |why: String| {
+        let what = format!("`{shown}` is no Iceberg metadata document that can be read: {why}");
+        Error::new(ErrorCode::SourceUnreadable, what)
+            .with_help("name a `….metadata.json` of format version 1, 2 or 3, or the table's folder")
     };
     let bytes = storage.read(&document).await?;
     let text = if bytes.starts_with(&[0x1f, 0x8b]) {
         let mut text = String::new();
         let read = MultiGzDecoder::new(bytes.as_ref()).read_to_string(&mut text);
-        read.map_err(|error| unfit().with_source(error))?;
+        read.map_err(|error| unfit(error.to_string()))?;
         text
     } else {
-        String::from_utf8(bytes.to_vec()).map_err(|error| unfit().with_source(error))?
+        String::from_utf8(bytes.to_vec()).map_err(|error| unfit(error.to_string()))?
     };
-    OpenTable::parse(storage, &text, &document).map_err(|error| unfit().with_source(error))
+    OpenTable::read_document(storage, &text, &document).map_err(unfit)
 }
 
 /// The newest metadata document of a table's folder: what `version-hint.text` says, else the one of the highest version.

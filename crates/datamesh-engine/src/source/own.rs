@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use datamesh_app::ports::{BoundIceberg, BoundSource, StageInput};
 use datamesh_core::Result;
 use datamesh_core::secret::{Redactor, SecretResolver};
-use datamesh_iceberg::storage::{local_path, split};
+use datamesh_iceberg::storage::{is_url, local_path, split};
 use datamesh_iceberg::{Storage, TableCache};
 
 use super::database::sqlite_path;
@@ -138,7 +138,7 @@ impl Own<'_> {
     }
 
     fn has(&self, folder: &Path, location: &str) -> Result<bool> {
-        if !location.contains("://") {
+        if !is_url(location) {
             return Ok(within(&folder.join(location), &self.roots()));
         }
         match local_path(location)? {

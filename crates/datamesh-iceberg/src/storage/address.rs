@@ -50,9 +50,11 @@ enum Kind {
 
 impl Address {
     pub(super) fn parse(url: &str) -> Result<Self> {
+        if let Some(path) = file_path(url) {
+            return Ok(Self::Local(PathBuf::from(path)));
+        }
         let Some((scheme, rest)) = url.split_once("://") else { return Ok(Self::Local(PathBuf::from(url))) };
         let kind = match scheme.to_ascii_lowercase().as_str() {
-            "file" => return Ok(Self::Local(PathBuf::from(rest))),
             "s3" | "s3a" => Kind::S3,
             "gs" => Kind::Google,
             "az" => Kind::Azure,
@@ -92,6 +94,18 @@ impl Address {
         };
         let key = key.map_err(|error| invalid(url, &error.to_string()))?;
         Ok(Self::Remote(Remote { kind, base, authority: authority.to_owned(), key }))
+    }
+}
+
+/// The path that a `file` URL names: `file:///path`, with `localhost` too, or `file:/path`, as Hadoop writes it.
+fn file_path(url: &str) -> Option<&str> {
+    let (scheme, rest) = url.split_once(':')?;
+    if !scheme.eq_ignore_ascii_case("file") {
+        return None;
+    }
+    match rest.strip_prefix("//") {
+        Some(rest) => Some(rest.strip_prefix("localhost").filter(|path| path.starts_with('/')).unwrap_or(rest)),
+        None => rest.starts_with('/').then_some(rest),
     }
 }
 
@@ -219,10 +233,22 @@ pub fn split(url: &str) -> Result<(String, Key)> {
     }
 }
 
+/// Whether a text is a URL, and no path.
+pub fn is_url(text: &str) -> bool {
+    text.contains("://") || file_path(text).is_some()
+}
+
+/// A URL such that two of the same local file are equal, however they are spelled: of a local file its path.
+pub fn spelled(url: &str) -> &str {
+    file_path(url).unwrap_or(url)
+}
+
 /// The URL as it may be shown and kept: a local one as path, others without a query, which may hold a signature.
 pub fn shown(url: &str) -> String {
+    if let Some(path) = file_path(url) {
+        return path.to_owned();
+    }
     match url.split_once("://") {
-        Some(("file", path)) => path.to_owned(),
         Some(("http" | "https" | "HTTP" | "HTTPS", rest)) => {
             let end = rest.find(['?', '#']).unwrap_or(rest.len());
             let cut = if rest[end..].starts_with('?') { "?…" } else { "" };
@@ -348,8 +374,17 @@ mod tests {
 
     #[test]
     fn urls_are_taken_verbatim() {
-        for (url, path) in [("file:///a b/c%20d", "/a b/c%20d"), ("/a/b", "/a/b")] {
-            assert_eq!(Address::parse(url).expect("local"), Address::Local(path.into()));
+        for (url, path) in [
+            ("file:///a b/c%20d", "/a b/c%20d"),
+            ("/a/b", "/a/b"),
+            ("file:/a/b", "/a/b"),
+            ("FILE:///a/b", "/a/b"),
+            ("file://localhost/a/b", "/a/b"),
+            ("file:///localhost/b", "/localhost/b"),
+            ("a/file:/b", "a/file:/b"),
+        ] {
+            assert_eq!(Address::parse(url).expect("local"), Address::Local(path.into()), "{url}");
+            assert_eq!(spelled(url), path);
         }
         for (url, base, key) in [
             ("s3://bucket/a/b%20c.csv", "s3://bucket", "a/b%20c.csv"),
