@@ -23,6 +23,7 @@ mod scan;
 mod settle;
 mod source;
 mod stage;
+mod statement;
 mod stores;
 mod times;
 mod transform;

@@ -12,6 +12,7 @@ use datafusion::catalog::{
     CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider,
 };
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
 use datafusion::sql::TableReference;
 use datafusion::sql::parser::Statement;
@@ -337,7 +338,7 @@ pub(crate) async fn plan(context: &SessionContext, mesh: &Mesh<'_>, request: &Qu
     let planned = async {
         let plan = state.statement_to_plan(parsed.statement).await?;
         read_only.verify_plan(&plan)?;
-        context.execute_logical_plan(plan).await
+        context.execute_logical_plan(plainly_named(plan, &parsed.plain)?).await
     };
     let frame = planned.await.map_err(|error| {
         let error = unwrap(ErrorCode::InvalidQuery, "the query cannot be planned", error);
@@ -348,6 +349,23 @@ pub(crate) async fn plan(context: &SessionContext, mesh: &Mesh<'_>, request: &Qu
     })?;
     let tables = used.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
     Ok(PlannedQuery { frame, tables, names })
+}
+
+/// A plan whose columns are called as if nothing stood for a versioned table. `plain` are the names by those that stand
+/// for them.
+fn plainly_named(plan: LogicalPlan, plain: &BTreeMap<String, String>) -> DataFusionResult<LogicalPlan> {
+    let name = |name: &str| {
+        plain.iter().fold(name.to_owned(), |name, (stand_in, table)| name.replace(stand_in.as_str(), table))
+    };
+    if plan.schema().fields().iter().all(|field| name(field.name()) == *field.name()) {
+        return Ok(plan);
+    }
+    let columns = plan.schema().iter().map(|(qualifier, field)| {
+        let (column, name) = (Expr::from((qualifier, field)), name(field.name()));
+        if name == *field.name() { column } else { column.alias(name) }
+    });
+    let columns: Vec<Expr> = columns.collect();
+    LogicalPlanBuilder::from(plan).project(columns)?.build()
 }
 
 /// Where each column of a query's result comes from.
