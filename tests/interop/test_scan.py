@@ -804,6 +804,29 @@ def test_what_cannot_be_read_is_refused(reader, tmp_path):
     assert answer["error"]["code"] == "not-found"
 
 
+def test_a_time_in_a_gap_of_the_log_is_refused(reader, tmp_path):
+    import time
+
+    table = catalog(tmp_path / "warehouse").create_table("db.gap", schema=pa.schema([("id", pa.int64())]))
+    times = []
+    for number in range(4):
+        table.append(pa.table({"id": [number]}))
+        times.append(table.current_snapshot().timestamp_ms)
+        while time.time() * 1000 < times[-1] + 1:
+            pass
+    second = table.metadata.snapshots[1].snapshot_id
+    table.maintenance.expire_snapshots().by_ids([second]).commit()
+
+    def sql(at: int) -> str:
+        moment = datetime.fromtimestamp(at / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")
+        return f"SELECT count(*) AS n FROM t FOR TIMESTAMP AS OF '{moment}'"
+
+    for at, count in ((times[2], 3), (times[3], 4)):
+        assert ask(reader, table.metadata_location, sql(at))["n"].to_pylist() == [count]
+    answer = reader.json("query", "--table", f"t={table.metadata_location}", sql(times[1]), expect=6)
+    assert answer["error"]["code"] == "not-found"
+
+
 def test_reads_of_given_tables_are_recorded(reader, tmp_path):
     import sqlite3
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use datamesh_core::contract::{DataProduct, DatabaseRows, Table};
 use datamesh_core::decision::Action;
+use datamesh_core::history::History;
 use datamesh_core::ids::{ProductId, ProductKey};
 use datamesh_core::lineage::{
     ColumnLineage, Dataset, Direction, FieldLineage, FieldPath, InputField, Inputs, LineageGraph, Node, Subject,
@@ -16,7 +17,7 @@ use datamesh_core::{Column, DataType, Error, ErrorCode, Result};
 use serde_json::json;
 
 use crate::govern::Resource;
-use crate::ports::{BoundDatabase, Context, Engine, StageInput, Visibility};
+use crate::ports::{BoundDatabase, Context, Engine, QueryRequest, StageInput, Visibility};
 use crate::read::find_product;
 
 pub use record::{RunColumn, RunPart, RunRecord, RunStep, record};
@@ -300,10 +301,14 @@ pub async fn of_query<E: Engine>(
     sql: &str,
     scope: LineageScope,
 ) -> Result<LineageReport> {
+    let request = QueryRequest { sql: sql.to_owned(), ..QueryRequest::default() };
+    // As for a query, the history is read before the catalog.
+    let travels = engine.travels(&request)?;
+    let history = if travels.is_empty() { History::default() } else { context.registry.history(&travels).await? };
     let catalog = context.registry.catalog().await?;
     // Where columns come from tells nothing of what they hold: a table need only be found.
     let found = context.discover(catalog.clone()).await?;
-    let query = engine.plan_query(sql, &found, &Visibility::plain(&found)).await?;
+    let query = engine.plan_request(&request, &found, &history, &Visibility::plain(&found)).await?;
     let lineage = E::query_lineage(&query)?;
     let mut edges = context.registry.lineage(None).await?;
     edges.extend(lineage.edges(&Dataset::Query));

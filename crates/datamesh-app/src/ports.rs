@@ -309,7 +309,7 @@ pub struct MaintainJob {
     pub attempt: AttemptId,
     /// Bytes that a merged data file should have; `None`: files are not merged.
     pub target_bytes: Option<u64>,
-    /// Snapshots older than this expire; `None`: none do.
+    /// Snapshots that others took the place of before this expire; `None`: none do.
     pub expire_before: Option<DateTime<Utc>>,
     /// Snapshots where the next increments of other products begin: neither they nor younger ones expire.
     pub pinned: Vec<i64>,

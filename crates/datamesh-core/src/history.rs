@@ -44,6 +44,17 @@ pub struct WrittenTable {
     pub snapshot_id: i64,
 }
 
+/// A revision of a product's contract. Published tables become what it says in the transaction that applies it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppliedRevision {
+    /// The product's major version.
+    pub product: ProductKey,
+    /// The revision's number.
+    pub number: u64,
+    /// When it was applied.
+    pub at: DateTime<Utc>,
+}
+
 /// What was published when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
@@ -51,6 +62,8 @@ pub struct History {
     pub attempts: Vec<Attempt>,
     /// What they wrote.
     pub tables: Vec<WrittenTable>,
+    /// The revisions that were applied, in the order of their numbers.
+    pub revisions: Vec<AppliedRevision>,
 }
 
 impl History {
@@ -109,21 +122,37 @@ impl History {
         Error::new(ErrorCode::NotFound, what).with_help(help)
     }
 
-    /// The snapshot that a table had right after a publication of its product.
+    /// What a table had right after a publication of its product.
     ///
     /// # Errors
     /// `not-found` where the table did not exist then.
-    pub fn snapshot(&self, product: &ProductKey, table: &str, publication: u64) -> Result<i64> {
-        let own = |number: u64| self.published(product).any(|attempt| attempt.number == number);
-        let written = self
-            .tables
-            .iter()
-            .filter(|written| written.table == table && written.publication <= publication && own(written.publication));
-        let newest = written.max_by_key(|written| written.publication);
-        newest.map(|written| written.snapshot_id).ok_or_else(|| {
+    pub fn written(&self, product: &ProductKey, table: &str, publication: u64) -> Result<&WrittenTable> {
+        let written = self.of_table(product, table).filter(|written| written.publication <= publication);
+        written.max_by_key(|written| written.publication).ok_or_else(|| {
             let what = format!("table `{table}` of `{product}` did not exist yet as of publication {publication}");
             Error::new(ErrorCode::NotFound, what).with_help("name a later publication")
         })
+    }
+
+    /// What the next publication that wrote a table gave it; `None`: none has since.
+    pub fn next_written(&self, product: &ProductKey, table: &str, publication: u64) -> Option<&WrittenTable> {
+        let written = self.of_table(product, table).filter(|written| written.publication > publication);
+        written.min_by_key(|written| written.publication)
+    }
+
+    fn of_table<'a>(&'a self, product: &ProductKey, table: &str) -> impl Iterator<Item = &'a WrittenTable> {
+        let own = move |number: u64| self.published(product).any(|attempt| attempt.number == number);
+        self.tables.iter().filter(move |written| written.table == table && own(written.publication))
+    }
+
+    /// The revisions of a product's contract, in the order of their numbers.
+    pub fn revisions_of<'a>(&'a self, product: &'a ProductKey) -> impl DoubleEndedIterator<Item = &'a AppliedRevision> {
+        self.revisions.iter().filter(move |revision| revision.product == *product)
+    }
+
+    /// When a publication was recorded.
+    pub fn at(&self, publication: u64) -> Option<DateTime<Utc>> {
+        self.attempts.iter().find(|attempt| attempt.number == publication).map(|attempt| attempt.at)
     }
 }
 
@@ -154,18 +183,28 @@ mod tests {
             table: table.into(),
             snapshot_id,
         };
-        let history = History { attempts: attempts.map(attempt).to_vec(), tables: tables.map(written).to_vec() };
+        let revisions = vec![AppliedRevision { product: key("a"), number: 1, at: start }];
+        let history =
+            History { attempts: attempts.map(attempt).to_vec(), tables: tables.map(written).to_vec(), revisions };
         (history, start)
     }
 
     #[test]
     fn a_table_that_was_left_as_it_was_keeps_its_snapshot() {
         let (history, _) = history();
-        assert_eq!(history.snapshot(&key("a"), "x", 4).ok(), Some(40));
-        assert_eq!(history.snapshot(&key("a"), "y", 4).ok(), Some(11));
-        assert_eq!(history.snapshot(&key("a"), "x", 1).ok(), Some(10), "not that of another product");
-        assert_eq!(history.snapshot(&key("b"), "x", 4).ok(), Some(20));
-        assert!(history.snapshot(&key("b"), "y", 4).is_err());
+        let snapshot = |product, table, publication| {
+            history.written(&key(product), table, publication).ok().map(|written| written.snapshot_id)
+        };
+        assert_eq!(snapshot("a", "x", 4), Some(40));
+        assert_eq!(snapshot("a", "y", 4), Some(11));
+        assert_eq!(snapshot("a", "x", 1), Some(10), "not that of another product");
+        assert_eq!(snapshot("b", "x", 4), Some(20));
+        assert_eq!(snapshot("b", "y", 4), None);
+        let next = |product, table, publication| {
+            history.next_written(&key(product), table, publication).map(|written| written.snapshot_id)
+        };
+        assert_eq!((next("a", "x", 1), next("a", "x", 4), next("a", "y", 1)), (Some(40), None, None));
+        assert_eq!((next("a", "x", 0), next("b", "x", 1)), (Some(10), Some(20)));
     }
 
     #[test]

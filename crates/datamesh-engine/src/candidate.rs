@@ -28,6 +28,7 @@ use datamesh_quality::{GroupJudge, Measured, PackedStatistic};
 use futures::TryStreamExt;
 
 use crate::error::unwrap;
+use crate::statement;
 
 /// Registers a candidate under its table's SQL name.
 pub(crate) fn register(context: &SessionContext, table: &str, candidate: Arc<dyn TableProvider>) -> Result<()> {
@@ -606,8 +607,7 @@ pub(crate) fn substitute(query: &str, object: &str) -> String {
 
 /// Runs a query that must answer one number.
 async fn number(context: &SessionContext, sql: &str) -> Result<f64, String> {
-    let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    let frame = context.sql_with_options(sql, read_only).await.map_err(describe)?;
+    let frame = statement::read(context, sql).await.map_err(describe)?;
     let frame = frame.limit(0, Some(2)).map_err(describe)?;
     let batches = frame.collect().await.map_err(describe)?;
     let rows: usize = batches.iter().map(datafusion::arrow::array::RecordBatch::num_rows).sum();

@@ -661,7 +661,10 @@ impl Engine for DataEngine {
         snapshot: i64,
     ) -> Result<()> {
         match self.open(Some(pointer))? {
-            Some(open) => crate::restore::check(table, then, open, snapshot).await,
+            Some(open) => {
+                let snapshot = open.kept(snapshot).unwrap_or(snapshot);
+                crate::restore::check(table, then, open, snapshot).await
+            }
             None => Ok(()),
         }
     }
@@ -679,9 +682,10 @@ impl Engine for DataEngine {
             self.check_inside(job.table, open)?;
         }
         let location = open.as_ref().map(|open| open.table_location().to_owned()).unwrap_or_default();
+        let wanted = job.snapshot.map(|id| open.as_ref().and_then(|open| open.kept(id)).unwrap_or(id));
         let draft = TableDraft::new(job.table, &location, open)?;
         let (attempt, now) = (attempt.as_str(), now.timestamp_millis());
-        let commit = draft.restore(job.snapshot, attempt, now, snapshot_id, between).await?.commit;
+        let commit = draft.restore(wanted, attempt, now, snapshot_id, between).await?.commit;
         Ok(PreparedTable {
             metadata_location: commit.metadata_location,
             metadata: commit.metadata,

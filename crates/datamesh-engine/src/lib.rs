@@ -25,6 +25,7 @@ mod settle;
 mod source;
 mod stage;
 mod standing;
+mod statement;
 mod stores;
 mod times;
 mod transform;

@@ -73,6 +73,14 @@ impl Value {
         }
     }
 
+    /// The value of a row that `rows` have a part in choosing; they have it in each of its fields.
+    fn decided_by(&mut self, rows: &Inputs) {
+        self.inputs.merge(rows.clone());
+        for field in self.fields.iter_mut().flat_map(BTreeMap::values_mut) {
+            field.decided_by(rows);
+        }
+    }
+
     /// A value that is either of the two, as in a column of a union.
     fn or(self, other: Self) -> Self {
         let fields = match (self.fields, other.fields) {

@@ -12,15 +12,17 @@ use datafusion::catalog::{
     CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider,
 };
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
 use datafusion::sql::TableReference;
 use datafusion::sql::parser::Statement;
 use datamesh_app::ports::{NamedTables, QueryRequest, Sight, TableKey, Visibility};
 use datamesh_core::access::TableAccess;
-use datamesh_core::history::{AsOf, History};
+use datamesh_core::history::{AsOf, History, WrittenTable};
 use datamesh_core::lineage::{ColumnLineage, Dataset};
 use datamesh_core::ports::{CatalogProduct, TablePointer, preferred};
 use datamesh_core::{Error, ErrorCode, Name, ProductKey, Result};
+use datamesh_iceberg::read::LoggedSnapshot;
 use datamesh_iceberg::{OpenTable, Storage, TableCache};
 
 use self::versions::{Version, VersionedTable};
@@ -78,6 +80,8 @@ struct ProductSchema {
     storage: Storage,
     cache: Arc<TableCache>,
     key: ProductKey,
+    /// The newest revision of its contract.
+    revision: u64,
     tables: BTreeMap<String, (TablePointer, Sight)>,
     moment: Moment,
     used: Arc<Mutex<BTreeSet<String>>>,
@@ -98,6 +102,7 @@ impl ProductSchema {
             storage: mesh.storage.clone(),
             cache: mesh.cache.clone(),
             key: product.key.clone(),
+            revision: product.revision.number,
             tables: seen.collect(),
             moment,
             used: reading.used.clone(),
@@ -107,14 +112,21 @@ impl ProductSchema {
         }
     }
 
-    /// The snapshot of a table, and what that moment is called; `None`: the current one.
-    fn snapshot(&self, pointer: &TablePointer, table: &OpenTable) -> Result<Option<(i64, String)>> {
-        let (history, publication) = match &self.moment {
-            Moment::Now => return Ok(None),
-            Moment::Then(as_of, history) => (history, history.publication(&self.key, *as_of)?),
+    /// What a table had then.
+    fn state(&self, pointer: &TablePointer, table: &OpenTable) -> Result<TableState> {
+        let (history, publication, time) = match &self.moment {
+            Moment::Now => return Ok(TableState { snapshot: None, moment: None }),
+            Moment::Then(as_of, history) => {
+                let time = match as_of {
+                    AsOf::Time(time) => Some(*time),
+                    AsOf::Publication(_) | AsOf::Through(_) => None,
+                };
+                (history, history.publication(&self.key, *as_of)?, time)
+            }
             Moment::Version(number, history) => {
                 if table.has_snapshot(*number) {
-                    return Ok(Some((*number, format!("snapshot {number}"))));
+                    let moment = Some(format!("snapshot {number}"));
+                    return Ok(TableState { snapshot: Some(*number), moment });
                 }
                 let unknown = |_| {
                     Error::new(
@@ -123,21 +135,80 @@ impl ProductSchema {
                     )
                 };
                 let number = u64::try_from(*number).map_err(unknown)?;
-                (history, history.publication(&self.key, AsOf::Publication(number))?)
+                (history, history.publication(&self.key, AsOf::Publication(number))?, None)
             }
         };
-        let snapshot = history.snapshot(&self.key, &pointer.table, publication)?;
-        if !table.has_snapshot(snapshot) {
-            let what = format!(
-                "table `{}` of `{}` no longer keeps what publication {publication} published",
-                pointer.table, self.key
-            );
-            return Err(
-                Error::new(ErrorCode::NotFound, what).with_help("its snapshot has expired; name a later publication")
-            );
+        let moment = Some(format!("publication {publication}"));
+        let written = history.written(&self.key, &pointer.table, publication)?;
+        if let Some(time) = time {
+            if self.unchanged_since(history, pointer, written, time) {
+                return Ok(TableState { snapshot: None, moment });
+            }
+            if let Some(snapshot) = self.rewritten(history, pointer, table, written, time) {
+                return Ok(TableState { snapshot: Some(snapshot), moment });
+            }
         }
-        Ok(Some((snapshot, format!("publication {publication}"))))
+        if let Some(snapshot) = table.kept(written.snapshot_id) {
+            return Ok(TableState { snapshot: Some(snapshot), moment });
+        }
+        let published = history.at(written.publication);
+        if published.is_some_and(|published| self.unchanged_since(history, pointer, written, published)) {
+            return Ok(TableState { snapshot: None, moment });
+        }
+        let what = format!(
+            "table `{}` of `{}` no longer keeps what publication {publication} published",
+            pointer.table, self.key
+        );
+        let help = match history.next_written(&self.key, &pointer.table, publication) {
+            Some(_) => "its snapshot has expired; name a later publication",
+            None => "its snapshot has expired; name a later time, or no version for what is published now",
+        };
+        Err(Error::new(ErrorCode::NotFound, what).with_help(help))
     }
+
+    /// Whether a table is now what it was at a time, at which `written` was its newest: no publication has written it
+    /// since and no revision was applied. Maintenance changes no row.
+    fn unchanged_since(
+        &self,
+        history: &History,
+        pointer: &TablePointer,
+        written: &WrittenTable,
+        time: DateTime<Utc>,
+    ) -> bool {
+        let newest = history.revisions_of(&self.key).next_back();
+        // What was published or applied after the history was read is not in it.
+        pointer.publication == written.publication
+            && newest.is_some_and(|newest| newest.number == self.revision && newest.at <= time)
+    }
+
+    /// The snapshot at a time of a table whose rows were written anew after their publication, by a revision or by
+    /// maintenance.
+    fn rewritten(
+        &self,
+        history: &History,
+        pointer: &TablePointer,
+        table: &OpenTable,
+        written: &WrittenTable,
+        time: DateTime<Utc>,
+    ) -> Option<i64> {
+        let next = history.next_written(&self.key, &pointer.table, written.publication);
+        let later = table.snapshots_between(written.snapshot_id, next.map(|next| next.snapshot_id));
+        // A snapshot is written before the transaction that applies it; all tables of a product change with that one.
+        let revisions = history.revisions_of(&self.key).rev();
+        let newest = revisions.map(|revision| revision.at).find(|at| *at <= time)?.timestamp_millis();
+        let served = |snapshot: &LoggedSnapshot| {
+            snapshot.at_ms <= newest || (snapshot.is_maintained && snapshot.at_ms <= time.timestamp_millis())
+        };
+        later.into_iter().rev().find(served).map(|snapshot| snapshot.id)
+    }
+}
+
+/// What a table had at the moment that is asked for.
+struct TableState {
+    /// The snapshot; `None`: what is published now.
+    snapshot: Option<i64>,
+    /// What the moment is called; `None`: now.
+    moment: Option<String>,
 }
 
 impl fmt::Debug for ProductSchema {
@@ -155,9 +226,8 @@ impl SchemaProvider for ProductSchema {
     async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>, DataFusionError> {
         let Some((pointer, sight)) = self.tables.get(name) else { return Ok(None) };
         let table = OpenTable::parse(&self.storage, &pointer.metadata, &pointer.metadata_location).map_err(wrap)?;
-        let snapshot = self.snapshot(pointer, &table).map_err(wrap)?;
-        let id = snapshot.as_ref().map(|(id, _)| *id);
-        let provider = scan::open_table(&self.cache, &table, id).await.map_err(wrap)?;
+        let state = self.state(pointer, &table).map_err(wrap)?;
+        let provider = scan::open_table(&self.cache, &table, state.snapshot).await.map_err(wrap)?;
         let governor = Governor {
             context: self.compiler.as_ref(),
             key: self.mask_key.as_ref(),
@@ -166,9 +236,9 @@ impl SchemaProvider for ProductSchema {
             measured: self.measured,
         };
         let provider = governor.govern(provider, sight).map_err(wrap)?;
-        let used = match snapshot {
+        let used = match state.moment {
             None => format!("{}.{name}", self.key),
-            Some((_, moment)) => format!("{}.{name} as of {moment}", self.key),
+            Some(moment) => format!("{}.{name} as of {moment}", self.key),
         };
         self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(used);
         Ok(Some(provider))
@@ -257,7 +327,7 @@ async fn register_given(
     for given in &request.tables {
         let table = OpenTable::read(mesh.storage, &given.location).await?;
         let at = |time: DateTime<Utc>| {
-            table.snapshot_at(time.timestamp_millis()).ok_or_else(|| {
+            table.snapshot_at(time.timestamp_millis())?.ok_or_else(|| {
                 Error::new(ErrorCode::NotFound, format!("table `{}` had no snapshot yet at {time}", given.name))
             })
         };
@@ -337,7 +407,7 @@ pub(crate) async fn plan(context: &SessionContext, mesh: &Mesh<'_>, request: &Qu
     let planned = async {
         let plan = state.statement_to_plan(parsed.statement).await?;
         read_only.verify_plan(&plan)?;
-        context.execute_logical_plan(plan).await
+        context.execute_logical_plan(plainly_named(plan, &parsed.plain)?).await
     };
     let frame = planned.await.map_err(|error| {
         let error = unwrap(ErrorCode::InvalidQuery, "the query cannot be planned", error);
@@ -348,6 +418,23 @@ pub(crate) async fn plan(context: &SessionContext, mesh: &Mesh<'_>, request: &Qu
     })?;
     let tables = used.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
     Ok(PlannedQuery { frame, tables, names })
+}
+
+/// A plan whose columns are called as if nothing stood for a versioned table. `plain` are the names by those that stand
+/// for them.
+fn plainly_named(plan: LogicalPlan, plain: &BTreeMap<String, String>) -> DataFusionResult<LogicalPlan> {
+    let name = |name: &str| {
+        plain.iter().fold(name.to_owned(), |name, (stand_in, table)| name.replace(stand_in.as_str(), table))
+    };
+    if plan.schema().fields().iter().all(|field| name(field.name()) == *field.name()) {
+        return Ok(plan);
+    }
+    let columns = plan.schema().iter().map(|(qualifier, field)| {
+        let (column, name) = (Expr::from((qualifier, field)), name(field.name()));
+        if name == *field.name() { column } else { column.alias(name) }
+    });
+    let columns: Vec<Expr> = columns.collect();
+    LogicalPlanBuilder::from(plan).project(columns)?.build()
 }
 
 /// Where each column of a query's result comes from.

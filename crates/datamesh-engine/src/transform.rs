@@ -32,6 +32,7 @@ use crate::error::unwrap;
 use crate::files::{FilesTable, ScanFile};
 use crate::lineage::column_lineage;
 use crate::source::{MissingRequired, QueryExec, TableLayout, fits, match_columns};
+use crate::statement::settle;
 
 /// Tables by the name that a transform gives them; those read for their changes have a name of their own.
 pub(crate) type InputTables = Vec<(TableRead, Arc<dyn TableProvider>)>;
@@ -40,7 +41,8 @@ pub(crate) type InputTables = Vec<(TableRead, Arc<dyn TableProvider>)>;
 fn statement(state: &SessionState, transform: &TransformSpec) -> Result<Statement, DataFusionError> {
     let sql = expand_changes(&transform.sql).map_err(DataFusionError::Plan)?;
     let dialect = state.config().options().sql_parser.dialect;
-    let statement = state.sql_to_statement(&sql, &dialect)?;
+    let mut statement = state.sql_to_statement(&sql, &dialect)?;
+    settle(&mut statement)?;
     match &statement {
         Statement::Statement(inner) if matches!(inner.as_ref(), ast::Statement::Query(_)) => Ok(statement),
         _ => Err(DataFusionError::Plan("a transform is one SELECT".into())),
@@ -439,4 +441,16 @@ fn find_name(sql: &str, read: &TableRead) -> Option<(usize, usize)> {
         let at = folded.find(&wanted)?;
         Some((number, folded[..at].chars().count() + 1))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_be_passed_over_is_refused() {
+        let transform = TransformSpec { sql: "SELECT a FROM d.p.t TABLESAMPLE (10 PERCENT)".to_owned(), file: None };
+        let error = reads(&SessionContext::new(), &transform).expect_err("a sample").to_string();
+        assert!(error.contains("`TABLESAMPLE` is not supported; filter rows"), "{error}");
+    }
 }

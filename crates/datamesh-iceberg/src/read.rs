@@ -8,7 +8,8 @@ use datamesh_core::{Error, ErrorCode, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 use iceberg::spec::{
     DEFAULT_SCHEMA_NAME_MAPPING, DataContentType, DataFileFormat, FormatVersion, Manifest, ManifestContentType,
-    ManifestFile, ManifestList, NameMapping, NestedFieldRef, PartitionSpecRef, SchemaRef, SnapshotRef, Struct,
+    ManifestFile, ManifestList, NameMapping, NestedFieldRef, Operation, PartitionSpecRef, SchemaRef, SnapshotLog,
+    SnapshotRef, Struct, TableMetadata,
 };
 
 use crate::cache::TableCache;
@@ -17,6 +18,8 @@ use crate::storage::{Storage, spelled};
 pub use crate::table::LiveFile;
 use crate::table::OpenTable;
 
+/// What the summary of a snapshot that maintenance wrote says of whose rows it has.
+pub(crate) const ROWS_OF: &str = "datamesh.rows-of";
 /// How many manifests are read side by side.
 const MANIFEST_READS: usize = 8;
 /// How much more memory a parsed manifest takes than its file.
@@ -28,6 +31,17 @@ pub struct TableView {
     table: OpenTable,
     schema: SchemaRef,
     snapshot: Option<SnapshotRef>,
+}
+
+/// A snapshot as a table's log has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoggedSnapshot {
+    /// Its id.
+    pub id: i64,
+    /// When it became the current one, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// Whether maintenance wrote it: it has the rows of the one before.
+    pub is_maintained: bool,
 }
 
 impl LiveFile {
@@ -88,12 +102,53 @@ impl OpenTable {
         self.metadata.snapshot_by_id(id).is_some()
     }
 
-    /// The snapshot that was current at an instant, in milliseconds since 1970.
-    pub fn snapshot_at(&self, instant_ms: i64) -> Option<i64> {
-        let log = self.metadata.history().iter();
-        log.filter(|entry| entry.timestamp_ms <= instant_ms)
-            .max_by_key(|entry| entry.timestamp_ms)
-            .map(|entry| entry.snapshot_id)
+    /// The snapshot that was current at an instant, in milliseconds since 1970; `None` where there was none yet.
+    ///
+    /// # Errors
+    /// `not-found` where it cannot be told any more: the log lacks a snapshot that came after the one it has for then.
+    pub fn snapshot_at(&self, instant_ms: i64) -> Result<Option<i64>> {
+        let log = self.metadata.history();
+        let Some(at) = log.iter().rposition(|entry| entry.timestamp_ms <= instant_ms) else { return Ok(None) };
+        let found = log[at].snapshot_id;
+        let next = log.get(at + 1).and_then(|next| self.metadata.snapshot_by_id(next.snapshot_id));
+        // The next one is made of this one, or, after a rollback, of another that is kept.
+        match next.and_then(|next| next.parent_snapshot_id()) {
+            Some(parent) if parent != found && !self.has_snapshot(parent) => {
+                let what = format!("table `{}` no longer keeps every snapshot of that time", self.metadata.location());
+                Err(Error::new(ErrorCode::NotFound, what)
+                    .with_help("what was current then may have expired; name a later time, or a snapshot's id"))
+            }
+            _ => Ok(Some(found)),
+        }
+    }
+
+    /// The snapshot that still has the rows of another: itself, or the newest that maintenance made of it.
+    pub fn kept(&self, id: i64) -> Option<i64> {
+        if self.has_snapshot(id) {
+            return Some(id);
+        }
+        let same = self.metadata.snapshots().filter(|snapshot| rows_of(&self.metadata, snapshot) == id);
+        same.max_by_key(|snapshot| snapshot.sequence_number()).map(|snapshot| snapshot.snapshot_id())
+    }
+
+    /// The snapshots that were current after one and before another, oldest first. `before` of `None`: up to the current
+    /// one.
+    pub fn snapshots_between(&self, after: i64, before: Option<i64>) -> Vec<LoggedSnapshot> {
+        let log = self.metadata.history();
+        let place = |id: i64| log.iter().rposition(|entry| entry.snapshot_id == id);
+        let end = match before.map(place) {
+            None => log.len(),
+            Some(Some(end)) => end,
+            // A log begins anew behind a snapshot that has expired: what came before that is not in it either.
+            Some(None) => 0,
+        };
+        let start = place(after).map_or(0, |start| start + 1);
+        let logged = |entry: &SnapshotLog| {
+            let snapshot = self.metadata.snapshot_by_id(entry.snapshot_id)?;
+            let is_maintained = snapshot.summary().operation == Operation::Replace;
+            Some(LoggedSnapshot { id: entry.snapshot_id, at_ms: entry.timestamp_ms, is_maintained })
+        };
+        log.iter().take(end).skip(start).filter_map(logged).collect()
     }
 }
 
@@ -239,6 +294,20 @@ impl TableView {
     }
 }
 
+/// The snapshot whose rows a snapshot has: maintenance writes the same rows into other files.
+pub(crate) fn rows_of(metadata: &TableMetadata, snapshot: &SnapshotRef) -> i64 {
+    let mut snapshot = snapshot;
+    while snapshot.summary().operation == Operation::Replace {
+        let told = snapshot.summary().additional_properties.get(ROWS_OF).and_then(|id| id.parse().ok());
+        let Some(id) = told.or(snapshot.parent_snapshot_id()) else { break };
+        match metadata.snapshot_by_id(id) {
+            Some(parent) if told.is_none() => snapshot = parent,
+            _ => return id,
+        }
+    }
+    snapshot.snapshot_id()
+}
+
 /// Which deletes apply to which data files (specification, "Scan planning").
 #[derive(Clone, Debug, Default)]
 pub struct DeleteIndex {
@@ -287,4 +356,83 @@ fn may_name(delete: &LiveFile, path: &str) -> bool {
     bound(file.lower_bounds().get(&FILE_PATH)).is_none_or(|lower| lower.as_str() <= path)
         // An upper bound may have been cut off without being raised.
         && bound(file.upper_bounds().get(&FILE_PATH)).is_none_or(|upper| path <= upper.as_str() || path.starts_with(&upper))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Metadata with snapshots `(id, parent, replaces)`, written at a thousand times their id, and a log of some of them.
+    pub(crate) fn metadata(snapshots: &[(i64, Option<i64>, bool)], log: &[i64]) -> TableMetadata {
+        let last = log.last().copied().expect("a current snapshot");
+        let snapshot = |(id, parent, replaces): &(i64, Option<i64>, bool)| {
+            let operation = if *replaces { "replace" } else { "append" };
+            let mut snapshot = json!({
+                "snapshot-id": id, "sequence-number": id, "timestamp-ms": id * 1000, "manifest-list": "none",
+                "summary": { "operation": operation }, "schema-id": 0,
+            });
+            if let Some(parent) = parent {
+                snapshot["parent-snapshot-id"] = json!(parent);
+            }
+            snapshot
+        };
+        let logged = |id: &i64| json!({ "snapshot-id": id, "timestamp-ms": id * 1000 });
+        let document = json!({
+            "format-version": 2, "table-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1", "location": "file:///t",
+            "last-sequence-number": last, "last-updated-ms": last * 1000, "last-column-id": 1,
+            "schemas": [{ "type": "struct", "schema-id": 0,
+                "fields": [{ "id": 1, "name": "a", "required": false, "type": "int" }] }],
+            "current-schema-id": 0, "partition-specs": [{ "spec-id": 0, "fields": [] }], "default-spec-id": 0,
+            "last-partition-id": 999, "sort-orders": [{ "order-id": 0, "fields": [] }], "default-sort-order-id": 0,
+            "properties": {}, "current-snapshot-id": last,
+            "snapshots": snapshots.iter().map(snapshot).collect::<Vec<Value>>(),
+            "snapshot-log": log.iter().map(logged).collect::<Vec<Value>>(), "metadata-log": [],
+            "refs": { "main": { "snapshot-id": last, "type": "branch" } },
+        });
+        serde_json::from_value(document).expect("metadata")
+    }
+
+    fn table(snapshots: &[(i64, Option<i64>, bool)], log: &[i64]) -> OpenTable {
+        let document = serde_json::to_string(&metadata(snapshots, log)).expect("a document");
+        OpenTable::parse(&Storage::new([]), &document, "file:///t/metadata/0.metadata.json").expect("a table")
+    }
+
+    #[test]
+    fn a_gap_in_the_log_is_no_answer() {
+        let whole = table(&[(1, None, false), (2, Some(1), false), (3, Some(2), false)], &[1, 2, 3]);
+        let found = |table: &OpenTable, at: i64| table.snapshot_at(at).ok();
+        assert_eq!((found(&whole, 999), found(&whole, 1000)), (Some(None), Some(Some(1))));
+        assert_eq!((found(&whole, 2999), found(&whole, 9000)), (Some(Some(2)), Some(Some(3))));
+        // The second of four has expired: what was current before the third is not known.
+        let gap = table(&[(1, None, false), (3, Some(2), false), (4, Some(3), false)], &[1, 3, 4]);
+        let error = gap.snapshot_at(2500).expect_err("a gap");
+        assert_eq!(error.code(), ErrorCode::NotFound);
+        assert_eq!((found(&gap, 1000), found(&gap, 3000), found(&gap, 4000)), (None, Some(Some(3)), Some(Some(4))));
+        // After a rollback to the first, the next one is made of that.
+        let back = table(&[(1, None, false), (2, Some(1), false), (3, Some(1), false)], &[1, 2, 3]);
+        assert_eq!(found(&back, 2500), Some(Some(2)));
+    }
+
+    #[test]
+    fn rows_are_kept_by_what_maintenance_made_of_them() {
+        let merged = table(&[(2, Some(1), true), (3, Some(2), false)], &[2, 3]);
+        assert_eq!((merged.kept(1), merged.kept(2), merged.kept(3), merged.kept(4)), (Some(2), Some(2), Some(3), None));
+        // Through a merge of a merge, but not through what was published between.
+        let twice = table(&[(2, Some(1), true), (3, Some(2), true)], &[2, 3]);
+        assert_eq!(twice.kept(1), Some(3));
+        let other = table(&[(3, Some(2), true)], &[3]);
+        assert_eq!((other.kept(1), other.kept(2)), (None, Some(3)));
+    }
+
+    #[test]
+    fn the_log_tells_what_was_current_in_between() {
+        let table = table(&[(1, None, false), (2, Some(1), true), (3, Some(2), false)], &[1, 2, 3]);
+        let ids = |after, before| table.snapshots_between(after, before).iter().map(|one| one.id).collect::<Vec<_>>();
+        assert_eq!((ids(1, Some(3)), ids(1, None), ids(3, None)), (vec![2], vec![2, 3], vec![]));
+        assert_eq!((ids(3, Some(1)), ids(3, Some(3)), ids(9, Some(8))), (vec![], vec![], vec![]));
+        assert_eq!(ids(9, Some(3)), [1, 2], "what came before the log has expired");
+        assert!(table.snapshots_between(1, Some(3))[0].is_maintained);
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use datamesh_core::audit::Signer;
-use datamesh_core::history::{Attempt, History, WrittenTable};
+use datamesh_core::history::{AppliedRevision, Attempt, History, WrittenTable};
 use datamesh_core::ids::{AttemptId, ProductKey};
 use datamesh_core::outbox::OutboxKind;
 use datamesh_core::ports::{
@@ -333,6 +333,19 @@ pub(crate) async fn history(session: &mut Session, domain: &str, product: &str, 
             publication: row.number("publication")?,
             table: row.text("table_name")?,
             snapshot_id: row.integer("snapshot_id")?,
+        });
+    }
+    let rows = sql("SELECT major, number, created_at FROM revisions WHERE domain = $1 AND product = $2
+                    ORDER BY major, number")
+    .bind(domain)
+    .bind(product)
+    .fetch_all(session)
+    .await?;
+    for row in &rows {
+        history.revisions.push(AppliedRevision {
+            product: ProductKey { domain: domain.to_owned(), product: product.to_owned(), major: row.number("major")? },
+            number: row.number("number")?,
+            at: read_time(&row.text("created_at")?)?,
         });
     }
     Ok(())

@@ -204,7 +204,7 @@ pub(crate) enum Command {
     Lineage(LineageArguments),
     /// Merge small data files, expire old snapshots, and delete what nothing references any more
     #[command(
-        after_help = "Examples:\n  datamesh maintain\n  datamesh maintain weather/observations --dry-run\n  datamesh maintain --older-than 7d --target-size 128\n\nSafe beside running publishes and queries. Small data files of one partition are merged, in the table's sort order.\nSnapshots older than the contract's `sla.retention` expire; without a retention all are kept. A file that nothing\nreferences any more, or that a crash left behind, is deleted once it has been so for --older-than: let that be longer\nthan your longest query. A table's metadata log keeps the hundred documents before the current one; older ones are deleted so."
+        after_help = "Examples:\n  datamesh maintain\n  datamesh maintain weather/observations --dry-run\n  datamesh maintain --older-than 7d --target-size 128\n\nSafe beside running publishes and queries. Small data files of one partition are merged, in the table's sort order.\nSnapshots that others took the place of longer ago than the contract's `sla.retention` expire; without a retention all\nare kept. A file that nothing references any more, or that a crash left behind, is deleted once it has been so for\n--older-than: let that be longer than your longest query.\nA table's metadata log keeps the hundred documents before the current one; older ones are deleted so."
     )]
     Maintain(MaintainArguments),
     /// Check, test and explain the policies that bind every domain, and those of the domains

@@ -19,6 +19,15 @@ pub enum Ink {
     Dim,
 }
 
+/// Text with its control characters written out: a terminal acts on them.
+fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
 /// The steps of a walk, by where they start.
 fn next(hops: &[Hop], direction: Direction) -> BTreeMap<&Node, BTreeMap<&Node, BTreeSet<Effect>>> {
     let mut grouped: BTreeMap<&Node, BTreeMap<&Node, BTreeSet<Effect>>> = BTreeMap::new();
@@ -89,7 +98,8 @@ impl<'t> Tree<'t> {
             let known = !branches.is_empty() && !self.expanded.insert(node);
             let again = if known { " (see above)" } else { "" };
             let how = if indirect { format!("({})", words(&ways)) } else { words(&ways) };
-            let line = ink(&format!("{node}  {how}{again}"), if dim { Ink::Dim } else { Ink::Plain });
+            let line =
+                ink(&format!("{}  {how}{again}", visible(&node.to_string())), if dim { Ink::Dim } else { Ink::Plain });
             let _ = writeln!(self.text, "{prefix}{} {line}", if last { "└─" } else { "├─" });
             if !known {
                 push(&mut stack, branches, &format!("{prefix}{}", if last { "   " } else { "│  " }), dim);
@@ -121,7 +131,7 @@ pub fn tree<'t>(
         if root.field.is_none() && tree.branches(root, whole).is_empty() {
             continue;
         }
-        let _ = writeln!(tree.text, "{}", ink(&root.to_string(), Ink::Strong));
+        let _ = writeln!(tree.text, "{}", ink(&visible(&root.to_string()), Ink::Strong));
         tree.write(root, whole, ink);
     }
     tree.text
@@ -185,8 +195,11 @@ pub fn mermaid(roots: &[Node], traces: &[&Trace]) -> String {
     for node in &nodes {
         datasets.entry(&node.dataset).or_default().push(node);
     }
-    // Mermaid reads `#` as the start of a character's code, and a quote as the end of the text.
-    let text = |text: &str| text.replace('#', "#35;").replace('"', "#quot;").replace(['\n', '\r'], " ");
+    // Mermaid reads `#` as the start of a character's code, a quote as the end of the text, and the rest as HTML.
+    let text = |text: &str| {
+        let text = visible(&text.replace(['\n', '\r'], " ")).replace('#', "#35;").replace('"', "#quot;");
+        text.replace('&', "#amp;").replace('<', "#lt;").replace('>', "#gt;")
+    };
     let mut chart = String::from("flowchart LR\n");
     for (number, (dataset, nodes)) in datasets.iter().enumerate() {
         let _ = writeln!(chart, "  subgraph d{number}[\"{}\"]", text(&dataset.to_string()));

@@ -131,7 +131,7 @@ fn trees_name_what_decides_rows_once() {
 fn charts_escape_names() {
     let external = Node {
         dataset: Dataset::External { namespace: "file".into(), name: "/a \"b\"#.csv".into() },
-        field: Some(path("x")),
+        field: Some(path("<b>&\u{1b}[1m")),
     };
     let graph = LineageGraph::new([
         Edge { output: node("t.x"), input: external, how: Some(Subtype::Identity.into()) },
@@ -142,9 +142,20 @@ fn charts_escape_names() {
     assert_eq!(
         mermaid(&roots, &[&trace]),
         "flowchart LR\n  subgraph d0[\"d.p_v1.t\"]\n    n0[\"(rows)\"]\n    n1[\"x\"]\n  end\n  subgraph d1[\"d.p_v1.u\"]\n    \
-         n2[\"y\"]\n  end\n  subgraph d2[\"file:/a #quot;b#quot;#35;.csv\"]\n    n3[\"x\"]\n  end\n  \
+         n2[\"y\"]\n  end\n  subgraph d2[\"file:/a #quot;b#quot;#35;.csv\"]\n    n3[\"#lt;b#gt;#amp;\\u{1b}[1m\"]\n  end\n  \
          n2 -.->|\"FILTER\"| n0\n  n3 -->|\"IDENTITY\"| n1\n"
     );
+}
+
+#[test]
+fn trees_write_control_characters_out() {
+    let graph = graph(&["t.a\u{1b}[2J IDENTITY s.b\u{7}\nc"]);
+    let roots = [node("t.a\u{1b}[2J")];
+    let trace = graph.walk(&roots, Direction::Up, None, false);
+    let tree = tree(&roots, Direction::Up, &trace, &|text, _| text.to_owned());
+    assert!(!tree.chars().any(|c| c.is_control() && c != '\n'), "{tree:?}");
+    assert_eq!(tree.lines().count(), 2, "{tree:?}");
+    assert!(tree.contains("\\u{1b}[2J") && tree.contains("\\u{7}\\nc"), "{tree}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::{AggregateFunction, Case, Exists, InSubquery, ScalarFunction, SetComparison};
@@ -113,11 +114,21 @@ impl Walker<'_> {
             "get_field" => {
                 let Some((of, names)) = args.split_first() else { return Err(broken("`get_field` of nothing")) };
                 let mut value = self.value(of, scope)?;
+                let mut data_type = Some(scope.data_type(of)?);
                 for name in names {
-                    value = match literal(name) {
-                        Some(name) => value.field(name),
-                        // A key of a map is computed, or is a number: the map as a whole is the input.
-                        None => {
+                    let of = data_type.take();
+                    value = match (literal(name), &of) {
+                        (Some(name), Some(DataType::Struct(fields))) => {
+                            data_type = fields.find(name).map(|(_, field)| field.data_type().clone());
+                            value.field(name)
+                        }
+                        // What a map has for a key is no field of it: the map as a whole is the input.
+                        _ => {
+                            if let Some(DataType::Map(entries, _)) = &of
+                                && let DataType::Struct(entry) = entries.data_type()
+                            {
+                                data_type = entry.get(1).map(|value| value.data_type().clone());
+                            }
                             let mut inputs = value.inputs.through(Subtype::Transformation);
                             inputs.merge(self.value(name, scope)?.inputs.through(Subtype::Transformation));
                             Value::flat(inputs)
@@ -223,7 +234,7 @@ impl Walker<'_> {
             return Err(Error::new(ErrorCode::InvalidQuery, "a subquery that stands for a value has several columns"));
         }
         let mut value = relation.columns.remove(0);
-        value.inputs.merge(relation.rows);
+        value.decided_by(&relation.rows);
         Ok(value)
     }
 }

@@ -9,8 +9,8 @@ use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Distinct, Expr, Filter, Join, LogicalPlan, Operator, RecursiveQuery, Subquery, TableScan,
-    Unnest,
+    Aggregate, BinaryExpr, Distinct, Expr, ExprSchemable, Filter, Join, LogicalPlan, Operator, RecursiveQuery,
+    Subquery, TableScan, Unnest,
 };
 use datamesh_core::lineage::{Dataset, FieldPath, Inputs, Subtype};
 use datamesh_core::{Error, ErrorCode, Result};
@@ -28,6 +28,11 @@ impl Scope<'_> {
     pub(super) fn column(&self, column: &Column) -> Result<Value> {
         let index = self.schema.index_of_column(column).map_err(plan_error)?;
         self.columns.get(index).cloned().ok_or_else(|| broken(format!("there is no column `{column}`")))
+    }
+
+    /// The type of an expression's value.
+    pub(super) fn data_type(&self, expr: &Expr) -> Result<DataType> {
+        expr.get_type(self.schema).map_err(plan_error)
     }
 }
 

@@ -512,7 +512,26 @@ fn struct_fields() {
     );
     check("SELECT upper(address.city) AS x FROM p", &["x: TRANSFORMATION p.address.city"]);
     check("SELECT q.home['city'] AS x FROM (SELECT address AS home FROM p) AS q", &["x: IDENTITY p.address.city"]);
-    check("SELECT attributes['colour'] AS x FROM p", &["x: IDENTITY p.attributes.colour"]);
+    check("SELECT attributes['colour'] AS x FROM p", &["x: TRANSFORMATION p.attributes"]);
+    check(
+        "SELECT q.m['a'] AS x FROM (SELECT attributes AS m, id FROM p) AS q WHERE q.m['b'] > '1'",
+        &["x: TRANSFORMATION p.attributes", "*: FILTER p.attributes"],
+    );
+}
+
+#[test]
+fn what_chooses_the_row_of_a_struct_has_a_part_in_its_fields() {
+    let line = ["v: IDENTITY u.a; FILTER u.b"];
+    check("SELECT (SELECT named_struct('l', a) FROM u WHERE b = 1 LIMIT 1)['l'] AS v FROM t", &line);
+    check(
+        "SELECT q.x['l'] AS v FROM (SELECT (SELECT named_struct('l', a) FROM u WHERE b = 1 LIMIT 1) AS x FROM t) AS q",
+        &line,
+    );
+    check(
+        "SELECT q.x['k']['l'] AS v FROM (SELECT (SELECT named_struct('k', named_struct('l', a)) FROM u WHERE b = 1) AS x \
+         FROM t) AS q",
+        &line,
+    );
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use datamesh_core::{Error, ErrorCode, Result};
-use iceberg::spec::{Operation, Summary, TableMetadata};
+use iceberg::spec::{Operation, SnapshotRef, Summary, TableMetadata};
 
 use super::{Changes, ManifestFiles, PreparedCommit, RewrittenFile, TableDraft, totals};
 use crate::error::internal;
+use crate::read::{ROWS_OF, rows_of};
 use crate::schema::arrow_schema;
 use crate::storage::join;
 use crate::table::OpenTable;
@@ -23,7 +24,7 @@ pub struct Merged<'a> {
 /// Which snapshots expire.
 #[derive(Clone, Copy, Debug)]
 pub struct Expiry<'a> {
-    /// Those older than this, in milliseconds since 1970.
+    /// Those whose rows were served last before this, in milliseconds since 1970.
     pub before_ms: i64,
     /// But none of these, where increments begin, and none that is younger than the oldest of these.
     pub pinned: &'a [i64],
@@ -53,7 +54,6 @@ impl OpenTable {
 fn expirable(metadata: &TableMetadata, expiry: Expiry<'_>) -> Result<Vec<i64>> {
     // An increment walks from the newest snapshot back to the one it begins at: none in between may be gone.
     let begun = expiry.pinned.iter().filter_map(|id| Some(metadata.snapshot_by_id(*id)?.timestamp_ms())).min();
-    let before_ms = begun.map_or(expiry.before_ms, |begun| begun.min(expiry.before_ms));
     let document = serde_json::to_value(metadata)
         .map_err(|error| Error::new(ErrorCode::Internal, "cannot write the table's metadata").with_source(error))?;
     let references = document.get("refs").and_then(serde_json::Value::as_object);
@@ -62,10 +62,28 @@ fn expirable(metadata: &TableMetadata, expiry: Expiry<'_>) -> Result<Vec<i64>> {
         .filter_map(|reference| reference.get("snapshot-id")?.as_i64())
         .chain(metadata.current_snapshot_id())
         .collect();
-    let old = metadata.snapshots().filter(|snapshot| snapshot.timestamp_ms() < before_ms);
+    let old = metadata.snapshots().filter(|snapshot| {
+        begun.is_none_or(|begun| snapshot.timestamp_ms() < begun)
+            && superseded_ms(metadata, snapshot) < expiry.before_ms
+    });
     let mut ids: Vec<i64> = old.map(|snapshot| snapshot.snapshot_id()).filter(|id| !kept.contains(id)).collect();
     ids.sort_unstable();
     Ok(ids)
+}
+
+/// Since when a snapshot is not needed for what was served: since another became current, or, where that one has its
+/// rows, since it was written.
+fn superseded_ms(metadata: &TableMetadata, snapshot: &SnapshotRef) -> i64 {
+    let log = metadata.history();
+    let place = log.iter().rposition(|entry| entry.snapshot_id == snapshot.snapshot_id());
+    let Some(next) = place.and_then(|place| log.get(place + 1)) else { return snapshot.timestamp_ms() };
+    let replaces = |next: &SnapshotRef| {
+        next.summary().operation == Operation::Replace && next.parent_snapshot_id() == Some(snapshot.snapshot_id())
+    };
+    if metadata.snapshot_by_id(next.snapshot_id).is_some_and(replaces) {
+        return snapshot.timestamp_ms();
+    }
+    next.timestamp_ms
 }
 
 impl TableDraft {
@@ -111,7 +129,10 @@ impl TableDraft {
                 let mut manifests = writer.rewritten(merged.files, &mut changes).await?;
                 manifests.extend(writer.without(base.current_manifests().await?, merged.removed, &mut changes).await?);
                 let parent = self.metadata.current_snapshot();
-                let properties = totals(changes.summary(), parent.map(|parent| parent.summary()), attempt);
+                let mut properties = totals(changes.summary(), parent.map(|parent| parent.summary()), attempt);
+                if let Some(parent) = parent {
+                    properties.insert(ROWS_OF.to_owned(), rows_of(&self.metadata, parent).to_string());
+                }
                 let summary = Summary { operation: Operation::Replace, additional_properties: properties };
                 self.with_snapshot(self.snapshot(&mut writer, manifests, summary, now_ms).await?)?
             }
@@ -135,4 +156,37 @@ fn without_snapshots(metadata: TableMetadata, expired: &[i64]) -> Result<TableMe
     }
     let built = metadata.into_builder(None).remove_snapshots(expired).build();
     Ok(built.map_err(internal("expire snapshots"))?.metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::tests::metadata;
+
+    #[track_caller]
+    fn check(snapshots: &[(i64, Option<i64>, bool)], before: i64, pinned: &[i64], expected: &[i64]) {
+        let log: Vec<i64> = snapshots.iter().map(|(id, ..)| *id).collect();
+        let found =
+            expirable(&metadata(snapshots, &log), Expiry { before_ms: before * 1000, pinned }).expect("an answer");
+        assert_eq!(found, expected, "before {before}");
+    }
+
+    #[test]
+    fn a_snapshot_is_as_old_as_its_successor() {
+        let plain = [(1, None, false), (50, Some(1), false), (60, Some(50), false)];
+        check(&plain, 50, &[], &[]);
+        check(&plain, 51, &[], &[1]);
+        check(&plain, 61, &[], &[1, 50]);
+        check(&plain, 90, &[], &[1, 50]);
+        check(&plain, 90, &[50], &[1]);
+        check(&plain, 90, &[1], &[]);
+    }
+
+    #[test]
+    fn a_snapshot_whose_rows_were_merged_is_as_old_as_it_is() {
+        let merged = [(1, None, false), (50, Some(1), true), (60, Some(50), false)];
+        check(&merged, 2, &[], &[1]);
+        check(&merged, 60, &[], &[1]);
+        check(&merged, 61, &[], &[1, 50]);
+    }
 }

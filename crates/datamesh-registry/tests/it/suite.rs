@@ -192,6 +192,8 @@ async fn a_publication_is_kept_whole(mesh: Mesh) {
     let history = registry.history(&[("shop".to_owned(), "sales".to_owned())]).await.unwrap();
     assert_eq!(history.attempts.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [1]);
     assert_eq!(history.tables.iter().map(|table| &*table.table).collect::<Vec<_>>(), ["items", "orders"]);
+    let revisions: Vec<_> = history.revisions.iter().map(|revision| (revision.number, revision.at)).collect();
+    assert_eq!(revisions, [(1, history.attempts[0].at)], "the first publication applies its contract");
     // Another major version is another product.
     let second = ProductKey { major: 2, ..sales() };
     assert!(registry.product_state(&second).await.unwrap().revision.is_none());

@@ -175,6 +175,23 @@ query (rows)
 }
 
 #[test]
+fn a_version_has_the_lineage_of_its_table() {
+    let mesh = published();
+    let now = lineage(&mesh, &["--sql", "SELECT upper(name) AS loud FROM sales.crm.customers WHERE id > 1"]);
+    assert!(steps(&mesh, &now["up"]).iter().any(|step| step.contains("TRANSFORMATION sales.crm_v1.customers.name")));
+    for version in ["VERSION AS OF 1", "TIMESTAMP AS OF now()"] {
+        let sql = format!("SELECT upper(name) AS loud FROM sales.crm.customers FOR {version} WHERE id > 1");
+        assert_eq!(lineage(&mesh, &["--sql", &sql])["up"], now["up"], "{version}");
+    }
+    let missing = "SELECT id FROM sales.crm.customers FOR VERSION AS OF 99";
+    let missing = mesh.run(&["lineage", "--sql", missing]).expect_code(6);
+    assert!(missing.stderr.contains("has no publication 99"), "{missing}");
+    let sampled = mesh.run(&["lineage", "--sql", "SELECT id FROM sales.crm.customers TABLESAMPLE (10 PERCENT)"]);
+    let sampled = sampled.expect_code(9);
+    assert!(sampled.stderr.contains("`TABLESAMPLE` is not supported"), "{sampled}");
+}
+
+#[test]
 fn a_querys_lineage_needs_a_query_that_could_be_run() {
     let mesh = published();
     let fails = |arguments: &[&str], code: i32, text: &str| {

@@ -92,11 +92,55 @@ fn snapshots_expire_by_the_contract_and_their_files_later() {
     assert_eq!(maintain(&mesh, &[])["deletedFiles"], 0);
     assert!(maintain(&mesh, &["--older-than", "0s"])["deletedFiles"].as_u64().unwrap() >= 3);
     assert_eq!((data_files(&mesh), ids(&mesh)), (1, vec![1, 3, 5]));
-    mesh.run(&["query", "SELECT * FROM shop.sales.orders FOR VERSION AS OF 1"]).expect_code(6);
+    for earlier in ["1", "2"] {
+        let sql = format!("SELECT * FROM shop.sales.orders FOR VERSION AS OF {earlier}");
+        let gone = mesh.run(&["query", &sql]).expect_code(6);
+        assert!(gone.stderr.contains("name a later publication"), "{gone}");
+    }
+    check_newest(&mesh, &[1, 3, 5]);
     let refused = mesh.run(&["rollback", PRODUCT, "--to", "1"]);
     assert_ne!(refused.code(), Some(0), "what has expired cannot come back");
     assert_eq!(ids(&mesh), [1, 3, 5]);
     assert!(mesh.registry("SELECT path FROM unreferenced_files").is_empty());
+}
+
+/// The newest publication, its number and times from then on show what it published.
+#[track_caller]
+fn check_newest(mesh: &TestMesh, wanted: &[i64]) {
+    let found = |arguments: &[&str]| -> Vec<i64> {
+        let rows = mesh.run(&[&["query", "--format", "json"], arguments].concat()).expect_code(0).json();
+        rows.as_array().unwrap().iter().map(|row| row["id"].as_i64().unwrap()).collect()
+    };
+    for version in ["FOR VERSION AS OF 3", "FOR TIMESTAMP AS OF now()", "FOR TIMESTAMP AS OF '2099-01-01'"] {
+        assert_eq!(found(&[&format!("SELECT id FROM shop.sales.orders {version} ORDER BY id")]), wanted, "{version}");
+    }
+    for as_of in ["3", "2099-01-01"] {
+        let sql = "SELECT id FROM shop.sales.orders ORDER BY id";
+        assert_eq!(found(&["--as-of", as_of, sql]), wanted, "as of {as_of}");
+    }
+}
+
+/// Rows that were merged into other files are still those of their publication, which can be read and gone back to.
+#[test]
+fn what_was_merged_is_still_a_version() {
+    let mesh = mesh("  sla: {retention: 0s}\n");
+    for ids in [&[1][..], &[3], &[5]] {
+        publish(&mesh, ids);
+    }
+    maintain(&mesh, &[]);
+    publish(&mesh, &[7]);
+    let then = "SELECT id FROM shop.sales.orders FOR VERSION AS OF 3 ORDER BY id";
+    let ids_then = || mesh.query(then).iter().map(|row| row["id"].as_i64().unwrap()).collect::<Vec<_>>();
+    assert_eq!(ids_then(), [1, 3, 5]);
+    let at = mesh.registry("SELECT at FROM publications WHERE number = 4")[0][0].as_str().unwrap().to_owned();
+    let before = format!(
+        "SELECT count(*) AS n FROM shop.sales.orders FOR TIMESTAMP AS OF TIMESTAMP '{at}' - INTERVAL '1 microsecond'"
+    );
+    assert_eq!(mesh.query(&before)[0]["n"], 3, "maintenance was before");
+    mesh.run(&["rollback", PRODUCT, "--to", "3"]).expect_code(0);
+    assert_eq!(ids(&mesh), [1, 3, 5]);
+    maintain(&mesh, &[]);
+    assert_eq!((ids(&mesh), mesh.run(&["query", then]).code()), (vec![1, 3, 5], Some(6)), "nothing keeps version 3");
 }
 
 /// A file that nobody knows of is deleted when it is old enough, and one that is referenced never.

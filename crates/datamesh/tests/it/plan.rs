@@ -175,6 +175,58 @@ fn a_rename_keeps_the_values_and_a_default_fills_old_rows() {
     assert_eq!(rows, [json!({"total": null})], "a new column of an old name is a new column");
 }
 
+/// A time from an apply on shows the rows that it left, a time before it those that were published.
+#[test]
+fn a_time_after_an_apply_shows_what_it_left() {
+    let mesh = published("0.1.0");
+    let at = |sql: &str| mesh.registry(sql)[0][0].as_str().unwrap().to_owned();
+    let published_at = at("SELECT at FROM publications");
+    let renamed = columns(&[
+        ID,
+        "name: total, type: int, renamedFrom: amount",
+        "name: currency, type: string, required: true, default: EUR",
+    ]);
+    mesh.write(FILE, orders("0.2.0", &renamed, ""));
+    apply(&mesh);
+    let applied_at = at("SELECT created_at FROM revisions WHERE number = 2");
+    let first = |version: &str| {
+        mesh.query(&format!("SELECT * FROM sales.orders.orders {version} ORDER BY id LIMIT 1")).remove(0)
+    };
+    let (then, now) = (json!({"id": 1, "amount": 10}), json!({"id": 1, "total": 10, "currency": "EUR"}));
+    let check = || {
+        assert_eq!(first(&format!("FOR TIMESTAMP AS OF '{published_at}'")), then);
+        assert_eq!(first("FOR VERSION AS OF 1"), then, "a publication is what it published");
+        let before = format!("FOR TIMESTAMP AS OF TIMESTAMP '{applied_at}' - INTERVAL '1 microsecond'");
+        assert_eq!(first(&before), then);
+        assert_eq!(first(&format!("FOR TIMESTAMP AS OF '{applied_at}'")), now);
+        assert_eq!(first("FOR TIMESTAMP AS OF now()"), now);
+        let as_of =
+            mesh.run(&["query", "--as-of", "2099-01-01", "--format", "json", "SELECT * FROM sales.orders.orders"]);
+        assert!(as_of.expect_code(0).json().as_array().unwrap().contains(&now));
+    };
+    check();
+    // Neither what is published later nor what is merged changes what was.
+    mesh.write("domains/sales/products/orders/more.csv", "id,total,currency\n4,40,USD\n");
+    publish(&mesh, "more.csv").expect_code(0);
+    check();
+    mesh.run(&["maintain"]).expect_code(0);
+    check();
+    let count = format!("SELECT id FROM sales.orders.orders FOR TIMESTAMP AS OF '{applied_at}'");
+    assert_eq!(mesh.query(&count).len(), 3);
+}
+
+/// A revision that changes names and types only is seen from its time on too.
+#[test]
+fn a_time_after_the_last_change_shows_the_columns_of_now() {
+    let mesh = published("0.1.0");
+    mesh.write(FILE, orders("0.2.0", &columns(&[ID, "name: total, type: int, renamedFrom: amount"]), ""));
+    apply(&mesh);
+    let rows = mesh.query("SELECT * FROM sales.orders.orders FOR TIMESTAMP AS OF now() ORDER BY id LIMIT 1");
+    assert_eq!(rows, [json!({"id": 1, "total": 10})]);
+    let rows = mesh.query("SELECT * FROM sales.orders.orders FOR VERSION AS OF 1 ORDER BY id LIMIT 1");
+    assert_eq!(rows, [json!({"id": 1, "amount": 10})]);
+}
+
 #[test]
 fn what_is_promised_must_hold_on_what_is_published() {
     let mesh = published("1.0.0");
