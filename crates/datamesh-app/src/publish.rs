@@ -501,14 +501,15 @@ impl<E: Engine> StagedPlan<E> {
         Ok(repeats)
     }
 
-    /// Binds the tables that stay to what their rules say of others. They are told without what their columns inherit.
+    /// Binds the tables that stay to what their rules say of others, and to what their columns inherit.
     async fn bind(&self, context: &Context, carried: &mut [CarriedTable]) -> Result<()> {
         let contract = &self.plan().request.contract;
         for other in carried {
-            if let Some(table) = contract.table(&other.table)
-                && references::reads_others(contract, table)
-            {
-                other.rules = Some(context.protect(contract, table.clone(), None).await?);
+            let Some(table) = contract.table(&other.table) else { continue };
+            let table = context.protect(contract, table.clone(), None).await?;
+            other.protected = table.has_protected_columns();
+            if references::reads_others(contract, &table) {
+                other.rules = Some(table);
             }
         }
         Ok(())

@@ -55,7 +55,7 @@ pub(crate) async fn pin(
                     reference: reference.clone(),
                     version: contract.version.to_string(),
                     pointer: pointer.clone(),
-                    protected: table.has_protected_columns(),
+                    protected: context.protect(contract, table.clone(), None).await?.has_protected_columns(),
                     sight: Sight::plain(),
                     decided: None,
                 }),
@@ -97,7 +97,9 @@ pub(crate) async fn pin(
             .collect();
         let tables: Vec<ReadTable<'_>> = outside.iter().map(|(_, read)| *read).collect();
         let reading = context.read_tables(Reader::Product(contract), &catalog, &tables, details).await?;
-        for (at, read) in outside {
+        let protections = context.protections(&catalog, &tables).await?;
+        for ((at, read), protected) in outside.into_iter().zip(protections) {
+            pinned[at].protected |= !protected.is_empty();
             let access = reading.access(&read.product.key, &read.table.name.sql());
             let read_columns = columns(contract, &pinned[at].reference);
             if let Some(column) = read_columns.iter().find(|column| !access.shows_values(column)) {

@@ -199,6 +199,8 @@ fn wanted(request: &RetryRequest, attempts: Vec<Publication>, rollbacks: &[Rollb
 struct Written {
     /// The tables whose rows it changed, or might have changed.
     tables: Vec<String>,
+    /// Those of them that it replaced.
+    replaced: Vec<String>,
     /// Whose held-back rows it published, for a retry.
     resolves: Vec<QuarantineResolution>,
 }
@@ -215,8 +217,11 @@ fn written(attempts: &[Publication], rollbacks: &[Rollback]) -> Result<BTreeMap<
         let wrote = |table: &&TableReport| {
             table.repeat_of.is_none() && (table.rows_in > 0 || table.write == WriteMode::Replace)
         };
-        let tables = report.tables.iter().filter(wrote).map(|table| table.table.clone()).collect();
-        all.insert(number, Written { tables, resolves: report.resolves });
+        let wrote = report.tables.iter().filter(wrote);
+        let replaced = wrote.clone().filter(|table| table.write == WriteMode::Replace);
+        let replaced = replaced.map(|table| table.table.clone()).collect();
+        let tables = wrote.map(|table| table.table.clone()).collect();
+        all.insert(number, Written { tables, replaced, resolves: report.resolves });
     }
     Ok(all)
 }
@@ -232,13 +237,12 @@ fn origins(number: u64, table: &Table, written: &BTreeMap<u64, Written>) -> Vec<
 /// The newest publication with newer rows than those that `publication` held back from a table: they may be of the same
 /// keys, or in their place. A deletion leaves no trace that could tell otherwise.
 fn newer(table: &Table, publication: u64, written: &BTreeMap<u64, Written>) -> Option<u64> {
-    if table.write == WriteMode::Append {
-        return None;
-    }
     let oldest = origins(publication, table, written).into_iter().min();
     let wrote = |(number, other): &(&u64, &Written)| {
+        // What is appended takes no row's place, unless a run made the whole table anew.
+        let tables = if table.write == WriteMode::Append { &other.replaced } else { &other.tables };
         **number != publication
-            && other.tables.iter().any(|name| name == table.name.as_str())
+            && tables.iter().any(|name| name == table.name.as_str())
             && origins(**number, table, written).into_iter().max() > oldest
     };
     written.iter().filter(wrote).map(|(number, _)| *number).max()

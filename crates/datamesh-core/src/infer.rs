@@ -774,6 +774,7 @@ fn newest(profile: &TableProfile, columns: &[ColumnDraft]) -> Option<(String, St
     let times = columns.iter().filter(|draft| {
         matches!(draft.column.data_type, DataType::Timestamp | DataType::TimestampNtz | DataType::Date)
             && !draft.column.is_protected()
+            && profile.columns.iter().any(|value| value.name == draft.column.name && personal(value).is_empty())
     });
     let rank = |draft: &&ColumnDraft| {
         let words = words(&draft.column.name);

@@ -9,47 +9,32 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Decimal12
 use datafusion::arrow::compute::kernels::numeric::{add, mul, sub};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Int64Type, UInt64Type};
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue, plan_err};
 use datafusion::error::Result;
 use datafusion::functions_aggregate::sum::Sum;
 use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::{AggregateOrderSensitivity, merge_schema};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, BinaryExpr, ColumnarValue, EmitTo, Expr, ExprSchemable,
-    GroupsAccumulator, LogicalPlan, Operator, ReversedUDAF, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    SetMonotonicity, Signature, Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, BinaryExpr, Cast, ColumnarValue, EmitTo, Expr, ExprSchemable,
+    GroupsAccumulator, Operator, ReversedUDAF, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, SetMonotonicity,
+    Signature, Volatility,
 };
-use datafusion::optimizer::AnalyzerRule;
-use datafusion::optimizer::utils::NamePreserver;
 use datafusion::physical_expr_common::datum::apply;
 
-/// Puts checked arithmetic in the place of that which wraps around; types were brought together before.
-#[derive(Debug)]
-pub(crate) struct CheckArithmetic;
-
-impl AnalyzerRule for CheckArithmetic {
-    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        let rewritten = plan.transform_up_with_subqueries(|plan| {
-            let mut schema = merge_schema(&plan.inputs());
-            if let LogicalPlan::TableScan(scan) = &plan {
-                schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
-            }
-            let names = NamePreserver::new(&plan);
-            plan.map_expressions(|expr| {
-                let name = names.save(&expr);
-                Ok(check_arithmetic(expr, &schema)?.update_data(|expr| name.restore(expr)))
-            })?
-            .map_data(|plan| plan.recompute_schema())
-        });
-        rewritten.data()
-    }
-
-    fn name(&self) -> &'static str {
-        "check_arithmetic"
-    }
+/// The same expression, whose differences of numbers without a sign have one: those of row numbers, ranks and lengths are
+/// often negative. Types are not brought together yet.
+pub(crate) fn sign_differences(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    expr.transform_up(|expr| {
+        let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else { return Ok(Transformed::no(expr)) };
+        let unsigned = |expr: &Expr| expr.get_type(schema).is_ok_and(|own| own.is_unsigned_integer());
+        let is_difference = op == Operator::Minus && unsigned(&left) && unsigned(&right);
+        let signed = |expr| Box::new(Expr::Cast(Cast::new(expr, DataType::Int64)));
+        let (left, right) = if is_difference { (signed(left), signed(right)) } else { (left, right) };
+        let difference = Expr::BinaryExpr(BinaryExpr { left, op, right });
+        Ok(if is_difference { Transformed::yes(difference) } else { Transformed::no(difference) })
+    })
 }
 
 /// The same expression, whose whole numbers do not wrap around.
@@ -328,7 +313,7 @@ impl GroupsAccumulator for NarrowedGroups {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::times::analyzer_rules;
+    use crate::analyze::analyzer_rules;
     use datafusion::arrow::util::display::array_value_to_string;
     use datafusion::execution::SessionStateBuilder;
     use datafusion::prelude::SessionContext;
@@ -364,6 +349,13 @@ mod tests {
             (format!("SELECT count(*) FROM {LONGS} WHERE i + 1 > 0"), None),
             (format!("SELECT count(*) FROM {LONGS} a JOIN {LONGS} b ON a.i + 1 = b.i"), None),
             ("SELECT 9223372036854775807 + 1".to_owned(), None),
+            ("SELECT array_length([1]) - array_length([1, 2, 3])".to_owned(), Some("-2")),
+            (
+                format!(
+                    "SELECT row_number() OVER (ORDER BY i DESC) - row_number() OVER (ORDER BY i) AS d FROM {LONGS} ORDER BY d"
+                ),
+                Some("-2 0 2"),
+            ),
             (format!("SELECT i - 1 FROM {INTS}"), Some("2147483646 0")),
             (format!("SELECT i * 2 FROM {LONGS} WHERE g = 2"), Some("-10")),
             (format!("SELECT sum(i) FROM {LONGS}"), Some("9223372036854775803")),

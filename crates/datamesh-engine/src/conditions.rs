@@ -18,7 +18,7 @@ use datamesh_core::{ErrorCode, Table};
 use datamesh_quality::RowFilter;
 use datamesh_quality::values::shorten;
 
-use crate::arithmetic::check_arithmetic;
+use crate::arithmetic::{check_arithmetic, sign_differences};
 use crate::error::{arrow, unwrap};
 use crate::times;
 
@@ -93,7 +93,8 @@ pub(crate) fn settled(context: &SessionContext, expression: Expr, schema: &Schem
         .build();
     let simplifier = ExprSimplifier::new(simplify);
     times::keep_microseconds(expression, &df_schema)
-        .and_then(|kept| simplifier.coerce(kept.data, &df_schema))
+        .and_then(|kept| sign_differences(kept.data, &df_schema))
+        .and_then(|signed| simplifier.coerce(signed.data, &df_schema))
         .and_then(|coerced| Ok(check_arithmetic(coerced, &df_schema)?.data))
         .and_then(|expression| simplifier.simplify(expression))
         .map_err(describe)

@@ -60,7 +60,7 @@ use crate::source::{
 };
 use crate::stores::Stores;
 use crate::writer::{Durability, PartWriter};
-use crate::{candidate, conditions, quarantine, stage, standing, times, transform};
+use crate::{analyze, candidate, conditions, quarantine, stage, standing, times, transform};
 
 /// Bytes of manifests that are kept in memory.
 const TABLE_CACHE: usize = 64 << 20;
@@ -176,7 +176,7 @@ impl DataEngine {
             .with_runtime_env(self.runtime.clone())
             .with_default_features()
             .with_type_planner(Arc::new(times::Microseconds))
-            .with_analyzer_rules(times::analyzer_rules())
+            .with_analyzer_rules(analyze::analyzer_rules())
             .build();
         let context = SessionContext::new_with_state(state);
         context.register_udaf(checked_sum());
@@ -536,7 +536,8 @@ impl Engine for DataEngine {
                 Vec::new()
             } else {
                 let rows = Arc::new(FilesTable::new(table.audit.file_schema.clone(), files));
-                standing::references(&context, &table.audit.table, rows, settled, self.key_memory()).await?
+                standing::references(&context, &table.audit.table, rows, settled, &self.tables, self.key_memory())
+                    .await?
             });
         }
         let bound: Vec<(&CarriedTable, &Table, Vec<MetricRule>)> = carried
@@ -577,7 +578,8 @@ impl Engine for DataEngine {
             let Some(open) = self.open(Some(&other.pointer))? else { continue };
             let rows = scan::open_table(&self.tables, &open, None).await?;
             let mut results = standing::measure(&candidates, table, rules, &rows.schema()).await?;
-            results.extend(standing::references(&context, table, rows, settled, self.key_memory()).await?);
+            results
+                .extend(standing::references(&context, table, rows, settled, &self.tables, self.key_memory()).await?);
             stay.insert(other.table.clone(), results);
         }
         for (table, lost) in settled.iter_mut().zip(lost) {

@@ -20,7 +20,7 @@ use crate::error::arrow;
 /// Entries held in memory before they become a run: 16 MiB.
 const RUN_ENTRIES: usize = 1 << 20;
 
-/// About so many entries are sorted at once: 16 MiB.
+/// About so many entries are sorted at once, by all threads: 16 MiB.
 const MERGED_ENTRIES: usize = 1 << 20;
 
 /// Parts of the hashes, by their first bits.
@@ -281,6 +281,8 @@ struct Merger<'a> {
     runs: &'a [&'a KeyRuns],
     readers: Vec<RunReader<'a>>,
     merged: Vec<KeyEntry>,
+    /// About so many entries are sorted at once.
+    most: usize,
 }
 
 impl<'a> Merger<'a> {
@@ -288,7 +290,7 @@ impl<'a> Merger<'a> {
     fn new(runs: &'a [&'a KeyRuns], beside: usize) -> Result<Self> {
         let stored: Vec<&Run> = runs.iter().flat_map(|runs| &runs.runs).collect();
         let readers = stored.iter().map(|run| RunReader::new(run, stored.len() * beside <= OPEN_RUNS));
-        Ok(Self { runs, readers: readers.collect::<Result<_>>()?, merged: Vec::new() })
+        Ok(Self { runs, readers: readers.collect::<Result<_>>()?, merged: Vec::new(), most: MERGED_ENTRIES / beside })
     }
 
     /// Calls `take` with the entries of the bucket whose hash another one has, sorted, once or in several stretches.
@@ -297,7 +299,7 @@ impl<'a> Merger<'a> {
         let stored: usize =
             self.readers.iter().map(|reader| reader.run.before[bucket + 1] - reader.run.before[bucket]).sum();
         // Hashes are spread evenly: what is too much for one look is looked through in equal stretches of its hashes.
-        let stretches = ((held + stored) / MERGED_ENTRIES).next_power_of_two().max(1) as u64;
+        let stretches = ((held + stored) / self.most).next_power_of_two().max(1) as u64;
         let bits = BUCKETS.trailing_zeros();
         let stretch_of = |hash: u64| match stretches {
             1 => 0,

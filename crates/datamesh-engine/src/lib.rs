@@ -3,6 +3,7 @@
 //! It must not know the registry's database, manifests as text, or the command line. Row rules and metric states come
 //! from `datamesh-quality`, table metadata from `datamesh-iceberg`; this crate moves the batches between them.
 
+mod analyze;
 mod arithmetic;
 mod audit;
 mod candidate;

@@ -423,8 +423,11 @@ pub(crate) async fn plan(context: &SessionContext, mesh: &Mesh<'_>, request: &Qu
 /// A plan whose columns are called as if nothing stood for a versioned table. `plain` are the names by those that stand
 /// for them.
 fn plainly_named(plan: LogicalPlan, plain: &BTreeMap<String, String>) -> DataFusionResult<LogicalPlan> {
+    // A long name first: a shorter one may be a part of it.
+    let mut stand_ins: Vec<_> = plain.iter().collect();
+    stand_ins.sort_by_key(|(stand_in, _)| std::cmp::Reverse(stand_in.len()));
     let name = |name: &str| {
-        plain.iter().fold(name.to_owned(), |name, (stand_in, table)| name.replace(stand_in.as_str(), table))
+        stand_ins.iter().fold(name.to_owned(), |name, (stand_in, table)| name.replace(stand_in.as_str(), table))
     };
     if plan.schema().fields().iter().all(|field| name(field.name()) == *field.name()) {
         return Ok(plan);

@@ -250,12 +250,13 @@ impl ReferenceCheck {
         Ok(Self { index, reader, keys: keys.finish() })
     }
 
-    /// The rows of `provider` that `filter` leaves, have a whole key and find it nowhere; a few of their keys where they may
-    /// be shown.
+    /// The rows of `provider` that `filter` leaves, have a whole key and find it nowhere, but did `before`; a few of their
+    /// keys where they may be shown.
     pub(crate) async fn count(
         &self,
         context: &SessionContext,
         provider: Arc<dyn TableProvider>,
+        before: Option<&Self>,
         filter: Option<&Filter>,
         shown: bool,
     ) -> Result<RuleCount> {
@@ -268,6 +269,9 @@ impl ReferenceCheck {
         let mut found = RuleCount::default();
         while let Some(batch) = batches.try_next().await.map_err(fail)? {
             let mut unmatched = self.reader.unmatched(&self.keys, &batch)?;
+            if let Some(before) = before {
+                unmatched = &unmatched & &!&before.reader.unmatched(&before.keys, &batch)?;
+            }
             if let Some(filter) = filter.filter(|_| unmatched.count_set_bits() > 0) {
                 unmatched = &unmatched & &filter.judged(&batch);
             }

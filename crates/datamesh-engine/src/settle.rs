@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{BooleanArray, RecordBatch, new_null_array};
 use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::compute::{cast, filter_record_batch};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
@@ -334,13 +334,17 @@ fn named<'s>(schema: &'s Schema, field: &Field) -> Option<&'s str> {
     found.map(|own| own.name().as_str())
 }
 
-/// The columns of a file's batch that `schema` has, by the names that they have there.
+/// The columns of a file's batch that `schema` has, by the names and in the types that they have there: an older file's
+/// may be narrower.
 pub(crate) fn renamed(schema: &Schema, batch: &RecordBatch) -> Result<RecordBatch> {
     let (mut fields, mut arrays) = (Vec::new(), Vec::new());
     for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
         if let Some(name) = named(schema, field) {
-            fields.push(field.as_ref().clone().with_name(name));
-            arrays.push(array.clone());
+            let own = schema.field_with_name(name).map_err(arrow)?.data_type();
+            let widened = own != array.data_type() && !own.is_nested();
+            let array = if widened { cast(array, own).map_err(arrow)? } else { array.clone() };
+            fields.push(field.as_ref().clone().with_name(name).with_data_type(array.data_type().clone()));
+            arrays.push(array);
         }
     }
     let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

@@ -10,12 +10,14 @@ use datamesh_core::quality::{Metric, MetricRule};
 use datamesh_core::reference::{PUBLISHED_REFERENCES, RULE_REFERENCES, Reference};
 use datamesh_core::verdict::{MetricResult, RuleCount, rule_id};
 use datamesh_core::{Error, ErrorCode, Result, Table};
+use datamesh_iceberg::TableCache;
 use datamesh_quality::{MetricPlan, MetricStates};
 
 use crate::candidate::{Candidates, Deferred, quote, substitute};
 use crate::conditions::Filter;
 use crate::files::FilesTable;
 use crate::references::ReferenceCheck;
+use crate::scan;
 use crate::settle::SettledTable;
 
 /// The metric rules of a table that stays which read a table that is settled: comparisons with it, and SQL that names it.
@@ -64,13 +66,14 @@ pub(crate) async fn measure(
     Ok(plan.judge(&MetricStates::default(), candidates.now, |name| measured.get(name).cloned()))
 }
 
-/// What `rows`, the published rows of a table that stay, refer to that a candidate does not have. `limit` is what the keys
-/// of one reference may take in memory.
+/// What `rows`, the published rows of a table that stay, lose that they refer to: a candidate does not have it any more.
+/// What they found nowhere before is not lost. `limit` is what the keys of one reference may take in memory.
 pub(crate) async fn references(
     context: &SessionContext,
     table: &Table,
     rows: Arc<dyn TableProvider>,
     settled: &[SettledTable],
+    tables: &Arc<TableCache>,
     limit: usize,
 ) -> Result<Vec<MetricResult>> {
     let mut results = Vec::new();
@@ -87,7 +90,16 @@ pub(crate) async fn references(
             Error::new(ErrorCode::InvalidManifest, format!("table `{}`: a reference's `where`: {why}", table.name))
                 .with_help("see `datamesh check`")
         })?;
-        let found = check.count(context, rows.clone(), filter.as_ref(), shown).await?;
+        let mut found = check.count(context, rows.clone(), None, filter.as_ref(), shown).await?;
+        if found.rows > 0
+            && let Some(base) = other.draft.base()
+        {
+            let base = scan::open_table(tables, base, None).await?;
+            if reference.at.iter().all(|column| base.schema().field_with_name(column).is_ok()) {
+                let before = ReferenceCheck::load(context, index, reference, &rows.schema(), base, limit).await?;
+                found = check.count(context, rows.clone(), Some(&before), filter.as_ref(), shown).await?;
+            }
+        }
         if found.rows > 0 {
             results.push(counted(reference, PUBLISHED_REFERENCES, found));
         }

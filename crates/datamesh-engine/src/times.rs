@@ -7,20 +7,12 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::DFSchema;
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{Between, InList, ScalarFunction};
 use datafusion::logical_expr::planner::TypePlanner;
-use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator};
-use datafusion::optimizer::AnalyzerRule;
-use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
-use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
-use datafusion::optimizer::utils::NamePreserver;
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator};
 use datafusion::sql::sqlparser::ast::{DataType as SqlType, TimezoneInfo};
-
-use crate::arithmetic::CheckArithmetic;
 
 /// The zone of instants.
 pub(crate) const UTC: &str = "+00:00";
@@ -44,42 +36,6 @@ impl TypePlanner for Microseconds {
             _ => return Ok(None),
         };
         Ok(Some(Arc::new(Field::new("", data_type, true))))
-    }
-}
-
-/// The analyzer's rules: DataFusion's own, with ours before and after types are brought together.
-pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    vec![
-        Arc::new(ResolveGroupingFunction::new()),
-        Arc::new(KeepMicroseconds),
-        Arc::new(TypeCoercion::new()),
-        Arc::new(CheckArithmetic),
-    ]
-}
-
-/// Brings what a timestamp is compared with to the timestamp's type.
-#[derive(Debug)]
-struct KeepMicroseconds;
-
-impl AnalyzerRule for KeepMicroseconds {
-    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        let rewritten = plan.transform_up_with_subqueries(|plan| {
-            let mut schema = merge_schema(&plan.inputs());
-            if let LogicalPlan::TableScan(scan) = &plan {
-                schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
-            }
-            let names = NamePreserver::new(&plan);
-            plan.map_expressions(|expr| {
-                let name = names.save(&expr);
-                Ok(keep_microseconds(expr, &schema)?.update_data(|expr| name.restore(expr)))
-            })?
-            .map_data(|plan| plan.recompute_schema())
-        });
-        rewritten.data()
-    }
-
-    fn name(&self) -> &'static str {
-        "keep_microseconds"
     }
 }
 

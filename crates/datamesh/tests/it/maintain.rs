@@ -213,7 +213,9 @@ fn a_reader_survives_maintenance_beside_it() {
     assert_eq!(lines.next().unwrap().unwrap(), "id,shop");
     let report = maintain(&mesh, &[]);
     let table = &report["tables"][0];
-    assert_eq!((&table["compactedFiles"], &table["expiredSnapshots"]), (&2.into(), &2.into()), "{report}");
+    // As many files a publication as there are cores, at most.
+    assert!(table["compactedFiles"].as_u64() >= Some(2), "{report}");
+    assert_eq!(table["expiredSnapshots"], 2, "{report}");
     assert!(reader.try_wait().unwrap().is_none(), "it still reads");
     let mut ids: Vec<usize> = lines.map(|line| line.unwrap().split(',').next().unwrap().parse().unwrap()).collect();
     assert!(reader.wait().unwrap().success());

@@ -389,6 +389,21 @@ fn rows_published_before_must_find_what_they_refer_to() {
 }
 
 #[test]
+fn what_referred_to_nothing_before_is_not_lost() {
+    let mesh = mesh(&[("orders", PEOPLE), ("people", PEOPLE)]);
+    let first = published(&mesh, &[("orders", &csv(&[(1, 9)])), ("people", &csv(&[(1, 0)]))]);
+    published(&mesh, &[("orders", &csv(&[(1, 1)]))]);
+    remake(&mesh, &[("orders", &of_people("replace")), ("people", PEOPLE)]);
+    published(&mesh, &[("orders", &csv(&[(2, 1)]))]);
+    // Rows that a rollback brings back are not judged again.
+    mesh.run(&["rollback", PRODUCT, "--to", &first["publication"].to_string()]).expect_code(0);
+    published(&mesh, &[("people", &csv(&[(1, 0), (2, 0)]))]);
+    published(&mesh, &[("people", &csv(&[(2, 0), (9, 0)]))]);
+    let lost = "table `orders`: rule `references:amount`: 1 published row would lose what it refers to, e.g. 9";
+    rejected(&mesh, "people", &[("people", &csv(&[(2, 0)]))], lost);
+}
+
+#[test]
 fn a_row_that_others_refer_to_is_updated_but_not_deleted() {
     let mesh = mesh(&[("orders", &of_people("append")), ("people", UPSERT)]);
     published(&mesh, &[("orders", &csv(&[(1, 1), (2, 2)])), ("people", &csv(&[(1, 1), (2, 2), (3, 3)]))]);
@@ -491,6 +506,21 @@ fn an_upsert_finds_its_rows_by_keys_that_were_renamed() {
     assert_eq!(report["tables"][0]["changes"]["updated"], 1, "{report}");
     let rows = mesh.query("SELECT number, total FROM shop.sales.orders ORDER BY number");
     assert_eq!(json!(rows), json!([{ "number": 1, "total": 11 }, { "number": 2, "total": 20 }]));
+}
+
+#[test]
+fn an_upsert_finds_its_rows_by_keys_that_were_widened() {
+    let mesh = mesh(&[("orders", UPSERT)]);
+    published(&mesh, &[("orders", &csv(&[(1, 10), (2, 20)]))]);
+    let wider = UPSERT.replace("type: int", "type: long");
+    let measured = "\nquality: [{metric: sum, column: amount, where: amount > 10, mustBeLessThan: 40}]";
+    remake(&mesh, &[("orders", &(wider + measured))]);
+    finish(publish(&mesh, &[("orders", "id,amount\n1,25\n")])).expect_code(3);
+    let report = published(&mesh, &[("orders", "id,amount\n1,11\n3000000000,4\n")]);
+    assert_eq!(report["tables"][0]["changes"]["updated"], 1, "{report}");
+    let rows = mesh.query("SELECT id, amount FROM shop.sales.orders ORDER BY id");
+    let expected = [(1, 11), (2, 20), (3_000_000_000_i64, 4)].map(|(id, amount)| json!({ "id": id, "amount": amount }));
+    assert_eq!(rows, expected);
 }
 
 #[test]

@@ -317,6 +317,23 @@ fn changes_are_read_once_each() {
     assert_eq!(run(&mesh, &["log"])["tables"][0]["in"], 1, "increments go on after a refresh");
 }
 
+/// What was held back is among the rows of a run that makes all of them anew.
+#[test]
+fn a_refresh_outdates_what_was_held_back() {
+    let mesh = incremental();
+    let manifest = "domains/shop/products/log/product.yaml";
+    let good = std::fs::read_to_string(mesh.path(manifest)).unwrap();
+    let strict = "quarantine: 50%\n      quality: [{name: small, condition: id < 5}]";
+    mesh.write(manifest, good.replace("quality: [\"rowCount < 1000\"]", strict));
+    publish(&mesh, 1..=5);
+    assert_eq!(run(&mesh, &["log"])["tables"][0]["quarantined"], 1);
+    mesh.write(manifest, good);
+    run(&mesh, &["log", "--full-refresh"]);
+    let refused = mesh.run(&["quarantine", "retry", "shop/log"]).expect_code(2);
+    assert!(refused.stderr.contains("was replaced since"), "{refused}");
+    assert_eq!(ids(&mesh), [1, 2, 3, 4, 5]);
+}
+
 /// Merged files hold no news, and what a consumer has not read yet neither expires nor is it deleted.
 #[test]
 fn increments_survive_maintenance() {
