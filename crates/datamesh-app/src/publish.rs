@@ -284,6 +284,24 @@ impl Plan {
         Ok(false)
     }
 
+    /// Whether a published table was judged by the rules that it has now.
+    async fn judged_so(&self, context: &Context, table: &Table, pointer: &TablePointer) -> Result<bool> {
+        if self.state.revision.as_ref().is_none_or(|revision| revision.contract != self.request.contract) {
+            return Ok(false);
+        }
+        // It is most often among the newest.
+        let mut found = None;
+        for limit in [8, u64::MAX] {
+            let attempts = context.registry.publications(&self.key, limit).await?;
+            found = attempts.into_iter().find(|attempt| attempt.number == pointer.publication);
+            if found.is_some() {
+                break;
+            }
+        }
+        let Some(contract) = found.and_then(|attempt| attempt.contract) else { return Ok(true) };
+        Ok(contract.table(table.name.as_str()).is_some_and(|then| then == table))
+    }
+
     fn is_retry(&self) -> bool {
         !self.request.resolves.is_empty()
     }
@@ -477,11 +495,11 @@ impl<E: Engine> StagedPlan<E> {
             let repeat = if table.write == WriteMode::Append {
                 context.registry.find_content(&plan.key, &table.name.sql(), &content).await?
             } else {
-                // The same content under another contract may be judged otherwise, so it is no repeat.
-                let same_contract =
-                    plan.state.revision.as_ref().is_some_and(|revision| revision.contract == plan.request.contract);
-                let current = plan.state.table(&table.name.sql()).filter(|pointer| pointer.content == content);
-                current.filter(|_| same_contract).map(|pointer| pointer.publication)
+                // The same content under other rules may be judged otherwise, so it is no repeat.
+                match plan.state.table(&table.name.sql()).filter(|pointer| pointer.content == content) {
+                    Some(pointer) if plan.judged_so(context, table, pointer).await? => Some(pointer.publication),
+                    _ => None,
+                }
             };
             repeats.push(repeat);
         }

@@ -347,7 +347,12 @@ mod tests {
             (format!("SELECT i + i FROM {INTS}"), None),
             (format!("SELECT -2 - i FROM {LONGS}"), None),
             (format!("SELECT count(*) FROM {LONGS} WHERE i + 1 > 0"), None),
-            (format!("SELECT count(*) FROM {LONGS} a JOIN {LONGS} b ON a.i + 1 = b.i"), None),
+            (
+                format!(
+                    "SELECT count(*) FROM (SELECT * FROM {LONGS}) a JOIN (SELECT * FROM {LONGS}) b ON a.i + 1 = b.i"
+                ),
+                None,
+            ),
             ("SELECT 9223372036854775807 + 1".to_owned(), None),
             ("SELECT array_length([1]) - array_length([1, 2, 3])".to_owned(), Some("-2")),
             (

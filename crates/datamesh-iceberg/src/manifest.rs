@@ -34,8 +34,8 @@ fn rewritten(bytes: &[u8]) -> Option<Bytes> {
         let id = field.get("field-id").and_then(Value::as_i64);
         let own = format!("{prefix}{column}");
         if field.get("transform").and_then(Value::as_str) == Some("void") {
-            // Always null: no field of the file has its new name.
-            columns.push(json!({ "id": column, "name": own, "required": false, "type": "int" }));
+            // Always null: no field of the file has its new name. Only identity fields may be called like a column.
+            columns.push(json!({ "id": column, "name": format!("{own}_column"), "required": false, "type": "int" }));
             field["source-id"] = json!(column);
         } else {
             let same = |avro: &&mut Value| id.is_some() && avro.get("field-id").and_then(Value::as_i64) == id;

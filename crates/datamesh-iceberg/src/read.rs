@@ -111,15 +111,19 @@ impl OpenTable {
         let Some(at) = log.iter().rposition(|entry| entry.timestamp_ms <= instant_ms) else { return Ok(None) };
         let found = log[at].snapshot_id;
         let next = log.get(at + 1).and_then(|next| self.metadata.snapshot_by_id(next.snapshot_id));
-        // The next one is made of this one, or, after a rollback, of another that is kept.
-        match next.and_then(|next| next.parent_snapshot_id()) {
-            Some(parent) if parent != found && !self.has_snapshot(parent) => {
-                let what = format!("table `{}` no longer keeps every snapshot of that time", self.metadata.location());
-                Err(Error::new(ErrorCode::NotFound, what)
-                    .with_help("what was current then may have expired; name a later time, or a snapshot's id"))
-            }
-            _ => Ok(Some(found)),
+        let number = self.metadata.snapshot_by_id(found).map_or(0, |found| found.sequence_number());
+        // The next one is made of this one, or, after a rollback, of another that is kept. Some writers forget a parent that
+        // expires; then a number is left out.
+        let is_gap = next.is_some_and(|next| match next.parent_snapshot_id() {
+            Some(parent) => parent != found && !self.has_snapshot(parent),
+            None => next.sequence_number() > number + 1,
+        });
+        if is_gap {
+            let what = format!("table `{}` no longer keeps every snapshot of that time", self.metadata.location());
+            return Err(Error::new(ErrorCode::NotFound, what)
+                .with_help("what was current then may have expired; name a later time, or a snapshot's id"));
         }
+        Ok(Some(found))
     }
 
     /// The snapshot that still has the rows of another: itself, or the newest that maintenance made of it.

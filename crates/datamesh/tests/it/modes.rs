@@ -493,6 +493,22 @@ fn a_reference_that_is_known_late_rejects_what_takes_the_place_of_published_rows
 }
 
 #[test]
+fn the_same_rows_are_judged_again_by_other_rules() {
+    let strict =
+        PEOPLE.replace("{name: amount, type: int}", "{name: amount, type: int, maximum: 5}") + "\nquarantine: 50%";
+    let mesh = mesh(&[("orders", &strict)]);
+    let rows = csv(&[(1, 1), (2, 9)]);
+    published(&mesh, &[("orders", &rows)]);
+    let looser = manifest(&[("orders", &strict.replace("maximum: 5", "maximum: 10"))]);
+    mesh.write("domains/shop/products/sales/product.yaml", looser.replace("0.1.0", "0.2.0"));
+    mesh.run(&["apply"]).expect_code(0);
+    assert_eq!(served(&mesh, "orders"), [(1, 1)]);
+    published(&mesh, &[("orders", &rows)]);
+    assert_eq!(served(&mesh, "orders"), [(1, 1), (2, 9)]);
+    assert_eq!(status(&finish(publish(&mesh, &[("orders", &rows)])).expect_code(0)), "repeat");
+}
+
+#[test]
 fn an_upsert_finds_its_rows_by_keys_that_were_renamed() {
     let mesh = mesh(&[("orders", UPSERT)]);
     published(&mesh, &[("orders", &csv(&[(1, 10), (2, 20)]))]);
