@@ -8,6 +8,7 @@ pub mod detect;
 pub mod exact;
 pub mod format;
 pub mod metrics;
+mod pattern;
 pub mod profile;
 pub mod rows;
 pub mod sketch;

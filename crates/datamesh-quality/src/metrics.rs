@@ -13,10 +13,10 @@ use arrow::datatypes::{
 use datamesh_core::Table;
 use datamesh_core::quality::{Metric, MetricRule, Statistic, Threshold, Unit};
 use datamesh_core::verdict::{GroupResult, GroupResults, MetricResult};
-use regex::Regex;
 
 use crate::exact::{ExactSum, standard_deviation, take};
-use crate::values::{ValueSet, test_texts, valid};
+use crate::pattern::Pattern;
+use crate::values::{ValueSet, valid};
 
 /// How many groups a result names.
 const GROUPS_SHOWN: usize = 5;
@@ -74,7 +74,7 @@ enum Test {
     /// Rows where the value means missing.
     Missing { null: bool, set: ValueSet },
     /// Rows where the value is there and not valid.
-    Invalid { valid: Option<ValueSet>, pattern: Option<Regex> },
+    Invalid { valid: Option<ValueSet>, pattern: Option<Pattern> },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -721,7 +721,7 @@ impl Hits {
                         None => None,
                     },
                     pattern: match pattern {
-                        Some(pattern) => Some(Regex::new(pattern).map_err(|error| error.to_string())?),
+                        Some(pattern) => Some(Pattern::new(pattern)?),
                         None => None,
                     },
                 },
@@ -753,10 +753,8 @@ impl Hits {
                 if let Some(set) = set {
                     good = &good & &set.contains(array);
                 }
-                if let Some(pattern) = pattern
-                    && let Some(matches) = test_texts(array, |text| pattern.is_match(text))
-                {
-                    good = &good & &matches;
+                if let Some(misses) = pattern.as_ref().and_then(|pattern| pattern.misses(array)) {
+                    good = &good & &!&misses;
                 }
                 &valid(array) & &!&good
             }

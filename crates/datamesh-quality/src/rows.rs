@@ -1,15 +1,15 @@
 //! Value constraints over batches: each is evaluated once for all rows of a batch, into a mask of the rows that break it.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{AnyDictionaryArray, Array, ArrayRef, AsArray, RecordBatch};
 use arrow::buffer::{BooleanBuffer, OffsetBuffer};
 use arrow::datatypes::DataType as Arrow;
 use datamesh_core::DataType;
 use datamesh_core::contract::TextFormat;
 use datamesh_core::quality::{Step, ValueConstraint, ValueRule};
 use datamesh_core::scalar::{self, Scalar};
-use regex::Regex;
 use serde::de::IgnoredAny;
 
+use crate::pattern::Pattern;
 use crate::values::{ValueSet, show, test_decimals, test_doubles, test_integers, test_texts, valid};
 use datamesh_core::dates::DatePattern;
 
@@ -34,7 +34,7 @@ enum Leaf {
     MultipleOfDouble(f64),
     MinLength(u64),
     MaxLength(u64),
-    Pattern(Regex),
+    Pattern(Pattern),
     Format(TextFormat),
     DateFormat(DatePattern),
 }
@@ -83,7 +83,7 @@ impl RowCheck {
             },
             ValueRule::MinLength(length) => Leaf::MinLength(*length),
             ValueRule::MaxLength(length) => Leaf::MaxLength(*length),
-            ValueRule::Pattern(pattern) => Leaf::Pattern(Regex::new(pattern).map_err(|error| error.to_string())?),
+            ValueRule::Pattern(pattern) => Leaf::Pattern(Pattern::new(pattern)?),
             ValueRule::Format(format) => Leaf::Format(*format),
             ValueRule::DateFormat(pattern) => Leaf::DateFormat(DatePattern::parse(pattern)?),
         };
@@ -113,7 +113,11 @@ impl RowCheck {
 
     /// The rows of `batch` that break the rule; `None` where no row does.
     pub fn violations(&self, batch: &RecordBatch) -> Option<BooleanBuffer> {
-        let broken = descend(batch.column(self.column), &self.steps, &self.leaf);
+        let array = batch.column(self.column);
+        let broken = match array.as_any_dictionary_opt() {
+            Some(encoded) => of_rows(encoded, &self.leaf)?,
+            None => descend(array, &self.steps, &self.leaf),
+        };
         (broken.count_set_bits() > 0).then_some(broken)
     }
 
@@ -131,6 +135,22 @@ impl RowCheck {
         }
         show(&array, row)
     }
+}
+
+/// The rows of a dictionary that break a rule: each of its values is judged once. `None` where no value breaks it.
+fn of_rows(encoded: &dyn AnyDictionaryArray, leaf: &Leaf) -> Option<BooleanBuffer> {
+    let rows = encoded.len();
+    let values = leaf.broken(encoded.values());
+    let keys = encoded.keys();
+    let null = matches!(leaf, Leaf::Required);
+    if values.count_set_bits() == 0 && !(null && keys.null_count() > 0) {
+        return None;
+    }
+    if values.is_empty() {
+        return Some(BooleanBuffer::collect_bool(rows, |row| null && keys.is_null(row)));
+    }
+    let places = encoded.normalized_keys();
+    Some(BooleanBuffer::collect_bool(rows, |row| if keys.is_null(row) { null } else { values.value(places[row]) }))
 }
 
 fn descend(array: &ArrayRef, steps: &[Step], leaf: &Leaf) -> BooleanBuffer {
@@ -181,7 +201,7 @@ impl Leaf {
             Self::MultipleOfDouble(step) => test_doubles(array, |value| !is_multiple(value, *step)),
             Self::MinLength(least) => lengths(array, |length| length < *least),
             Self::MaxLength(most) => lengths(array, |length| length > *most),
-            Self::Pattern(pattern) => test_texts(array, |text| !pattern.is_match(text)),
+            Self::Pattern(pattern) => pattern.misses(array),
             Self::Format(format) => test_texts(array, |text| !crate::format::matches(*format, text)),
             Self::DateFormat(pattern) => test_texts(array, |text| !pattern.matches(text)),
         };
@@ -286,6 +306,36 @@ mod tests {
         check("json", ValueRule::Json, texts(&[Some("{}"), Some("{"), None, Some("1 2"), Some("\"x\"")]), &[1, 3]);
         check("string", ValueRule::Format(TextFormat::Ipv4), texts(&[Some("1.2.3.4"), Some("x"), None]), &[1]);
         check("date", ValueRule::Minimum("1970-01-02".into()), Arc::new(Date32Array::from(vec![0, 1])), &[0]);
+    }
+
+    #[test]
+    fn texts_of_a_dictionary_are_judged_as_those_of_a_column() {
+        let values = texts(&[Some("ab"), Some("x1"), None, Some("unused")]);
+        let keys = Int32Array::from(vec![Some(0), None, Some(1), Some(0), Some(2)]);
+        let encoded: ArrayRef = Arc::new(DictionaryArray::new(keys, values));
+        let plain = arrow::compute::cast(&encoded, &Arrow::Utf8).expect("texts");
+        let nothing: ArrayRef = Arc::new(DictionaryArray::new(Int32Array::from(vec![None, None]), texts(&[])));
+        for (rule, expected, of_nothing) in [
+            (ValueRule::Required, vec![1, 4], vec![0, 1]),
+            (ValueRule::Enum(vec!["ab".into(), "unused".into()]), vec![2], vec![]),
+            (ValueRule::Enum(vec!["ab".into(), "x1".into()]), vec![], vec![]),
+            (ValueRule::Pattern("^[a-z]+$".into()), vec![2], vec![]),
+            (ValueRule::MinLength(3), vec![0, 2, 3], vec![]),
+            (ValueRule::Minimum("b".into()), vec![0, 3], vec![]),
+        ] {
+            let constraint =
+                ValueConstraint { column: 0, steps: Vec::new(), path: "c".into(), data_type: DataType::String, rule };
+            run(&constraint, plain.clone(), &expected);
+            run(&constraint, encoded.clone(), &expected);
+            run(&constraint, encoded.slice(2, 1), if expected.contains(&2) { &[0] } else { &[] });
+            run(&constraint, nothing.clone(), &of_nothing);
+        }
+        let schema = Schema::new(vec![Field::new("c", encoded.data_type().clone(), true)]);
+        let batch = RecordBatch::try_new(Arc::new(schema), vec![encoded]).expect("a batch");
+        let rule = ValueRule::Enum(vec!["ab".into()]);
+        let constraint =
+            ValueConstraint { column: 0, steps: Vec::new(), path: "c".into(), data_type: DataType::String, rule };
+        assert_eq!(RowCheck::compile(&constraint).expect("compiles").offender(&batch, 2).as_deref(), Some("x1"));
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub fn test_decimals(array: &dyn Array, test: impl Fn(i128) -> bool) -> Option<B
 }
 
 /// For each row, whether `test` holds of the text; false for nulls.
-pub fn test_texts(array: &dyn Array, test: impl Fn(&str) -> bool) -> Option<BooleanBuffer> {
+pub fn test_texts(array: &dyn Array, mut test: impl FnMut(&str) -> bool) -> Option<BooleanBuffer> {
     let texts = array.as_string_opt::<i32>()?;
     Some(collect(array, |row| test(texts.value(row))))
 }
@@ -60,7 +60,7 @@ fn test_primitive<T: ArrowPrimitiveType>(array: &dyn Array, test: impl Fn(T::Nat
     collect(array, |row| test(values[row]))
 }
 
-fn collect(array: &dyn Array, test: impl Fn(usize) -> bool) -> BooleanBuffer {
+fn collect(array: &dyn Array, mut test: impl FnMut(usize) -> bool) -> BooleanBuffer {
     match array.nulls() {
         Some(nulls) => BooleanBuffer::collect_bool(array.len(), |row| nulls.is_valid(row) && test(row)),
         None => BooleanBuffer::collect_bool(array.len(), test),
