@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::{filter_record_batch, partition, take_arrays};
-use datafusion::arrow::datatypes::{Field, SchemaRef, UInt32Type, UInt64Type};
+use datafusion::arrow::datatypes::{DataType as Arrow, Field, Schema, SchemaRef, UInt32Type, UInt64Type};
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
 use datamesh_core::contract::WriteMode;
@@ -16,7 +16,7 @@ use datamesh_core::quality::{RULE_COMPLETE_IF, RULE_RECORD, RULE_TYPE};
 use datamesh_core::reference::RULE_REFERENCES;
 use datamesh_core::scalar::Scalar;
 use datamesh_core::verdict::{Reason, RuleCount, SAMPLES_PER_RULE, Sample};
-use datamesh_core::{Error, ErrorCode, Result, Table, watermark};
+use datamesh_core::{DataType, Error, ErrorCode, Result, Table, watermark};
 use datamesh_iceberg::Storage;
 use datamesh_iceberg::storage::join;
 use datamesh_quality::values::shorten;
@@ -44,6 +44,8 @@ pub(crate) struct AuditPlan {
     pub(crate) table: Table,
     /// Schema of the rows.
     pub(crate) schema: SchemaRef,
+    /// The same as the source gives it: texts that only rules on values look at may come as dictionaries.
+    pub(crate) source_schema: SchemaRef,
     /// Schema of staged data files: the same, or some of its columns where nothing is published.
     pub(crate) file_schema: SchemaRef,
     /// What becomes of the files.
@@ -111,6 +113,34 @@ impl AuditPlan {
             Some(filter) => &unmatched & &filter.judged(batch),
             None => unmatched,
         }
+    }
+
+    /// The text columns that nothing but rules on values looks at before they are stored.
+    pub(crate) fn only_checked(&self) -> Vec<String> {
+        if self.partition_fields > 0 || !self.table.sort_by.is_empty() || self.watermark.is_some() {
+            return Vec::new();
+        }
+        let expressions = self.conditions.iter().map(|condition| &condition.expression).chain(&self.delete_when);
+        let computed = expressions.flat_map(collect_columns).map(|column| column.name().to_owned());
+        let mut used: BTreeSet<String> = computed.collect();
+        used.extend(self.metrics.columns().into_iter().map(str::to_owned));
+        used.extend(self.keys.iter().flat_map(|key| &key.rule.columns).cloned());
+        used.extend((0..self.table.references.len()).flat_map(|index| self.referring(index)));
+        let texts = self.table.columns.iter().filter(|column| column.data_type == DataType::String);
+        texts.map(|column| column.name.clone()).filter(|name| !used.contains(name)).collect()
+    }
+
+    /// Expects these columns, of those that are [only checked](Self::only_checked), as dictionaries.
+    pub(crate) fn take_encoded(&mut self, columns: &[String]) {
+        let fields = self.schema.fields().iter().map(|field| match columns.contains(field.name()) {
+            true => {
+                let (keys, values) = (Box::new(Arrow::Int32), Box::new(field.data_type().clone()));
+                Arc::new(field.as_ref().clone().with_data_type(Arrow::Dictionary(keys, values)))
+            }
+            false => field.clone(),
+        });
+        let metadata = self.schema.metadata().clone();
+        self.source_schema = Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), metadata));
     }
 
     pub(crate) fn new_data_file(&self) -> (u32, String) {
@@ -225,7 +255,8 @@ impl PartitionAudit {
         let plan = self.plan.clone();
         let rows = batch.num_rows();
         let width = plan.schema.fields().len();
-        let columns = RecordBatch::try_new(plan.schema.clone(), batch.columns()[..width].to_vec()).map_err(arrow)?;
+        let columns =
+            RecordBatch::try_new(plan.source_schema.clone(), batch.columns()[..width].to_vec()).map_err(arrow)?;
         let faults = batch.column(width + 1).clone();
         self.result.rows_in += rows as u64;
 

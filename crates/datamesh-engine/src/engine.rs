@@ -338,6 +338,7 @@ impl DataEngine {
             whole_quarantine,
             file_schema,
             durability: if job.rehearsal.is_some() { Durability::Scratch } else { Durability::Published },
+            source_schema: schema.clone(),
             schema,
             files,
             raw_fields,
@@ -377,13 +378,14 @@ impl DataEngine {
                 .map_err(|error| Error::new(ErrorCode::Internal, "reading stopped").with_source(error))??;
             audit.watermark = Some(Arc::new(WatermarkPlan::new(&job.table, draft.arrow_schema(), pull, held)?));
         }
+        audit.take_encoded(&source.encoded(audit.only_checked()).await?);
         let audit = Arc::new(audit);
         for folder in [&audit.data_folder, &audit.quarantine_folder] {
             self.options.storage.make_folder(folder)?;
         }
         let layout = Arc::new(TableLayout {
             table: job.table.clone(),
-            schema: draft.arrow_schema().clone(),
+            schema: audit.source_schema.clone(),
             csv: source.csv.clone(),
             facts: facts.clone(),
             batch_size: self.options.batch_size,

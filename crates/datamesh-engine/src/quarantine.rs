@@ -7,6 +7,7 @@ use datafusion::arrow::array::{
     UInt64Array, new_null_array,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datamesh_core::Result;
@@ -62,6 +63,12 @@ pub(crate) fn batch(
     reasons: &[Vec<Reason>],
 ) -> Result<RecordBatch> {
     let rows = reasons.len();
+    for (column, field) in columns.iter_mut().zip(schema.fields()) {
+        // Texts may come as a dictionary.
+        if column.data_type() != field.data_type() {
+            *column = cast(column, field.data_type()).map_err(arrow)?;
+        }
+    }
     columns.push(raw.unwrap_or_else(|| new_null_array(&DataType::Binary, rows)));
     columns.push(Arc::new(files.iter().map(Option::as_deref).collect::<StringArray>()));
     columns.push(Arc::new(positions.iter().copied().collect::<UInt64Array>()));

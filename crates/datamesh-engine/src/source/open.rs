@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use datamesh_app::ports::{ArrowInput, StageInput, StageJob};
-use datamesh_core::contract::{CsvOptions, SourceSpec};
+use datamesh_core::contract::{CsvOptions, SourceFormat, SourceSpec};
 use datamesh_core::secret::{Redactor, SecretResolver};
 use datamesh_core::{Error, ErrorCode, Result};
 use datamesh_iceberg::Storage;
@@ -14,7 +14,7 @@ use super::arrow_stream::ArrowExec;
 use super::database::{Database, DatabaseExec};
 use super::iceberg::{self, IcebergExec};
 use super::quarantined::{QuarantineExec, Quarantined};
-use super::{SourceExec, SourceFile, TableLayout, resolve};
+use super::{SourceExec, SourceFile, TableLayout, parquet, resolve};
 
 /// A source that was found, not read yet.
 pub(crate) struct OpenSource {
@@ -106,6 +106,18 @@ impl OpenSource {
                 Ok(Self { names, total: None, csv: CsvOptions::default(), kind: Kind::Iceberg(plan, ignored) })
             }
         }
+    }
+
+    /// Those of the text columns `names` that its files keep as numbers in small dictionaries. The first file speaks for
+    /// the others, whose readers bring them to the same form whatever they have.
+    pub(crate) async fn encoded(&self, names: Vec<String>) -> Result<Vec<String>> {
+        let Kind::Files(files) = &self.kind else { return Ok(Vec::new()) };
+        let Some(first) = files.first().filter(|_| !names.is_empty()).cloned() else { return Ok(Vec::new()) };
+        if files.iter().any(|file| file.format != SourceFormat::Parquet) {
+            return Ok(Vec::new());
+        }
+        let task = tokio::task::spawn_blocking(move || parquet::encoded(&first, &names));
+        task.await.map_err(|error| Error::new(ErrorCode::Internal, "reading stopped").with_source(error))
     }
 
     /// The plan that reads it.

@@ -5,7 +5,7 @@
 //! shows in it, so that it stays the same across versions of Arrow.
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch, downcast_primitive_array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch, downcast_primitive_array, new_null_array,
 };
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Fields, ToByteSlice};
@@ -102,7 +102,20 @@ fn add_cells(array: &ArrayRef, seed: u128, out: &mut [u128]) -> Result<()> {
         DataType::LargeBinary => add_bytes(array.as_binary::<i64>().iter(), kind("bytes"), out),
         DataType::BinaryView => add_bytes(array.as_binary_view().iter(), kind("bytes"), out),
         DataType::FixedSizeBinary(_) => add_bytes(array.as_fixed_size_binary().iter(), kind("bytes"), out),
-        DataType::Dictionary(_, values) => add_cells(&cast(array, values).map_err(arrow)?, seed, out)?,
+        DataType::Dictionary(_, values) => match array.as_any_dictionary_opt() {
+            // Each value is hashed once.
+            Some(encoded) if encoded.values().len() <= array.len() && !encoded.values().is_empty() => {
+                let mut known = vec![0; encoded.values().len()];
+                add_cells(encoded.values(), seed, &mut known)?;
+                let mut null = [0];
+                add_cells(&new_null_array(values, 1), seed, &mut null)?;
+                let keys = encoded.keys();
+                for (row, (place, hash)) in encoded.normalized_keys().into_iter().zip(out).enumerate() {
+                    *hash = hash.wrapping_add(if keys.is_null(row) { null[0] } else { known[place] });
+                }
+            }
+            _ => add_cells(&cast(array, values).map_err(arrow)?, seed, out)?,
+        },
         DataType::List(_) => {
             let list = array.as_list::<i32>();
             add_lists(list.values(), list.value_offsets(), |row| list.is_valid(row), kind("list"), out)?;
@@ -215,7 +228,9 @@ fn add_lists<O: Copy + TryInto<usize>>(
 mod tests {
     use std::sync::Arc;
 
-    use datafusion::arrow::array::{Float64Array, Int64Array, ListArray, StringArray, StringViewArray, StructArray};
+    use datafusion::arrow::array::{
+        DictionaryArray, Float64Array, Int32Array, Int64Array, ListArray, StringArray, StringViewArray, StructArray,
+    };
     use datafusion::arrow::datatypes::{Field, Int64Type, Schema};
 
     use super::*;
@@ -244,6 +259,13 @@ mod tests {
         assert_eq!(one, identity(&[("a", numbers(&[Some(2), Some(1)])), ("b", texts(&["y", "x"]))]));
         let views: ArrayRef = Arc::new(StringViewArray::from(vec!["x", "y"]));
         assert_eq!(one, identity(&[("a", numbers(&[Some(1), Some(2)])), ("b", views)]));
+        // A dictionary's values count as those of a column, whether it has more of them than rows or fewer.
+        let some = |texts: &[Option<&str>]| -> ArrayRef { Arc::new(StringArray::from(texts.to_vec())) };
+        let plain = identity(&[("b", some(&[Some("x"), None, Some("x"), None]))]);
+        for values in [some(&[Some("x"), None]), some(&[Some("x"), None, Some("y"), Some("z"), Some("z")])] {
+            let keys = Int32Array::from(vec![Some(0), None, Some(0), Some(1)]);
+            assert_eq!(plain, identity(&[("b", Arc::new(DictionaryArray::new(keys, values)))]));
+        }
     }
 
     #[test]

@@ -90,6 +90,16 @@ fn exact_cast(source: &ArrayRef, data_type: &DataType, field: &Field) -> Result<
     let rows = source.len();
     let target = field.data_type();
     let all_broken = || (new_null_array(target, rows), valid(source));
+    if let Arrow::Dictionary(_, values) = target {
+        // Of a dictionary with more values than rows only those that some row has are kept: each is judged.
+        let small = source.as_any_dictionary_opt().is_some_and(|encoded| encoded.values().len() <= rows);
+        if source.data_type() == target && small {
+            return Ok((source.clone(), BooleanBuffer::new_unset(rows)));
+        }
+        let plain = field.clone().with_data_type(values.as_ref().clone());
+        let (plain, broken) = exact_cast(source, data_type, &plain)?;
+        return Ok((cast_with_options(&plain, target, &CastOptions::default()).map_err(arrow)?, broken));
+    }
     if let Arrow::Dictionary(_, values) = source.data_type() {
         let plain = cast_with_options(source, values, &CastOptions::default()).map_err(arrow)?;
         return exact_cast(&plain, data_type, field);
