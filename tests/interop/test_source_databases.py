@@ -7,6 +7,7 @@ import time
 from decimal import Decimal
 
 import pytest
+import yaml
 
 from postgres import PASSWORD, USER
 from sources import FOLDER, PRODUCT, command, counts, define, failure, quarantined, rows
@@ -393,3 +394,129 @@ def test_sqlite_failures_are_clear(mesh, database, table, said):
     sqlite(mesh, "CREATE TABLE t (id INTEGER, name TEXT);")
     define(mesh, f'{{database: "{database}", {table}}}', PLAIN)
     assert said in failure(mesh, "publish", PRODUCT)
+
+
+def drafted(mesh, address: str, expect: int = 0) -> dict:
+    """What `new` drafts of a table: the manifest's only table. The product can be published then."""
+    mesh.run("new", "lab/drafted", "--from", address)
+    path = mesh.root / "domains/lab/products/drafted/product.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("owner: TODO", "owner: lab-team"), encoding="utf-8")
+    assert PASSWORD not in text
+    [table] = yaml.safe_load(text)["dataProduct"]["schema"]
+    return table
+
+
+def types(table: dict) -> dict[str, str]:
+    return {column["name"]: column["type"] for column in table["columns"]}
+
+
+@pg
+def test_a_contract_is_drafted_from_a_table(mesh, database):
+    database.sql("""
+        CREATE TYPE mood AS ENUM ('sad', 'happy');
+        CREATE DOMAIN money2 AS numeric(9,2);
+        CREATE TYPE place AS (city text, about jsonb);
+        CREATE TYPE sealed AS (name text, body bytea);
+        CREATE TABLE t (id int PRIMARY KEY, small smallint, big bigint, price numeric(10,2), cents money2, free numeric,
+            share float8, narrow float4, ok boolean, word text, mood mood, day date, clock time, at timestamptz,
+            local timestamp, uid uuid, document jsonb, nothing jsonb, place place, bytes bytea, tags text[], email text,
+            documents jsonb[], none numeric, numbers numeric[], span interval, sealed sealed);
+        INSERT INTO t SELECT n, n % 7, n * 1000000000000, n / 4.0, n / 100.0, (n / 1000.0)::numeric(20,3), n / 3.0, n / 8.0, n % 2 = 0,
+            'word ' || n, CASE WHEN n % 3 = 0 THEN 'sad' ELSE 'happy' END::mood, DATE '2024-01-01' + n, '12:00',
+            '2024-01-01 00:00:00Z'::timestamptz + n * interval '1 hour', '2024-01-01', gen_random_uuid(), '{"a": 1}', NULL,
+            ('Bern', '{"b": 2}')::place, 'x', ARRAY['x'], 'user' || n || '@example.org', ARRAY['{"c": 3}'::jsonb], NULL,
+            ARRAY[1.5], interval '1 day', ('x', 'y')::sealed
+            FROM generate_series(1, 500) n;
+    """)
+    table = drafted(mesh, "${env:CRM_URL}#public.t")
+    assert table["name"] == "t" and table["write"] == "replace"
+    assert table["source"] == {"database": "${env:CRM_URL}", "table": "public.t"}
+    found = types(table)
+    assert (found.pop("place"), found.pop("tags"), found.pop("documents")) == ("struct", "array<string>", "array<json>")
+    assert found == {
+        "id": "int", "small": "int", "big": "long", "price": "decimal(10,2)", "cents": "decimal(9,2)",
+        "free": "decimal(38,3)", "share": "double", "narrow": "float", "ok": "boolean", "word": "string", "mood": "string",
+        "day": "date", "clock": "time", "at": "timestamp", "local": "timestamp_ntz", "uid": "uuid", "document": "json",
+        "nothing": "json", "bytes": "binary", "email": "string", "none": "decimal(38,9)",
+    }
+    columns = {column["name"]: column for column in table["columns"]}
+    assert columns["id"]["primaryKey"] is True and columns["mood"]["enum"] == ["happy", "sad"]
+    assert columns["email"]["pii"] is True
+    assert {column["name"]: column["type"] for column in columns["place"]["columns"]} == {"city": "string", "about": "json"}
+    text = (mesh.root / "domains/lab/products/drafted/product.yaml").read_text(encoding="utf-8")
+    assert "numbers" in text and "a numeric does not tell its digits" in text
+    assert "span" in text and "no contract type holds interval" in text
+    assert "sealed" in text and "bytes are read as a column or an array of their own" in text
+    assert "numeric without digits of its own in the database" in text or "numeric in the database without digits" in text
+    mesh.run("check")
+    [rehearsed] = mesh.json("explain", "lab/drafted")["tables"]
+    assert rehearsed["reasons"] == {}
+    assert counts(mesh.publish("lab/drafted")) == (500, 500, 0)
+    profile = mesh.json("profile", "${env:CRM_URL}#t")
+    assert profile["rows"] == 500 and [column["name"] for column in profile["columns"]][:2] == ["id", "small"]
+
+
+@pg
+@pytest.mark.parametrize("value", ["'NaN'", "'Infinity'", "123456789012345678901234567890.1234567890123"])
+def test_numerics_without_digits_of_their_own(mesh, database, value):
+    database.sql(f"CREATE TABLE t (id int, n numeric); INSERT INTO t VALUES (1, 1.25), (2, {value})")
+    profile = mesh.json("profile", "${env:CRM_URL}#t")
+    if value.startswith("'"):
+        # It is a value of numeric, and of no decimal.
+        [number] = [column for column in profile["columns"] if column["name"] == "n"]
+        assert number["type"] == "decimal(38,2)"
+        assert (profile["rows"], profile["faults"]) == (1, [{"why": "`n` is no decimal(38,2)", "rows": 1, "first": 2}])
+    else:
+        assert [name for name, why in profile["leftOut"]] == ["n"]
+
+
+def test_a_contract_is_drafted_from_a_table_of_sqlite(mesh):
+    connection = sqlite(mesh, """
+        CREATE TABLE customers (id INTEGER PRIMARY KEY, name VARCHAR(20), price DECIMAL(10,2), ok BOOLEAN, born DATE,
+            seen DATETIME, photo BLOB, mixed, empty INT);
+    """)
+    connection.executemany(
+        "INSERT INTO customers VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+        [(n, f"name {n}", n / 4, n % 2, f"2000-01-{n % 28 + 1:02}", f"2024-01-01 10:{n % 60:02}:00", b"x", n if n % 60 == 0 else "x")
+         for n in range(1, 301)],
+    )
+    connection.execute("INSERT INTO customers VALUES (999, 'late', 1.5, 1, 'unknown', NULL, NULL, 'x', NULL)")
+    connection.commit()
+    place = mesh.root / "domains/lab/products/pull/crm.db"
+    table = drafted(mesh, f"sqlite:{place}#customers")
+    assert table["source"] == {"database": "sqlite:../pull/crm.db", "table": "customers"}
+    assert types(table) == {
+        "id": "long", "name": "string", "price": "decimal(10,2)", "ok": "boolean", "born": "date", "seen": "timestamp_ntz",
+        "photo": "binary", "mixed": "string", "empty": "long",
+    }
+    text = (mesh.root / "domains/lab/products/drafted/product.yaml").read_text(encoding="utf-8")
+    # The whole numbers among the texts, and the date that is none: evidence.
+    assert "5 records cannot be read: `mixed` is no string" in text
+    assert "date in the database, texts" in text and "295 of 296 values fit" in text
+    report = mesh.publish("lab/drafted")
+    assert counts(report) == (301, 295, 6)
+
+
+def test_a_place_that_a_reference_names_is_drafted_as_it_is_written(mesh, monkeypatch):
+    sqlite(mesh, "CREATE TABLE customers (id INTEGER); INSERT INTO customers VALUES (1), (2);")
+    monkeypatch.setenv("CRM_FOLDER", str(mesh.root / FOLDER))
+    table = drafted(mesh, "sqlite:${env:CRM_FOLDER}/crm.db#customers")
+    assert table["source"] == {"database": "sqlite:${env:CRM_FOLDER}/crm.db", "table": "customers"}
+    assert counts(mesh.publish("lab/drafted")) == (2, 2, 0)
+
+
+@pytest.mark.parametrize(("address", "said"), [
+    ("postgres://anna:secret@localhost/crm#t", "a password must not stand in a command or a manifest"),
+    ("sqlite:crm.db", "an address alone does not say which table"),
+    ("sqlite:none.db#t", "there is no such file"),
+    ("sqlite:domains/lab/products/pull/crm.db#none", "no such table: none"),
+    ("${env:NOT_SET_AT_ALL}#t", "NOT_SET_AT_ALL"),
+])
+def test_what_no_contract_is_drafted_from(mesh, address, said):
+    sqlite(mesh, "CREATE TABLE customers (id INTEGER)")
+    for command in (("new", "lab/drafted", "--from"), ("profile",)):
+        done = mesh._run(*command, address)
+        assert done.returncode not in (0, 1) and said in done.stderr, done.stderr
+        assert "secret" not in done.stderr
+    assert not (mesh.root / "domains/lab/products/drafted").exists()

@@ -116,6 +116,7 @@ pub(crate) fn infer<'py>(
             name: name.to_string(),
             about: format!("{about}: {} rows", grouped(profile.rows)),
             path: None,
+            database_table: None,
             format: None,
             transform: None,
             write: "replace",

@@ -19,9 +19,9 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datamesh_app::ports::{
-    BoundSource, CarriedTable, Engine, EvolutionJob, FilterProblem, MaintainJob, MaintenancePlan, NamedTables,
-    PinnedInput, PreparedMaintenance, PreparedTable, ProductFile, Progress, QueryRequest, RestoreJob, Rows, Sight,
-    StageInput, StageJob, TransformInput, TransformReads, Visibility,
+    BoundDatabase, BoundSource, CarriedTable, Engine, EvolutionJob, FilterProblem, MaintainJob, MaintenancePlan,
+    NamedTables, PinnedInput, PreparedMaintenance, PreparedTable, ProductFile, Progress, QueryRequest, RestoreJob,
+    Rows, Sight, StageInput, StageJob, TransformInput, TransformReads, Visibility,
 };
 use datamesh_core::access::AttributeType;
 use datamesh_core::contract::{DataProduct, TransformSpec, WriteMode};
@@ -34,7 +34,7 @@ use datamesh_core::quality::{KeyRule, MetricRule, value_constraints};
 use datamesh_core::reference::{PinnedTable, RULE_REFERENCES, Reference};
 use datamesh_core::secret::{NoSecrets, Redactor, SecretResolver};
 use datamesh_core::verdict::{MetricResult, TableReport};
-use datamesh_core::{Error, ErrorCode, Name, ProductKey, Result, Table};
+use datamesh_core::{Column, Error, ErrorCode, Name, ProductKey, Result, Table};
 use datamesh_iceberg::storage::join;
 use datamesh_iceberg::{OpenTable, Storage, TableCache, TableDraft};
 use datamesh_quality::rows::compile_all;
@@ -47,7 +47,7 @@ use crate::candidate::Candidates;
 use crate::compact::CompactedFiles;
 use crate::conditions::{Filter, SqlProblem};
 use crate::error::unwrap;
-use crate::examine::{examine_rows, examine_source};
+use crate::examine::{examine_database, examine_rows, examine_source};
 use crate::files::{FilesTable, ScanFile};
 use crate::govern::{self, Governor, MaskKey};
 use crate::keys::KeyReader;
@@ -56,7 +56,8 @@ use crate::references::ReferenceCheck;
 use crate::scan;
 use crate::settle::{LateReference, SettledTable, StagedTable, settle};
 use crate::source::{
-    MissingRequired, OpenSource, Own, RawFields, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan, held_rows,
+    Database, MissingRequired, OpenSource, Own, RawFields, SourceFacts, TableLayout, WatermarkExec, WatermarkPlan,
+    held_rows,
 };
 use crate::stores::Stores;
 use crate::writer::{Durability, PartWriter};
@@ -224,6 +225,27 @@ impl DataEngine {
     /// a path begins.
     pub async fn examine_iceberg(&self, location: &str, folder: &Path) -> Result<TableProfile> {
         examine_rows(crate::source::iceberg_rows(&self.options.storage, location, folder, &self.context()).await?).await
+    }
+
+    /// Profiles a table of a database that no contract describes yet, and tells its columns with the contract types that
+    /// hold them and what the database says of these.
+    ///
+    /// # Errors
+    /// `source-unreadable` where a secret, the database or the table is not there.
+    pub async fn examine_database(
+        &self,
+        bound: &BoundDatabase,
+        progress: Arc<dyn Progress>,
+    ) -> Result<(TableProfile, Vec<(Column, String)>)> {
+        let mut redactor = Redactor::default();
+        let examined = match Database::open(bound, None, self.secrets.as_ref(), &mut redactor) {
+            Ok(database) => {
+                let context = self.context().task_ctx();
+                examine_database(database, self.options.batch_size, context, progress).await
+            }
+            Err(error) => Err(error),
+        };
+        examined.map_err(|error| redactor.redact_error(error))
     }
 
     /// Checks the SQL of a table's rules: conditions on rows, `completeIf`, `where`.

@@ -3,16 +3,26 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::compute::is_null;
+use datafusion::arrow::datatypes::{Schema, UInt64Type};
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
 use datamesh_app::Progress;
 use datamesh_app::ports::{BoundSource, Rows};
+use datamesh_core::contract::CsvOptions;
 use datamesh_core::profile::{Origin, TableProfile};
-use datamesh_core::{Error, ErrorCode, Result};
+use datamesh_core::{Column, Error, ErrorCode, Result};
 use datamesh_iceberg::Storage;
+use datamesh_quality::arrow_types::arrow_field;
 use datamesh_quality::profile::{KeySink, KeySinks, TableProfiler};
 use futures::TryStreamExt;
 
+use crate::error::{arrow, unwrap};
 use crate::keys::{KeyEntry, KeyRuns, Place, for_each_hit};
-use crate::source::{SourceFacts, add_typed, profile, resolve};
+use crate::source::{
+    Database, DatabaseExec, FoundColumn, SourceFacts, TableLayout, add_typed, faults_of, plain_table, profile, resolve,
+};
 
 /// Follows hashes in sorted runs on the disk.
 struct RunSink {
@@ -91,6 +101,57 @@ pub(crate) async fn examine_source(
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let task = tokio::task::spawn_blocking(work);
     task.await.map_err(|error| Error::new(ErrorCode::Internal, "looking at the data stopped").with_source(error))?
+}
+
+/// Profiles a table of a database, and tells its columns with the contract types that hold them and what the database
+/// says of these.
+pub(crate) async fn examine_database(
+    database: Database,
+    batch_size: usize,
+    context: Arc<TaskContext>,
+    progress: Arc<dyn Progress>,
+) -> Result<(TableProfile, Vec<(Column, String)>)> {
+    let (mut columns, mut evidences, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    for FoundColumn { name, data_type, evidence } in database.columns().await? {
+        match data_type {
+            // The reader's own columns have such names.
+            _ if name.starts_with("__") => left_out.push((name, "names that start with `__` are reserved".to_owned())),
+            Ok(data_type) => {
+                columns.push(Column::anonymous(&name, data_type));
+                evidences.push(evidence);
+            }
+            Err(why) => left_out.push((name, why)),
+        }
+    }
+    let schema = Arc::new(Schema::new(columns.iter().map(arrow_field).collect::<Vec<_>>()));
+    let facts = Arc::new(SourceFacts::new("reading", None, progress));
+    let (table, csv) = (plain_table(&columns)?, CsvOptions::default());
+    let layout = TableLayout { table, schema: schema.clone(), csv, facts: facts.clone(), batch_size };
+    let fail = |error| unwrap(ErrorCode::SourceUnreadable, "the database cannot be read", error);
+    let mut batches = DatabaseExec::new(Arc::new(layout), database).execute(0, context).map_err(fail)?;
+
+    let scratch = Scratch::new()?;
+    let mut profiler = TableProfiler::of_schema(&schema, scratch.sinks());
+    left_out.iter().for_each(|(name, why)| profiler.leave_out(name, why));
+    while let Some(batch) = batches.try_next().await.map_err(fail)? {
+        for (reasons, position) in faults_of(&batch) {
+            let misfit = reasons.iter().find_map(|reason| columns.iter().find(|column| column.name == reason.column));
+            let why = misfit.map(|column| format!("`{}` is no {}", column.name, column.data_type));
+            profiler.add_fault(why.as_deref().unwrap_or("a cell does not fit"), position);
+        }
+        // A row with a misfit is told as that, and counts nowhere else.
+        let readable = is_null(batch.column(schema.fields().len() + 1)).map_err(arrow)?;
+        let rows: Vec<usize> = readable.values().set_indices().collect();
+        let positions = batch.column(schema.fields().len() + 3).as_primitive::<UInt64Type>();
+        let own = batch.project(&(0..schema.fields().len()).collect::<Vec<_>>()).map_err(arrow)?;
+        profiler.add_batch(&own, &rows, &|row| positions.value(row))?;
+    }
+    let profile = blocking(move || {
+        let profile = profiler.finish(facts.bytes_read(), Origin::Typed);
+        drop(scratch);
+        profile
+    });
+    Ok((profile.await?, columns.into_iter().zip(evidences).collect()))
 }
 
 /// Profiles rows.

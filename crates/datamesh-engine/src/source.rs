@@ -44,13 +44,14 @@ use datamesh_core::verdict::Reason;
 use datamesh_core::{Result, Table};
 use twox_hash::XxHash3_128;
 
+pub(crate) use database::{Database, DatabaseExec, FoundColumn};
 pub(crate) use exec::SourceExec;
 pub(crate) use iceberg::rows as iceberg_rows;
 pub(crate) use json::rows as json_rows;
 pub(crate) use open::OpenSource;
 pub(crate) use own::Own;
 pub(crate) use query::{QueryExec, fits};
-pub(crate) use raw::{add_typed, profile};
+pub(crate) use raw::{add_typed, faults_of, plain_table, profile};
 pub(crate) use resolve::{SourceFile, resolve};
 pub(crate) use typed::convert;
 pub(crate) use watermark::{WatermarkExec, WatermarkPlan, held_rows};

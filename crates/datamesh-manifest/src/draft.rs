@@ -27,8 +27,10 @@ pub struct SourceDraft {
     pub name: String,
     /// What was looked at, for the reader.
     pub about: String,
-    /// The source's path, as the manifest shall have it; without one the rows come from elsewhere.
+    /// The source's path, or a database's address, as the manifest shall have it; without one the rows come from elsewhere.
     pub path: Option<String>,
+    /// The table of the database that `path` is the address of.
+    pub database_table: Option<String>,
     /// The source's format, where the path does not say it; `iceberg`: the path is that of an Iceberg table.
     pub format: Option<String>,
     /// SQL that its rows come from, in place of a source.
@@ -125,9 +127,7 @@ fn table_lines(out: &mut Writer, table: &SourceDraft) {
         },
     );
     match &table.path {
-        Some(path) => {
-            out.with(3, &format!("source: {}", source(path, table.format.as_deref(), draft.csv.as_ref())), &table.about)
-        }
+        Some(path) => out.with(3, &format!("source: {}", source(path, table, draft.csv.as_ref())), &table.about),
         None => out.remark(3, &format!("rows like those of {}", table.about)),
     }
     if let Some(transform) = &table.transform {
@@ -162,7 +162,11 @@ fn table_lines(out: &mut Writer, table: &SourceDraft) {
     }
 }
 
-fn source(path: &str, format: Option<&str>, csv: Option<&CsvOptions>) -> String {
+fn source(path: &str, table: &SourceDraft, csv: Option<&CsvOptions>) -> String {
+    if let Some(table) = &table.database_table {
+        return format!("{{database: {}, table: {}}}", flow(path), flow(table));
+    }
+    let format = table.format.as_deref();
     if format == Some("iceberg") {
         return format!("{{iceberg: {}}}", flow(path));
     }

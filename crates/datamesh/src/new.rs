@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use clap::Args;
 use datamesh_app::explore::{ProfiledTable, profile_table};
-use datamesh_app::ports::{BoundSource, Engine};
-use datamesh_core::contract::{CsvOptions, FileSource, SourceFormat};
+use datamesh_app::ports::{BoundDatabase, BoundSource, Engine};
+use datamesh_core::contract::{Constraints, CsvOptions, DatabaseRows, DatabaseSource, FileSource, SourceFormat};
 use datamesh_core::infer::{TableDraft, draft_table, grouped};
 use datamesh_core::profile::TableProfile;
-use datamesh_core::{Error, ErrorCode, Name, ProductId, Result};
+use datamesh_core::secret::has_literal_password;
+use datamesh_core::{Column, DataType, Error, ErrorCode, Name, ProductId, Result};
 use datamesh_engine::DataEngine;
 use datamesh_manifest::draft::{ProductDraft, SourceDraft, manifest, scalar};
 use datamesh_manifest::load_mesh;
@@ -25,8 +26,9 @@ use crate::{home, output};
 pub(crate) struct NewArguments {
     /// domain/product
     pub(crate) product: String,
-    /// A file, folder or glob, a published table as domain.product.table, or any Iceberg table by its metadata document or
-    /// folder, but no table of a database; may be repeated, once for each table
+    /// A file, folder or glob, a published table as domain.product.table, any Iceberg table by its metadata document or
+    /// folder, or a table of a database as ADDRESS#TABLE ('${env:CRM_URL}#public.customers', sqlite:crm.db#customers); may be
+    /// repeated, once for each table
     #[arg(long, value_name = "FILE|TABLE", required = true)]
     pub(crate) from: Vec<String>,
     /// The table's name, in the order of --from (default: the file's name)
@@ -51,6 +53,8 @@ pub(crate) enum Meant {
     Table(String),
     /// An Iceberg table that somebody else keeps: its metadata document, or its folder.
     Iceberg(String),
+    /// A table of a database.
+    Database(Box<BoundDatabase>),
 }
 
 /// A file where there is one, else a table where it is written like one.
@@ -66,14 +70,10 @@ pub(crate) fn meant(word: &str, format: Option<InputFormat>) -> Result<Meant> {
     if like_a_table && !working.join(word).exists() {
         return Ok(Meant::Table(word.to_owned()));
     }
-    let database = ["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| word.starts_with(scheme));
-    if database && !working.join(word).exists() {
-        // The address may have a password in it.
-        return Err(Error::new(ErrorCode::InvalidArgument, "a table of a database cannot be looked at where it is")
-            .with_help(
-                "save it to a file and name that; or write a manifest with its columns and `source: {database: …, table: \
-                 …}`: once published it is named domain.product.table",
-            ));
+    let is_address = ["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| word.starts_with(scheme))
+        || (word.starts_with("${") && word.contains('#'));
+    if is_address && !working.join(word).exists() {
+        return Ok(Meant::Database(Box::new(database(word, working)?)));
     }
     let folder = working.join(word).join("metadata");
     let is_folder = !word.contains("://")
@@ -90,6 +90,29 @@ pub(crate) fn meant(word: &str, format: Option<InputFormat>) -> Result<Meant> {
     let format = format.or(text.then_some(SourceFormat::Csv));
     let spec = FileSource { path: word.to_owned(), format, csv: CsvOptions::default() };
     Ok(Meant::Source(Box::new(BoundSource { spec, paths: vec![word.to_owned()], folder: working, pulled: false })))
+}
+
+/// A table of a database: its address, `#` and its name.
+fn database(word: &str, folder: PathBuf) -> Result<BoundDatabase> {
+    // The address may have a password in it, so that no message quotes it.
+    let refused = |why: &str, help: &str| Err(Error::new(ErrorCode::InvalidArgument, why).with_help(help));
+    let (address, table) = word.rsplit_once('#').unwrap_or((word, ""));
+    // A `#` in a password parts the address at the wrong place.
+    let is_written = !address.starts_with("${");
+    if has_literal_password(address) || has_literal_password(word) || (is_written && table.contains('@')) {
+        return refused(
+            "a password must not stand in a command or a manifest",
+            "put the whole address into a variable and name that: '${env:CRM_URL}#public.customers'",
+        );
+    }
+    if table.is_empty() {
+        return refused(
+            "an address alone does not say which table of the database is meant",
+            "name it behind a `#`: sqlite:crm.db#customers, '${env:CRM_URL}#public.customers'",
+        );
+    }
+    let rows = DatabaseRows::Table(table.to_owned());
+    Ok(BoundDatabase { spec: DatabaseSource { database: address.to_owned(), rows, condition: None }, folder })
 }
 
 fn is_metadata(name: &str) -> bool {
@@ -148,6 +171,10 @@ async fn draft(arguments: NewArguments, told: Option<&Path>, memory: usize) -> R
             Meant::Iceberg(location) => {
                 home::read_location(told, &location, "new").await?;
                 from_iceberg(&engine, &location, name, root.as_deref(), folder.as_deref()).await?
+            }
+            Meant::Database(bound) => {
+                home::read_location(told, from, "new").await?;
+                from_database(&engine, &bound, name, root.as_deref(), folder.as_deref()).await?
             }
             Meant::Table(table) => {
                 let root = root.as_deref().map_or_else(|| home::find(told), |root| Ok(root.to_owned()))?;
@@ -286,6 +313,7 @@ async fn from_source(
         name: name.to_string(),
         about: format!("{rows}, {bytes} bytes, read whole"),
         path: Some(path),
+        database_table: None,
         format: format.map(str::to_owned),
         transform: None,
         // One file is the whole table; of several, more will come.
@@ -316,12 +344,91 @@ async fn from_iceberg(
         name: name.to_string(),
         about: format!("an Iceberg table: {} rows, read whole", grouped(profile.rows)),
         path: Some(manifest_path(&given, location, root, folder)),
+        database_table: None,
         format: Some("iceberg".to_owned()),
         transform: None,
         write: "replace",
         rows: profile.rows,
         draft: draft_table(name.as_str(), &profile),
     })
+}
+
+async fn from_database(
+    engine: &DataEngine,
+    bound: &BoundDatabase,
+    name: Option<&str>,
+    root: Option<&Path>,
+    folder: Option<&Path>,
+) -> Result<SourceDraft> {
+    let DatabaseRows::Table(table) = &bound.spec.rows else {
+        return Err(Error::new(ErrorCode::Internal, "a draft is made of a table"));
+    };
+    let name = match name {
+        Some(name) => table_name(name)?,
+        // A schema comes before the table's name.
+        None => name_of(Path::new(table.rsplit('.').next().unwrap_or(table).trim_matches('"'))),
+    };
+    let (profile, columns) = examine_database(engine, bound).await?;
+    let mut draft = draft_table(name.as_str(), &profile);
+    for drafted in &mut draft.columns {
+        let Some((found, evidence)) = columns.iter().find(|(column, _)| column.name == drafted.column.name) else {
+            continue;
+        };
+        restore(&mut drafted.column, &found.data_type);
+        if let Some((_, seen)) = drafted.type_evidence.split_once(" in the source") {
+            drafted.type_evidence = format!("{evidence}{seen}");
+        }
+    }
+    let address = &bound.spec.database;
+    let path = match address.strip_prefix("sqlite:") {
+        // What a reference stands for may be anywhere.
+        Some(file) if !file.contains("${") => {
+            let file = file.strip_prefix("//").unwrap_or(file);
+            format!("sqlite:{}", manifest_path(&bound.folder.join(file), file, root, folder))
+        }
+        _ => address.clone(),
+    };
+    Ok(SourceDraft {
+        name: name.to_string(),
+        about: format!("{} rows, read whole", grouped(profile.rows)),
+        path: Some(path),
+        database_table: Some(table.clone()),
+        format: None,
+        transform: None,
+        write: "replace",
+        rows: profile.rows,
+        draft,
+    })
+}
+
+/// Documents and identifiers are texts to a profile: here they are again what the database has them as.
+fn restore(column: &mut Column, found: &DataType) {
+    match (&mut column.data_type, found) {
+        (DataType::String, DataType::Json | DataType::Uuid) => {
+            column.data_type = found.clone();
+            column.constraints = Constraints::default();
+        }
+        (DataType::Array(item), DataType::Array(found)) => restore(item, &found.data_type),
+        (DataType::Struct(fields), DataType::Struct(found)) => {
+            for field in fields {
+                if let Some(found) = found.iter().find(|found| found.name == field.name) {
+                    restore(field, &found.data_type);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Profiles a table of a database, with progress on a terminal.
+pub(crate) async fn examine_database(
+    engine: &DataEngine,
+    bound: &BoundDatabase,
+) -> Result<(TableProfile, Vec<(Column, String)>)> {
+    let progress = Arc::new(Observer::new(crate::caller::stderr_is_terminal()));
+    let examined = engine.examine_database(bound, progress.clone()).await?;
+    progress.finish();
+    Ok(examined)
 }
 
 /// Profiles files, with progress on a terminal.
@@ -345,6 +452,7 @@ fn from_table(table: &str, profiled: &ProfiledTable, name: Option<&str>) -> Resu
         name: name.to_string(),
         about: format!("{table}, version {version}: {} rows", grouped(rows)),
         path: None,
+        database_table: None,
         format: None,
         transform: Some(format!("SELECT * FROM {}", sql(table))),
         write: "replace",

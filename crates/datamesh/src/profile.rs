@@ -11,14 +11,14 @@ use datamesh_core::{Error, ErrorCode, Result};
 use serde_json::{Value, json};
 
 use crate::cli::{InputFormat, ReportFormat};
-use crate::new::{Meant, examine, meant};
+use crate::new::{Meant, examine, examine_database, meant};
 use crate::output::{colours, paint};
 use crate::{home, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct ProfileArguments {
-    /// A file, folder or glob, a published table as domain.product.table, or any Iceberg table by its metadata document or
-    /// folder, but no table of a database
+    /// A file, folder or glob, a published table as domain.product.table, any Iceberg table by its metadata document or
+    /// folder, or a table of a database as ADDRESS#TABLE ('${env:CRM_URL}#public.customers', sqlite:crm.db#customers)
     #[arg(value_name = "FILE|TABLE")]
     pub(crate) data: String,
     /// Format of the files (default: by file name)
@@ -57,6 +57,10 @@ async fn profile(arguments: ProfileArguments, told: Option<&Path>, memory: usize
             let working = std::env::current_dir()
                 .map_err(|error| Error::io(ErrorCode::NotFound, "find", Path::new("."), error))?;
             (home::engine_without_tables()?.examine_iceberg(&location, &working).await?, None)
+        }
+        Meant::Database(bound) => {
+            home::read_location(told, &arguments.data, "profile").await?;
+            (examine_database(&home::engine_without_tables()?, &bound).await?.0, None)
         }
         Meant::Table(name) => {
             let root = home::find(told)?;

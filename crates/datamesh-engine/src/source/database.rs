@@ -20,7 +20,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use datamesh_app::ports::{BoundDatabase, Pull};
 use datamesh_core::contract::DatabaseRows;
 use datamesh_core::secret::{Part, Redactor, SecretResolver, Template};
-use datamesh_core::{Error, ErrorCode, Result};
+use datamesh_core::{DataType, Error, ErrorCode, Result};
 use tokio::sync::mpsc::Sender;
 
 use super::build::BatchBuilder;
@@ -49,6 +49,15 @@ impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Database").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// A column of a database that no contract describes yet.
+pub(crate) struct FoundColumn {
+    pub(crate) name: String,
+    /// The contract type that holds its values, or why there is none.
+    pub(crate) data_type: std::result::Result<DataType, String>,
+    /// What the database says of its type.
+    pub(crate) evidence: String,
 }
 
 /// The rows of a database.
@@ -171,7 +180,7 @@ fn name_parts(name: &str) -> Result<Vec<String>> {
 
 impl Database {
     /// Looks up the secrets of a database source. Nothing is opened yet.
-    pub(super) fn open(
+    pub(crate) fn open(
         bound: &BoundDatabase,
         pull: Option<&Pull>,
         secrets: &dyn SecretResolver,
@@ -246,16 +255,33 @@ impl Database {
         sender: &Sender<DataFusionResult<RecordBatch>>,
     ) -> Result<(), ReadError> {
         let sink = Sink::new(layout, sender);
-        if self.url.starts_with("postgres://") || self.url.starts_with("postgresql://") {
+        if self.is_postgres() {
             postgres::read(self, &self.url, layout, sink).await
         } else if let Some(path) = sqlite_path(&self.url) {
             sqlite::read(self, &self.folder.join(path), layout, sink).await
         } else {
-            Err(ReadError::Failed(
-                Error::new(ErrorCode::InvalidManifest, format!("{} is no database that can be read", self.name))
-                    .with_help("its URL begins with `postgres://` or `sqlite:`"),
-            ))
+            Err(self.unknown().into())
         }
+    }
+
+    /// What columns the rows have, in order, and the types that hold them.
+    pub(crate) async fn columns(&self) -> Result<Vec<FoundColumn>> {
+        if self.is_postgres() {
+            postgres::columns(self, &self.url).await
+        } else if let Some(path) = sqlite_path(&self.url) {
+            sqlite::columns(self, &self.folder.join(path)).await
+        } else {
+            Err(self.unknown())
+        }
+    }
+
+    fn is_postgres(&self) -> bool {
+        self.url.starts_with("postgres://") || self.url.starts_with("postgresql://")
+    }
+
+    fn unknown(&self) -> Error {
+        Error::new(ErrorCode::InvalidManifest, format!("{} is no database that can be read", self.name))
+            .with_help("its URL begins with `postgres://` or `sqlite:`")
     }
 }
 

@@ -1,12 +1,12 @@
 //! PostgreSQL. Every column is read as the text that the server makes of it, because that text is exact for every type:
 //! numerics of any size, infinities, enums and domains. Which of its types can be which of ours is checked beforehand.
 
-use datamesh_core::{DataType, Error, ErrorCode};
+use datamesh_core::{Column, DataType, Error, ErrorCode};
 use futures::TryStreamExt;
 use sqlx::postgres::{PgConnectOptions, PgTypeInfo, PgTypeKind};
 use sqlx::{Column as _, ConnectOptions, Connection, Executor, PgConnection, Row, Statement as _, TypeInfo};
 
-use super::database::{CONNECT_TIMEOUT, Database, ReadError, Sink, Statement, quote};
+use super::database::{CONNECT_TIMEOUT, Database, FoundColumn, ReadError, Rows, Sink, Statement, quote};
 use super::{TableLayout, match_columns};
 
 /// How a column is asked for.
@@ -177,13 +177,8 @@ async fn connect(database: &Database, url: &str) -> Result<PgConnection, Error> 
     }
 }
 
-/// Reads the rows in one transaction that sees one moment and changes nothing.
-pub(super) async fn read(
-    database: &Database,
-    url: &str,
-    layout: &TableLayout,
-    mut sink: Sink<'_>,
-) -> Result<(), ReadError> {
+/// A connection in a transaction that sees one moment and changes nothing, and the columns of the rows.
+async fn begin(database: &Database, url: &str) -> Result<(PgConnection, Vec<(String, PgTypeInfo)>), Error> {
     let mut connection = connect(database, url).await?;
     for command in [
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
@@ -193,16 +188,153 @@ pub(super) async fn read(
     ] {
         connection.execute(command).await.map_err(|error| database.error("read", error))?;
     }
-
     let mut all = Statement::default();
     all.push("SELECT *");
     all.push_from('$', &database.rows);
     // Parameters are texts wherever they stand.
     let texts = vec![PgTypeInfo::with_oid(sqlx::postgres::types::Oid(25)); all.values.len()];
     let described = connection.prepare_with(&all.sql, &texts).await.map_err(|error| database.error("read", error))?;
-    let present: Vec<(String, PgTypeInfo)> =
+    let present =
         described.columns().iter().map(|column| (column.name().to_owned(), column.type_info().clone())).collect();
     drop(described);
+    Ok((connection, present))
+}
+
+/// The columns of the rows and the contract types that hold them.
+pub(super) async fn columns(database: &Database, url: &str) -> Result<Vec<FoundColumn>, Error> {
+    let (mut connection, present) = begin(database, url).await?;
+    let mut found = Vec::new();
+    for (name, info) in present {
+        let mut evidence = format!("{} in the database", info.name().to_lowercase());
+        let data_type = if is_numeric(&info) {
+            let (data_type, seen) = numeric(database, &mut connection, &name).await?;
+            evidence.push_str(&seen);
+            data_type
+        } else {
+            held_by(&info).and_then(|data_type| match read_column(&info, &data_type) {
+                Some(_) => Ok(data_type),
+                None => {
+                    Err("bytes are read as a column or an array of their own; let a `query:` select them".to_owned())
+                }
+            })
+        };
+        found.push(FoundColumn { name, data_type, evidence });
+    }
+    // The transaction changed nothing; a failure to say goodbye loses nothing.
+    let _ = connection.close().await;
+    Ok(found)
+}
+
+/// The number of PostgreSQL's numeric in pg_type.dat.
+const NUMERIC: u32 = 1700;
+
+fn is_numeric(info: &PgTypeInfo) -> bool {
+    base(info).oid().is_some_and(|oid| oid.0 == NUMERIC)
+}
+
+/// The contract type that holds every value of a type of PostgreSQL.
+fn held_by(info: &PgTypeInfo) -> Result<DataType, String> {
+    let info = base(info);
+    let none = || Err(format!("no contract type holds {}", info.name().to_lowercase()));
+    Ok(match (family(info), info.kind()) {
+        (Some(Family::Array), PgTypeKind::Array(item)) => {
+            DataType::Array(Box::new(Column::anonymous("item", held_by(item)?)))
+        }
+        (Some(Family::Composite), PgTypeKind::Composite(fields)) => {
+            let field = |(name, info): &(String, PgTypeInfo)| Ok(Column::anonymous(name, held_by(info)?));
+            DataType::Struct(fields.iter().map(field).collect::<Result<_, String>>()?)
+        }
+        (Some(family), _) => match family {
+            Family::Boolean => DataType::Boolean,
+            Family::Integer if matches!(info.oid().map(|oid| oid.0), Some(21 | 23)) => DataType::Int,
+            Family::Integer => DataType::Long,
+            Family::Number if is_numeric(info) => {
+                return Err("within an array or a composite type a numeric does not tell its digits".to_owned());
+            }
+            Family::Number if info.oid().is_some_and(|oid| oid.0 == 700) => DataType::Float,
+            Family::Number => DataType::Double,
+            Family::Text => DataType::String,
+            Family::Uuid => DataType::Uuid,
+            Family::Json => DataType::Json,
+            Family::Bytes => DataType::Binary,
+            Family::Date => DataType::Date,
+            Family::Time => DataType::Time,
+            Family::Timestamp => DataType::TimestampNtz,
+            Family::TimestampTz => DataType::Timestamp,
+            Family::Array | Family::Composite => return none(),
+        },
+        (None, _) => return none(),
+    })
+}
+
+/// The decimal that holds a numeric column: as the table declares it, else as many digits behind the point as some value
+/// has, and before it as many as fit; and what else there is to say of it.
+async fn numeric(
+    database: &Database,
+    connection: &mut PgConnection,
+    name: &str,
+) -> Result<(Result<DataType, String>, String), Error> {
+    const MOST: i64 = 38;
+    // Digits behind the point, where no number tells.
+    const USUAL: i64 = 9;
+    let fail = |error| database.error("read", error);
+    if let Rows::Table(parts) = &database.rows {
+        let table: Vec<String> = parts.iter().map(|part| quote(part)).collect();
+        // A domain has the digits, where its column does not.
+        let sql = "SELECT CASE WHEN a.atttypmod < 0 THEN t.typtypmod ELSE a.atttypmod END FROM pg_attribute a \
+                   JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = to_regclass($1) AND a.attname = $2";
+        let declared = sqlx::query(sql).persistent(false).bind(table.join(".")).bind(name);
+        if let Some(row) = declared.fetch_optional(&mut *connection).await.map_err(fail)? {
+            let modifier: i32 = row.try_get(0).map_err(fail)?;
+            if let Some(data_type) = digits(modifier) {
+                return Ok((data_type, String::new()));
+            }
+        }
+    }
+    let column = quote(name);
+    let mut seen = Statement::default();
+    seen.push(&format!(
+        "SELECT max(scale({column}))::int8, max(length(trunc(abs({column}))::text)) FILTER (WHERE {column} <> 'NaN' AND \
+         {column}::text !~ 'Inf')::int8"
+    ));
+    seen.push_from('$', &database.rows);
+    let row = bound(&seen).fetch_one(connection).await.map_err(fail)?;
+    let scale: Option<i64> = row.try_get(0).map_err(fail)?;
+    let before: i64 = row.try_get::<Option<i64>, _>(1).map_err(fail)?.unwrap_or(1);
+    let evidence = match scale {
+        Some(scale) => format!(" without digits of its own, at most {scale} behind the point seen"),
+        None => " without digits of its own, no number seen".to_owned(),
+    };
+    let scale = scale.unwrap_or(USUAL);
+    let data_type = match u8::try_from(scale) {
+        Ok(digits) if scale + before <= MOST => Ok(DataType::Decimal(MOST as u8, digits)),
+        _ => Err(format!(
+            "a value has {before} digits before the point and one has {scale} behind it; a decimal has {MOST}"
+        )),
+    };
+    Ok((data_type, evidence))
+}
+
+/// The decimal of a numeric with a type modifier; `None` where it has none (numeric.c).
+fn digits(modifier: i32) -> Option<Result<DataType, String>> {
+    let modifier = u32::try_from(modifier).ok()?.checked_sub(4)?;
+    let precision = modifier >> 16 & 0xffff;
+    // Eleven bits with a sign.
+    let scale = ((modifier & 0x7ff) ^ 0x400).wrapping_sub(0x400) as i32;
+    Some(match (u8::try_from(precision), u8::try_from(scale)) {
+        (Ok(precision @ ..=38), Ok(scale)) if scale <= precision => Ok(DataType::Decimal(precision, scale)),
+        _ => Err(format!("no contract type holds numeric({precision},{scale})")),
+    })
+}
+
+/// Reads the rows in one transaction that sees one moment and changes nothing.
+pub(super) async fn read(
+    database: &Database,
+    url: &str,
+    layout: &TableLayout,
+    mut sink: Sink<'_>,
+) -> Result<(), ReadError> {
+    let (mut connection, present) = begin(database, url).await?;
 
     let names: Vec<&str> = present.iter().map(|(name, _)| name.as_str()).collect();
     if let Some(twice) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
@@ -317,6 +449,18 @@ mod tests {
             (Family::Boolean, "int", None),
         ] {
             assert_eq!(read_as(family, &parse(data_type)), expected, "{family:?} {data_type}");
+        }
+    }
+
+    #[test]
+    fn a_numerics_digits_are_read_from_its_modifier() {
+        let of = |precision: i32, scale: i32| ((precision << 16) | (scale & 0x7ff)) + 4;
+        assert_eq!(digits(-1), None);
+        assert_eq!(digits(of(10, 2)), Some(Ok(DataType::Decimal(10, 2))));
+        assert_eq!(digits(of(38, 38)), Some(Ok(DataType::Decimal(38, 38))));
+        for (precision, scale) in [(39, 0), (2, -3), (2, 5), (1000, 1000)] {
+            let why = digits(of(precision, scale)).expect("digits").expect_err("refused");
+            assert_eq!(why, format!("no contract type holds numeric({precision},{scale})"));
         }
     }
 

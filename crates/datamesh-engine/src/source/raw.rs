@@ -135,24 +135,26 @@ fn profile_tapped(
         (None, None) => return Err(Error::new(ErrorCode::Internal, "there is no profile")),
     };
     for (why, position) in faults {
-        profiler.add_fault(&why, position);
+        profiler.add_fault(&broken(why), position);
     }
     profiler.finish(facts.bytes_read(), if json { Origin::Json } else { Origin::Typed })
 }
 
 /// Why the rows of a batch are at fault, and where they stand.
-fn faults_of(batch: &RecordBatch) -> Vec<(String, u64)> {
+pub(crate) fn faults_of(batch: &RecordBatch) -> Vec<(Vec<Reason>, u64)> {
     let (Some(faults), Some(positions)) =
         (batch.column_by_name(Hidden::FAULTS), batch.column_by_name(Hidden::POSITION))
     else {
         return Vec::new();
     };
     let (faults, positions) = (faults.as_string::<i32>(), positions.as_primitive::<UInt64Type>());
-    let why = |row: usize| {
-        let reasons: Vec<Reason> = serde_json::from_str(faults.value(row)).unwrap_or_default();
-        reasons.into_iter().find_map(|reason| reason.value).unwrap_or_else(|| "the record is broken".to_owned())
-    };
-    (0..batch.num_rows()).filter(|row| !faults.is_null(*row)).map(|row| (why(row), positions.value(row))).collect()
+    let reasons = |row: usize| serde_json::from_str(faults.value(row)).unwrap_or_default();
+    (0..batch.num_rows()).filter(|row| !faults.is_null(*row)).map(|row| (reasons(row), positions.value(row))).collect()
+}
+
+/// Why a record cannot be read.
+fn broken(reasons: Vec<Reason>) -> String {
+    reasons.into_iter().find_map(|reason| reason.value).unwrap_or_else(|| "the record is broken".to_owned())
 }
 
 fn profile_csv(
@@ -227,7 +229,7 @@ fn read_failed(error: DataFusionError) -> Error {
 }
 
 /// A table of these columns without any promise.
-fn plain_table(columns: &[Column]) -> Result<Table> {
+pub(crate) fn plain_table(columns: &[Column]) -> Result<Table> {
     serde_json::from_value(json!({ "name": "source", "columns": columns }))
         .map_err(|error| Error::new(ErrorCode::Internal, "a table cannot be made up").with_source(error))
 }
@@ -272,7 +274,7 @@ impl datamesh_app::Progress for Silent {
 /// Adds the rows of a batch of text cells; the rows at fault are counted apart.
 fn add_cells(profiler: &mut TableProfiler, batch: &RecordBatch) -> Result<()> {
     for (why, position) in faults_of(batch) {
-        profiler.add_fault(&why, position);
+        profiler.add_fault(&broken(why), position);
     }
     let hidden = |name: &str| {
         batch.column_by_name(name).ok_or_else(|| Error::new(ErrorCode::Internal, format!("a batch has no {name}")))

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use datamesh_core::DataType;
+use datamesh_core::{DataType, Error};
 use futures::TryStreamExt;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow, SqliteValueRef};
 use sqlx::{
@@ -11,7 +11,7 @@ use sqlx::{
 };
 
 use super::build::BatchBuilder;
-use super::database::{CONNECT_TIMEOUT, Database, ReadError, Sink, Statement, quote};
+use super::database::{CONNECT_TIMEOUT, Database, FoundColumn, ReadError, Rows, Sink, Statement, quote};
 use super::{TableLayout, match_columns};
 
 /// A cell, by its storage class.
@@ -115,18 +115,12 @@ fn push_newer(statement: &mut Statement, column: &str, data_type: &DataType, val
     }
 }
 
-/// Reads the rows in one transaction that sees one moment.
-pub(super) async fn read(
-    database: &Database,
-    path: &Path,
-    layout: &TableLayout,
-    mut sink: Sink<'_>,
-) -> Result<(), ReadError> {
+/// A connection in a transaction that sees one moment, and the names of the rows' columns.
+async fn begin(database: &Database, path: &Path) -> Result<(SqliteConnection, Vec<String>), Error> {
     if !path.is_file() {
         return Err(database
             .fail("there is no such file")
-            .with_help("a relative path starts from the manifest's folder")
-            .into());
+            .with_help("a relative path starts from the manifest's folder"));
     }
     let options = SqliteConnectOptions::new()
         .filename(path)
@@ -143,8 +137,7 @@ pub(super) async fn read(
     if encoding != "UTF-8" {
         return Err(database
             .fail(format!("its texts are {encoding}"))
-            .with_help("copy it with `VACUUM INTO` from a connection with `PRAGMA encoding = 'UTF-8'`")
-            .into());
+            .with_help("copy it with `VACUUM INTO` from a connection with `PRAGMA encoding = 'UTF-8'`"));
     }
 
     let mut all = Statement::default();
@@ -153,6 +146,113 @@ pub(super) async fn read(
     let described = connection.prepare(&all.sql).await.map_err(read_error)?;
     let present: Vec<String> = described.columns().iter().map(|column| column.name().to_owned()).collect();
     drop(described);
+    Ok((connection, present))
+}
+
+/// So many columns are asked for their classes at once: SQLite's answers have at most 2,000 columns.
+const ASKED: usize = 400;
+
+/// The columns of the rows and the contract types that hold them: what their cells are counts, and what the table says of
+/// them where the cells leave it open.
+pub(super) async fn columns(database: &Database, path: &Path) -> Result<Vec<FoundColumn>, Error> {
+    let (mut connection, present) = begin(database, path).await?;
+    let read_error = |error| database.error("read", error);
+    let mut declared = std::collections::HashMap::new();
+    if let Rows::Table(parts) = &database.rows {
+        let schema = parts.len().checked_sub(2).and_then(|at| parts.get(at));
+        let sql = match schema {
+            Some(_) => "SELECT name, type FROM pragma_table_xinfo(?1, ?2)",
+            None => "SELECT name, type FROM pragma_table_xinfo(?1)",
+        };
+        let query = schema.into_iter().fold(sqlx::query(sql).bind(parts.last()), |query, schema| query.bind(schema));
+        for row in query.fetch_all(&mut connection).await.map_err(read_error)? {
+            let (name, word): (String, String) =
+                (row.try_get(0).map_err(read_error)?, row.try_get(1).map_err(read_error)?);
+            declared.insert(name, word.to_ascii_uppercase());
+        }
+    }
+    let mut found = Vec::new();
+    for names in present.chunks(ASKED) {
+        let classes = ["integer", "real", "text", "blob"];
+        let asked = names.iter().flat_map(|name| {
+            let name = quote(name);
+            classes.map(|class| format!("coalesce(max(typeof({name}) = '{class}'), 0)"))
+        });
+        let mut statement = Statement::default();
+        statement.push(&format!("SELECT {}", asked.collect::<Vec<_>>().join(", ")));
+        statement.push_from('?', &database.rows);
+        let query = statement
+            .values
+            .iter()
+            .fold(sqlx::query(&statement.sql).persistent(false), |query, value| query.bind(value.as_str()));
+        let row = query.fetch_one(&mut connection).await.map_err(read_error)?;
+        for (at, name) in names.iter().enumerate() {
+            let mut has = [false; 4];
+            for (class, has) in has.iter_mut().enumerate() {
+                *has = row.try_get::<i64, _>(at * classes.len() + class).map_err(read_error)? != 0;
+            }
+            let word = declared.get(name).map_or("", String::as_str);
+            let kinds = ["whole numbers", "numbers", "texts", "blobs"].into_iter().zip(has);
+            let kinds: Vec<&str> = kinds.filter(|(_, has)| *has).map(|(kind, _)| kind).collect();
+            let mut evidence = if word.is_empty() { "no type".to_owned() } else { word.to_lowercase() };
+            evidence.push_str(" in the database");
+            if !kinds.is_empty() {
+                evidence.push_str(&format!(", {}", kinds.join(" and ")));
+            }
+            found.push(FoundColumn { name: name.clone(), data_type: Ok(held_by(word, has)), evidence });
+        }
+    }
+    // Nothing was changed; a failure to say goodbye loses nothing.
+    let _ = connection.close().await;
+    Ok(found)
+}
+
+/// The contract type of a column whose cells are `[integers, reals, texts, blobs]`, by the type that its table declares
+/// (SQLite, "Datatypes", 3.1: what counts is which words are in it).
+fn held_by(declared: &str, has: [bool; 4]) -> DataType {
+    let is = |words: &[&str]| words.iter().any(|word| declared.contains(word));
+    let decimal = || {
+        let (_, digits) = declared.split_once('(')?;
+        let (precision, scale) = digits.trim_end_matches([')', ' ']).split_once(',').unwrap_or((digits, "0"));
+        let number = |text: &str| text.trim().trim_end_matches(')').parse::<u8>().ok();
+        match (number(precision)?, number(scale)?) {
+            (precision @ 1..=38, scale) if scale <= precision && is(&["DEC", "NUM"]) => {
+                Some(DataType::Decimal(precision, scale))
+            }
+            _ => None,
+        }
+    };
+    let moment = match () {
+        () if is(&["DATETIME", "TIMESTAMP"]) => Some(DataType::TimestampNtz),
+        () if is(&["DATE"]) => Some(DataType::Date),
+        () => None,
+    };
+    match has {
+        [false, false, false, false] => match () {
+            () if is(&["BOOL"]) => DataType::Boolean,
+            () if is(&["INT"]) => DataType::Long,
+            () if is(&["REAL", "FLOA", "DOUB"]) => DataType::Double,
+            () if is(&["BLOB"]) => DataType::Binary,
+            () => decimal().or(moment).unwrap_or(DataType::String),
+        },
+        [true, false, false, false] if is(&["BOOL"]) => DataType::Boolean,
+        [true, false, false, false] => decimal().unwrap_or(DataType::Long),
+        [_, true, false, false] => decimal().unwrap_or(DataType::Double),
+        [false, false, false, true] => DataType::Binary,
+        // Texts that are dates are seen to be.
+        _ => DataType::String,
+    }
+}
+
+/// Reads the rows in one transaction that sees one moment.
+pub(super) async fn read(
+    database: &Database,
+    path: &Path,
+    layout: &TableLayout,
+    mut sink: Sink<'_>,
+) -> Result<(), ReadError> {
+    let (mut connection, present) = begin(database, path).await?;
+    let read_error = |error| database.error("read", error);
     let names: Vec<&str> = present.iter().map(String::as_str).collect();
     match_columns(layout, &names).map_err(ReadError::Missing)?;
     let selected: Vec<usize> =
@@ -200,4 +300,36 @@ pub(super) async fn read(
     // Nothing was changed; a failure to say goodbye loses nothing.
     let _ = connection.close().await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_say_the_type_and_the_table_where_they_do_not() {
+        let parse = |text: &str| DataType::parse(text).expect(text);
+        let none = [false; 4];
+        for (declared, has, expected) in [
+            ("INTEGER", [true, false, false, false], "long"),
+            ("INTEGER", [true, false, true, false], "string"),
+            ("INTEGER", none, "long"),
+            ("BOOLEAN", [true, false, false, false], "boolean"),
+            ("DECIMAL(10, 2)", [true, true, false, false], "decimal(10,2)"),
+            ("NUMERIC(10)", [true, false, false, false], "decimal(10,0)"),
+            ("DECIMAL(99,2)", [true, true, false, false], "double"),
+            ("DECIMAL", [true, true, false, false], "double"),
+            ("VARCHAR(10)", [true, true, false, false], "double"),
+            ("DATE", [false, false, true, false], "string"),
+            ("DATE", none, "date"),
+            ("DATE", [true, false, false, false], "long"),
+            ("DATETIME", none, "timestamp_ntz"),
+            ("TEXT", [false, false, true, false], "string"),
+            ("TEXT", [false, false, false, true], "binary"),
+            ("", [false, false, true, true], "string"),
+            ("", none, "string"),
+        ] {
+            assert_eq!(held_by(declared, has), parse(expected), "{declared} {has:?}");
+        }
+    }
 }

@@ -437,14 +437,24 @@ fn the_next_steps_of_a_draft_from_a_table_work() {
 }
 
 #[test]
-fn a_table_of_a_database_is_not_taken_for_a_file() {
+fn an_address_of_a_database_names_a_table_and_no_password() {
     let mesh = mesh();
-    for (command, address) in [("new", "sqlite:shop.db"), ("profile", "postgresql://ada:s3cret@db/shop")] {
-        let arguments: &[&str] =
-            if command == "new" { &["new", "lab/shop", "--from", address] } else { &["profile", address] };
-        let outcome = mesh.run(arguments).expect_code(2);
-        assert!(outcome.stderr.contains("source: {database: …"), "{outcome}");
-        assert!(!outcome.stderr.contains("s3cret"), "{outcome}");
+    let table = "does not say which table of the database is meant";
+    let password = "a password must not stand in a command";
+    for (address, why) in [
+        ("sqlite:shop.db", table),
+        ("postgres://db/shop#", table),
+        ("postgresql://ada:s3cret@db/shop", password),
+        ("postgresql://ada:s3cret@db/shop#t", password),
+        ("postgresql://ada:x#s3cret@db/shop#t", password),
+        ("postgresql://ada:5432#s3cret@db/shop", password),
+        ("postgresql://ada:x#s3cret@db/shop", password),
+    ] {
+        for arguments in [&["new", "lab/shop", "--from", address][..], &["profile", address]] {
+            let outcome = mesh.run(arguments).expect_code(2);
+            assert!(outcome.stderr.contains(why), "{address}: {outcome}");
+            assert!(!outcome.stderr.contains("s3cret"), "{outcome}");
+        }
     }
 }
 
