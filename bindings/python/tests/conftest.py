@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import textwrap
 from pathlib import Path
 
@@ -44,6 +45,8 @@ OFFER = "  access:\n    - {role: analyst, approvers: [sales-domain], expires: 90
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts background jobs with Ctrl-C ignored; tests raise it, and would wait for what never comes.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name, why in SKIPS.items():
         config.addinivalue_line("markers", f"{name}: skipped where {why}")
     # The caller's mesh is not the tests'.
