@@ -1,6 +1,5 @@
 //! Looking at data without publishing it: files of any format, and the rows of a query.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::arrow::array::AsArray;
@@ -17,6 +16,7 @@ use datamesh_iceberg::Storage;
 use datamesh_quality::arrow_types::arrow_field;
 use datamesh_quality::profile::{KeySink, KeySinks, TableProfiler};
 use futures::TryStreamExt;
+use tempfile::TempDir;
 
 use crate::error::{arrow, unwrap};
 use crate::keys::{KeyEntry, KeyRuns, Place, for_each_hit};
@@ -46,37 +46,25 @@ impl KeySink for RunSink {
     }
 }
 
-/// A folder for runs that is removed when it is dropped.
-struct Scratch(PathBuf);
+/// A folder for runs that is removed when it is dropped. Its name cannot be foreseen: what another program or a killed
+/// run has left in the system's folder for temporary files is never met.
+struct Scratch(TempDir);
 
 impl Scratch {
     fn new() -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("datamesh-profile-{}-{}", std::process::id(), unique_number()));
-        std::fs::create_dir(&folder)
-            .map_err(|error| Error::io(ErrorCode::WriteFailed, "make the folder", &folder, error))?;
-        Ok(Self(folder))
+        let folder = tempfile::Builder::new().prefix("datamesh-profile-").tempdir();
+        let temporary = std::env::temp_dir();
+        folder.map(Self).map_err(|error| Error::io(ErrorCode::WriteFailed, "make a folder in", &temporary, error))
     }
 
     fn sinks(&self) -> KeySinks {
-        let folder = self.0.clone();
+        let folder = self.0.path().to_owned();
         let mut number = 0;
         Box::new(move || {
             number += 1;
             Box::new(RunSink { runs: KeyRuns::new(&folder, format!("key-{number}")) })
         })
     }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What is left of it lies in the system's folder for temporary files.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn unique_number() -> u64 {
-    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }
 
 /// Profiles a source that has no contract yet. `told`: the dialect in the source's specification counts; else it is
