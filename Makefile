@@ -77,4 +77,4 @@ lint:
 
 # The committed copy of what `datamesh schema` prints; a test checks that it is current.
 schema: build
-	$(BIN) schema > schema/product.schema.json
+	$(BIN) schema | $(PYTHON) -m json.tool --sort-keys --no-ensure-ascii --indent 2 > schema/product.schema.json

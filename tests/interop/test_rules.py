@@ -155,6 +155,116 @@ def test_the_worst_group_is_duckdbs(tmp_path, binary, rows):
             assert same(group["value"], values[tuple(group["group"])]), name
 
 
+def test_rows_that_fail_a_condition_are_counted(tmp_path, binary, rows):
+    """With a threshold a condition holds nothing back: null passes, and rows outside `where` are not computed."""
+    counted = {
+        "whole": ({"condition": "i > 0"}, "NOT i > 0", None),
+        "some": ({"condition": "m < 100 OR day > DATE '2024-06-01'", "where": FILTER}, "NOT (m < 100 OR day > DATE '2024-06-01')", FILTER),
+        "share": ({"condition": "g = 'g1'", "fail": "> 1%"}, "NOT g = 'g1'", None),
+        "guarded": ({"condition": "100 / i < 5", "where": "i <> 0"}, "NOT 100 // i < 5", "i <> 0"),
+    }
+    grouped = {
+        "by g": ({"condition": "i > 0", "groupBy": "g"}, "NOT i > 0", None, "g"),
+        "by both": ({"condition": "d < 1", "where": "l >= 0", "groupBy": ["g", "h"], "fail": "> 50%"}, "NOT d < 1", "l >= 0", "g, h"),
+    }
+    rules = [{"fail": "> 3", "severity": "info", **rule[0], "name": name} for name, rule in (counted | grouped).items()]
+    rules += [{"name": "unguarded", "condition": "100 / h < 5", "severity": "info"}, {"name": "row", "condition": "i >= -990"}]
+    mesh = mesh_of(tmp_path, binary, COLUMNS, rules, rows)
+    rehearsed = json.loads(mesh.run("explain", "lab/t", "--format", "json"))
+    report = mesh.publish("lab/t")
+    held = duckdb.sql("SELECT count(*) FROM rows WHERE i < -990").fetchone()[0]
+    assert report["tables"][0]["quarantined"] == held > 0
+    found = metrics(report)
+    measured = lambda metric: {key: metric.get(key) for key in ("value", "passed", "groups", "error")}
+    assert {name: measured(metric) for name, metric in metrics(rehearsed).items()} == {name: measured(metric) for name, metric in found.items()}
+    kept = "(SELECT * FROM rows WHERE i >= -990 OR i IS NULL)"
+    for name, (rule, test, where) in counted.items():
+        total, failed = duckdb.sql(f"SELECT count(*), count(*) FILTER ({test}) FROM {kept} WHERE {where or True}").fetchone()
+        assert found[name]["metric"] == "failedRows" and failed > 0, name
+        assert same(found[name]["value"], failed * 100 / total if "%" in rule.get("fail", "") else failed), name
+    for name, (rule, test, where, by) in grouped.items():
+        share = "100.0 / count(*)" if "%" in rule.get("fail", "") else "1"
+        answer = duckdb.sql(f"SELECT {by}, count(*) FILTER ({test}) * {share} AS v FROM {kept} WHERE {where or True} GROUP BY ALL ORDER BY v DESC").fetchall()
+        assert "error" not in found[name], found[name]
+        groups = found[name]["groups"]
+        assert groups["count"] == len(answer), name
+        assert groups["failed"] == sum(1 for row in answer if row[-1] > (50 if "%" in rule.get("fail", "") else 3)) > 0, name
+        for group, row in zip(groups["worst"], answer[:5]):
+            assert same(group["value"], row[-1]), name
+    assert "cannot be computed" in found["unguarded"]["error"], found["unguarded"]
+
+
+def test_failed_rows_follow_the_rows_that_leave(tmp_path, binary):
+    numbers = lambda values: pa.array(values, pa.int32())
+    columns = "\n        - {name: id, type: int, primaryKey: true}\n        - {name: n, type: int}\n"
+    rule = {"name": "few", "condition": "n > 0", "where": "id < 10", "fail": "> 1"}
+    mesh = mesh_of(tmp_path, binary, columns, [rule], None)
+    manifest = mesh.root / "domains/lab/products/t/product.yaml"
+    manifest.write_text(manifest.read_text().replace("write: replace", "write: upsert"))
+    write = lambda ids, values: pq.write_table(pa.table({"id": numbers(ids), "n": numbers(values)}), manifest.parent / "rows.parquet")
+    value = lambda report: metrics(report)["few"]["value"]
+    write([1, 2, 3, 11], [-1, 5, 5, -5])
+    assert value(mesh.publish("lab/t")) == 1
+    write([2], [-2])
+    assert value(mesh.publish("lab/t", expect=REJECTED)) == 2
+    # The row that failed is replaced by one that does not.
+    write([1, 2], [1, -2])
+    assert value(mesh.publish("lab/t")) == 1
+
+
+def test_a_condition_that_cannot_be_computed_fails_nothing_else(tmp_path, binary):
+    numbers = lambda values: pa.array(values, pa.int32())
+    table = pa.table({"g": ["a", "a", "b"], "h": numbers([0, 5, 7]), "x": numbers([1, 1, 1])})
+    columns = "\n        - {name: g, type: string}\n        - {name: h, type: int}\n        - {name: x, type: int}\n"
+    rules = [
+        {"name": "advisory", "condition": "100 / h > 0", "groupBy": "g", "warn": "> 0"},
+        {"name": "must", "metric": "nullValues", "column": "x", "groupBy": "g", "fail": "> 50%"},
+    ]
+    found = metrics(mesh_of(tmp_path, binary, columns, rules, table).publish("lab/t"))
+    assert "Divide by zero" in found["advisory"]["error"] and found["must"]["passed"], found
+
+
+def test_a_row_that_is_held_back_fails_no_rule_of_the_table(tmp_path, binary):
+    """Keys are known after the pass: what they hold back is taken out of the counts, and of what could not be computed."""
+    numbers = lambda values: pa.array(values, pa.int32())
+    table = pa.table({"id": numbers([1, 1, 2, 3]), "n": numbers([0, 0, 5, 1])})
+    columns = "\n        - {name: id, type: int, primaryKey: true}\n        - {name: n, type: int}\n"
+    rules = [
+        {"name": "few", "condition": "100 / n < 50", "fail": "> 50%"},
+        {"name": "rows", "metric": "rowCount", "where": "100 / n < 50", "mustBe": 1},
+    ]
+    report = mesh_of(tmp_path, binary, columns, rules, table, extra="      quarantine: {limit: 100%}\n").publish("lab/t")
+    assert report["tables"][0]["quarantined"] == 2
+    assert {name: metric["value"] for name, metric in metrics(report).items()} == {"few": 50, "rows": 1}
+
+
+def test_a_condition_counts_in_older_files_too(tmp_path, binary):
+    """Rows of files from before a field, and a condition that names no column."""
+    thing = lambda **fields: pa.array([fields], pa.struct([(name, pa.int32()) for name in fields]))
+    columns = "\n        - name: s\n          type: struct\n          columns:\n            - {name: z, type: int}\n"
+    mesh = mesh_of(tmp_path, binary, columns, [], pa.table({"s": thing(z=1)}))
+    manifest = mesh.root / "domains/lab/products/t/product.yaml"
+    write = lambda text: mesh.write("domains/lab/products/t/product.yaml", text)
+    write(manifest.read_text().replace("      write: replace\n", ""))
+    mesh.publish("lab/t")
+    rules = [
+        {"name": "there", "condition": "s.y IS NULL OR s.z > 1", "where": "s.z > 0", "fail": "> 50%"},
+        {"name": "never", "condition": "now() < TIMESTAMP '2020-01-01 00:00:00'", "mustBeLessThan": 9},
+    ]
+    text = manifest.read_text().replace("1.0.0", "1.1.0") + "            - {name: y, type: int}\n      quality:\n"
+    write(text + "".join(f"        - {json.dumps(rule)}\n" for rule in rules))
+    pq.write_table(pa.table({"s": thing(z=1, y=2)}), manifest.parent / "rows.parquet")
+    found = metrics(mesh.publish("lab/t"))
+    assert {name: (metric.get("error"), metric["value"]) for name, metric in found.items()} == {"there": (None, 50), "never": (None, 2)}
+
+
+def test_a_condition_that_is_counted_is_checked(tmp_path, binary):
+    rule = {"name": "odd", "condition": "nothing > 1", "fail": "> 5%"}
+    mesh = mesh_of(tmp_path, binary, "\n        - {name: id, type: int}\n", [rule], None)
+    with pytest.raises(CommandFailed, match="rule `odd` of table `rows`"):
+        mesh.run("check")
+
+
 def test_both_zeros_are_one_number(tmp_path, binary):
     zeros = [0.0, -0.0, 1.0, None]
     table = pa.table({"d": pa.array(zeros, pa.float64()), "f": pa.array(zeros, pa.float32())})
@@ -474,6 +584,70 @@ def test_a_reference_judges_the_rows_of_its_where(tmp_path, binary):
     report = mesh.publish("lab/t")["tables"][0]
     assert {rule: count["rows"] for rule, count in report["reasons"].items()} == {"references:who": 1, "references:parent": 2}
     assert [row["id"] for row in mesh.query_json("SELECT id FROM lab.t.rows")] == [1]
+
+
+def test_rows_that_refer_to_nothing_are_counted_by_groups(tmp_path, binary, rows):
+    """With a threshold a reference holds nothing back, here or in the tables that it is published with."""
+    numbers = lambda values: pa.array(values, pa.int64())
+    places = pa.table({"land": ["g0", "g1", "g2", None], "code": numbers([0, 1, 1, 2])})
+    there = "\n        - {name: land, type: string}\n        - {name: code, type: long}\n"
+    mesh_of(tmp_path, binary, there, [], places, name="places").publish("lab/places")
+    columns = COLUMNS.replace("{name: i, type: int}", '{name: i, type: int, references: {to: rows.id, name: own, fail: "> 3"}}').replace(
+        "{name: g, type: string}", '{name: g, type: string, references: {to: lab/places.rows.land, where: "i > 0", groupBy: [h], warn: "> 1%", fail: "> 45%"}}'
+    )
+    extra = (
+        "      references:\n"
+        '        - {columns: [g, h], to: lab/places.rows, at: [land, code], groupBy: day, name: together, warn: "> 5"}\n'
+    )
+    mesh = mesh_of(tmp_path, binary, columns, [], rows, extra=extra)
+    rehearsed = json.loads(mesh.run("explain", "lab/t", "--format", "json", expect=REJECTED))
+    report = mesh.publish("lab/t", expect=REJECTED)
+    assert report["tables"][0]["quarantined"] == 0
+    found = metrics(report)
+    assert {name: metric["value"] for name, metric in metrics(rehearsed).items()} == {name: metric["value"] for name, metric in found.items()}
+    [alone] = set(found) - {"own", "together"}
+    assert alone == "orphanedRows(g) in lab/places.rows.land where i > 0 by h <= 45%"
+    assert {found[name]["metric"] for name in found} == {"orphanedRows"}
+    [own] = duckdb.sql("SELECT count(*) FROM rows WHERE i IS NOT NULL AND i NOT IN (SELECT id FROM rows)").fetchone()
+    assert (found["own"]["value"], found["own"]["passed"]) == (own, False) and own > 3
+    lands = duckdb.sql("SELECT h, count(*) FILTER (g NOT IN ('g0', 'g1', 'g2')) * 100.0 / count(*) AS v FROM rows WHERE i > 0 GROUP BY h ORDER BY v DESC").fetchall()
+    assert [(group["group"], round(group["value"], 6)) for group in found[alone]["groups"]["worst"]] == [([str(h)], round(v, 6)) for h, v in lands]
+    assert found[alone]["groups"]["failed"] == sum(1 for _, v in lands if v > 45) > 0
+    pairs = "(g, h) NOT IN (('g0', 0), ('g1', 1), ('g2', 1))"
+    days = duckdb.sql(f"SELECT day, count(*) FILTER (g IS NOT NULL AND {pairs}) AS v FROM rows GROUP BY day ORDER BY v DESC").fetchall()
+    together = found["together"]
+    assert (together["severity"], together["value"], together["groups"]["count"]) == ("warning", days[0][1], len(days))
+    assert together["groups"]["failed"] == sum(1 for _, v in days if v > 5) > 0
+    assert {pinned["table"] for pinned in report["tables"][0]["pinned"]} == {"lab/places.rows"}
+
+
+def test_a_counted_reference_to_a_column_of_another_type_is_a_problem(tmp_path, binary):
+    there = mesh_of(tmp_path, binary, "\n        - {name: code, type: long}\n", [], pa.table({"code": pa.array([7], pa.int64())}), name="places")
+    there.publish("lab/places")
+    columns = '\n        - {name: c, type: string, references: {to: lab/places.rows.code, fail: "> 50%"}}\n'
+    mesh = mesh_of(tmp_path, binary, columns, [], pa.table({"c": ["007"]}))
+    with pytest.raises(CommandFailed, match="`c` is string, but `lab/places.rows.code` is long"):
+        mesh.run("check")
+
+
+def test_orphaned_rows_of_a_table_that_stays_are_counted_again(tmp_path, binary):
+    numbers = lambda values: pa.array(values, pa.int32())
+    mesh = Mesh(binary, tmp_path / "mesh")
+    mesh.write("mesh.yaml", "name: rules\n")
+    mesh.write("domains/lab/domain.yaml", "name: lab\nowner: lab\n")
+    folder = mesh.write(
+        "domains/lab/products/t/product.yaml",
+        "dataProduct:\n  name: t\n  version: 1.0.0\n  owner: lab\n  schema:\n    - name: orders\n      source: orders.parquet\n      columns:\n"
+        '        - {name: who, type: int, references: {to: people.id, name: known, fail: "> 50%"}}\n'
+        "    - name: people\n      write: replace\n      source: people.parquet\n      columns: [{name: id, type: int}]\n",
+    ).parent
+    pq.write_table(pa.table({"who": numbers([1, 2, 3, None])}), folder / "orders.parquet")
+    pq.write_table(pa.table({"id": numbers([1, 2])}), folder / "people.parquet")
+    [orders] = [table for table in mesh.publish("lab/t")["tables"] if table["table"] == "orders"]
+    assert [(metric["rule"], metric["value"]) for metric in orders["metrics"]] == [("known", 25)]
+    pq.write_table(pa.table({"id": numbers([7])}), folder / "people.parquet")
+    report = mesh.publish("lab/t", "people=" + str(folder / "people.parquet"), expect=REJECTED)
+    assert "known" in report["because"][0] and "75" in report["because"][0], report["because"]
 
 
 def test_a_reference_of_which_where_is_no_condition_is_a_problem(tmp_path, binary):

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use datamesh_core::contract::{DataProduct, Table};
 use datamesh_core::ids::AttemptId;
-use datamesh_core::quality::{KeyRule, MetricRule};
+use datamesh_core::quality::KeyRule;
 use datamesh_core::reference::TableReference;
 use datamesh_core::rehearsal::judged_columns;
 use datamesh_core::rules::{Consequence, Rule, rules};
@@ -172,14 +172,10 @@ fn alone(table: &Table) -> Table {
     let own = |to: &TableReference| to.is_own(&table.name);
     let mut alone = table.clone();
     alone.references.retain(|reference| own(&reference.to));
-    alone.metrics.retain(|rule| !compares(rule));
+    alone.metrics.retain(|rule| rule.compare_to.as_ref().is_none_or(|other| own(&other.table)));
     alone.partition_by.clear();
     alone.sort_by.clear();
     alone
-}
-
-fn compares(rule: &MetricRule) -> bool {
-    rule.compare_to.is_some()
 }
 
 fn report(contract: &DataProduct, whole: &Table, judged: &Table, found: &TableReport) -> CheckReport {

@@ -129,12 +129,12 @@ pub(crate) fn columns(contract: &DataProduct, read: &TableReference) -> Vec<Stri
     let columns = tables.flat_map(|table| {
         let keys = table.references.iter().filter(|own| own.to == *read).flat_map(|own| own.at.iter());
         let compared = table.metrics.iter().filter_map(|rule| {
-            let other = rule.compare_to.as_ref().filter(|other| other.table == *read)?;
-            Some(other.column.iter().chain(&rule.group_by))
+            rule.compare_to.as_ref().filter(|other| other.table == *read)?;
+            Some(rule.columns_there())
         });
-        keys.chain(compared.flatten())
+        keys.map(String::as_str).chain(compared.flatten())
     });
-    columns.cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    columns.map(str::to_owned).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The major version that the bare name of a product means in SQL.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::{Column, Table};
 use crate::datatype::DataType;
-use crate::reference::TableReference;
+use crate::reference::{Reference, TableReference};
 
 /// A row condition: an SQL boolean expression over the table's columns. Null passes, as in SQL's `CHECK`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ pub struct MetricRule {
     /// What the measurement must be not to be warned about, beside the threshold that rejects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warn: Option<Threshold>,
-    /// Another table: what is judged is the difference to the same metric there.
+    /// Another table: what is judged is the difference to the same metric there, of orphaned rows their number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compare_to: Option<Comparison>,
 }
@@ -71,6 +71,31 @@ impl MetricRule {
             Metric::Statistic { column, statistic } => *statistic != Statistic::CountDistinct && table.protects(column),
             Metric::Freshness { column } => table.protects(column),
             _ => false,
+        }
+    }
+
+    /// The reference whose rows it counts, where it counts orphaned ones.
+    pub fn reference(&self) -> Option<Reference> {
+        let (Metric::OrphanedRows { columns, at }, Some(other)) = (&self.metric, &self.compare_to) else { return None };
+        Some(Reference {
+            columns: columns.clone(),
+            to: other.table.clone(),
+            at: at.clone(),
+            severity: self.severity,
+            description: self.description.clone(),
+            filter: self.filter.clone(),
+        })
+    }
+
+    /// The columns that it reads of the other table, beside those of an SQL condition there.
+    pub fn columns_there(&self) -> Vec<&str> {
+        let Some(other) = &self.compare_to else { return Vec::new() };
+        match &self.metric {
+            Metric::OrphanedRows { at, .. } => at.iter().map(String::as_str).collect(),
+            metric => {
+                let measured = other.column.as_deref().map_or_else(|| metric.columns(), |column| vec![column]);
+                measured.into_iter().chain(self.group_by.iter().map(String::as_str)).collect()
+            }
         }
     }
 
@@ -209,10 +234,24 @@ pub enum Metric {
         /// The measured column: whole numbers or dates.
         column: String,
     },
+    /// Number of rows where an SQL condition is false; null passes, as in [`RowCondition`].
+    FailedRows {
+        /// The SQL expression.
+        condition: String,
+    },
+    /// Number of rows whose values are found in no row of the table in `compare_to`; a row with a null among them refers
+    /// to nothing.
+    OrphanedRows {
+        /// The referring columns, in order.
+        columns: Vec<String>,
+        /// The columns there, in the same order.
+        at: Vec<String>,
+    },
 }
 
 impl Metric {
-    /// The word ODCS uses, `sql` for queries.
+    /// The word ODCS uses, `sql` for queries. `failedRows` and `orphanedRows` are written as a condition and as references
+    /// with a threshold.
     pub fn word(&self) -> &'static str {
         match self {
             Self::RowCount => "rowCount",
@@ -233,17 +272,21 @@ impl Metric {
             Self::Freshness { .. } => "freshness",
             Self::OutOfOrderValues { .. } => "outOfOrderValues",
             Self::SequenceGaps { .. } => "sequenceGaps",
+            Self::FailedRows { .. } => "failedRows",
+            Self::OrphanedRows { .. } => "orphanedRows",
         }
     }
 
-    /// The columns that must be read to measure it.
+    /// The columns that must be read to measure it, beside those that SQL names.
     pub fn columns(&self) -> Vec<&str> {
         match self {
-            Self::RowCount | Self::Sql { .. } => Vec::new(),
+            Self::RowCount | Self::Sql { .. } | Self::FailedRows { .. } => Vec::new(),
             Self::NullValues { column } | Self::MissingValues { column, .. } | Self::InvalidValues { column, .. } => {
                 vec![column]
             }
-            Self::DuplicateValues { columns } => columns.iter().map(String::as_str).collect(),
+            Self::DuplicateValues { columns } | Self::OrphanedRows { columns, .. } => {
+                columns.iter().map(String::as_str).collect()
+            }
             Self::Statistic { column, .. } | Self::Freshness { column } | Self::SequenceGaps { column } => vec![column],
             Self::OutOfOrderValues { column, order_by, .. } => {
                 std::iter::once(column).chain(order_by).map(String::as_str).collect()
@@ -261,6 +304,8 @@ impl Metric {
             | Self::DuplicateValues { .. }
             | Self::OutOfOrderValues { .. }
             | Self::SequenceGaps { .. }
+            | Self::FailedRows { .. }
+            | Self::OrphanedRows { .. }
             | Self::Statistic { statistic: Statistic::Sum | Statistic::CountDistinct, .. } => Some(0.0),
             Self::Statistic { .. } | Self::Freshness { .. } | Self::Sql { .. } => None,
         }
@@ -275,6 +320,8 @@ impl Metric {
                 | Self::InvalidValues { .. }
                 | Self::DuplicateValues { .. }
                 | Self::OutOfOrderValues { .. }
+                | Self::FailedRows { .. }
+                | Self::OrphanedRows { .. }
         )
     }
 }

@@ -23,9 +23,7 @@ pub fn judged_columns(contract: &DataProduct, table: &Table) -> Option<BTreeSet<
                 if comparison.filter.is_some() {
                     return None;
                 }
-                columns.extend(comparison.column.clone());
-                columns.extend(rule.group_by.iter().cloned());
-                columns.extend(rule.metric.columns().into_iter().map(str::to_owned));
+                columns.extend(rule.columns_there().into_iter().map(str::to_owned));
             }
         }
     }

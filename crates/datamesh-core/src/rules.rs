@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use crate::contract::{Table, TextFormat};
-use crate::quality::{KeyRule, RULE_COMPLETE_IF, RULE_CONDITION, RULE_TYPE, Severity, ValueRule, value_constraints};
+use crate::quality::{
+    KeyRule, Metric, RULE_COMPLETE_IF, RULE_CONDITION, RULE_TYPE, Severity, ValueRule, value_constraints,
+};
 use crate::reference::RULE_REFERENCES;
 use crate::verdict::rule_id;
 
@@ -103,8 +105,15 @@ pub fn rules(table: &Table) -> Vec<Rule> {
     }
     for metric in &table.metrics {
         let columns = metric.metric.columns();
-        let of = if columns.is_empty() { String::new() } else { format!(" of {}", columns.join(", ")) };
-        let other = metric.compare_to.as_ref().map_or_else(String::new, |to| format!(" compared to {}", to.table));
+        let of = match &metric.metric {
+            Metric::FailedRows { condition } => format!(" of {condition}"),
+            _ if columns.is_empty() => String::new(),
+            _ => format!(" of {}", columns.join(", ")),
+        };
+        let other = metric.compare_to.as_ref().map_or_else(String::new, |to| match &metric.metric {
+            Metric::OrphanedRows { at, .. } => format!(" in {} of `{}`", listed(at), to.table),
+            _ => format!(" compared to {}", to.table),
+        });
         let suffix = metric.unit.suffix();
         rules.push(Rule {
             name: metric.name.clone(),

@@ -28,6 +28,7 @@ use datamesh_quality::{GroupJudge, Measured, PackedStatistic};
 use futures::TryStreamExt;
 
 use crate::error::unwrap;
+use crate::references::ReferenceReader;
 use crate::statement;
 
 /// Registers a candidate under its table's SQL name.
@@ -61,6 +62,14 @@ impl Candidates<'_> {
         let mut shared: BTreeMap<(Option<&str>, &[String]), Vec<&MetricRule>> = BTreeMap::new();
         for Deferred { rule, own } in rules {
             let entry = measured.entry(rule.name.clone()).or_default();
+            if let (Some(comparison), Metric::OrphanedRows { columns, at }) = (&rule.compare_to, &rule.metric) {
+                match self.hide_error(self.orphaned(table, rule, comparison, columns, at).await) {
+                    Ok(Answer::One(value)) => entry.own = Some(value),
+                    Ok(Answer::Groups(groups)) => entry.groups = Some(Ok(groups)),
+                    Err(why) => fail(entry, rule, Err(why)),
+                }
+                continue;
+            }
             if let (Some(comparison), false) = (&rule.compare_to, rule.group_by.is_empty()) {
                 match self.hide_error(self.compared_groups(table, rule, comparison).await) {
                     Ok(Some(groups)) => entry.groups = Some(Ok(groups)),
@@ -98,7 +107,9 @@ impl Candidates<'_> {
                     continue;
                 }
             };
-            let (scanned, alone): (Vec<_>, Vec<_>) = rules.into_iter().partition(|rule| is_aggregate(rule));
+            // A condition may fail to be computed, which is no fault of the other rules.
+            let is_safe = |rule: &&MetricRule| is_aggregate(rule) && !matches!(rule.metric, Metric::FailedRows { .. });
+            let (scanned, alone): (Vec<_>, Vec<_>) = rules.into_iter().partition(is_safe);
             for batch in
                 [scanned].into_iter().filter(|rules| !rules.is_empty()).chain(alone.into_iter().map(|rule| vec![rule]))
             {
@@ -219,6 +230,46 @@ impl Candidates<'_> {
         done
     }
 
+    /// Counts the rows whose values are found nowhere in the other table, of each group.
+    async fn orphaned(
+        &self,
+        table: &Table,
+        rule: &MetricRule,
+        comparison: &Comparison,
+        columns: &[String],
+        at: &[String],
+    ) -> Result<Answer, String> {
+        let own = self.context.table(SqlName::bare(table.name.sql())).await;
+        let own = own.map_err(describe).and_then(|frame| selected(frame, rule.filter.as_deref()))?;
+        let unable = |why: String| format!("the other table cannot be read: {why}");
+        let (other, _) = self.others(rule, comparison).await.map_err(unable)?;
+        if let Some(reference) = rule.reference() {
+            let fit = ReferenceReader::new(&reference, own.schema().as_arrow(), other.schema().as_arrow());
+            fit.map_err(|error| error.to_string())?;
+        }
+        let (here, there) = (self.view(&own)?, self.view(&other)?);
+        let done = async {
+            let groups = rule.group_by.iter().enumerate();
+            let names: String = groups.map(|(at, name)| format!("a.{} AS g{at}, ", quote(name))).collect();
+            let by: Vec<String> = rule.group_by.iter().map(|name| format!("a.{}", quote(name))).collect();
+            let by = if by.is_empty() { String::new() } else { format!(" GROUP BY {}", by.join(", ")) };
+            let whole: Vec<String> = columns.iter().map(|name| format!("a.{} IS NOT NULL", quote(name))).collect();
+            let keys: Vec<String> = at.iter().enumerate().map(|(k, name)| format!("{} AS k{k}", quote(name))).collect();
+            let same = columns.iter().enumerate().map(|(k, name)| format!("a.{} = b.k{k}", quote(name)));
+            let sql = format!(
+                "SELECT {names}count(*) AS n, count(CASE WHEN b.k0 IS NULL AND {} THEN 1 END) AS m0 FROM {here} a LEFT JOIN (SELECT DISTINCT {} FROM {there}) b ON {}{by}",
+                whole.join(" AND "),
+                keys.join(", "),
+                same.collect::<Vec<_>>().join(" AND ")
+            );
+            self.answers(Some(table), &sql, &rule.group_by, &[rule]).await
+        }
+        .await;
+        self.context.deregister_table(SqlName::bare(here.as_str())).map_err(describe)?;
+        self.context.deregister_table(SqlName::bare(there.as_str())).map_err(describe)?;
+        done?.pop().ok_or_else(|| "was not measured".to_owned())
+    }
+
     /// Gives rows a name for one query.
     fn view(&self, rows: &DataFrame) -> Result<String, String> {
         let view = format!("__measured_{}", VIEWS.fetch_add(1, Ordering::Relaxed));
@@ -250,7 +301,8 @@ impl Candidates<'_> {
         groups: &[String],
         rules: &[&MetricRule],
     ) -> Result<Vec<Answer>, String> {
-        let view = self.view(base)?;
+        let base = failing(base, rules)?;
+        let view = self.view(&base)?;
         let done = self.query(table, &view, base.schema().as_arrow(), groups, rules).await;
         self.context.deregister_table(SqlName::bare(view.as_str())).map_err(describe)?;
         done
@@ -264,7 +316,18 @@ impl Candidates<'_> {
         groups: &[String],
         rules: &[&MetricRule],
     ) -> Result<Vec<Answer>, String> {
-        let mut batches = self.read(&self.text(table, view, schema, groups, rules)?).await?;
+        self.answers(table, &self.text(table, view, schema, groups, rules)?, groups, rules).await
+    }
+
+    /// The answers of a query that measures rules as [`Self::text`] writes it.
+    async fn answers(
+        &self,
+        table: Option<&Table>,
+        sql: &str,
+        groups: &[String],
+        rules: &[&MetricRule],
+    ) -> Result<Vec<Answer>, String> {
+        let mut batches = self.read(sql).await?;
         let mut found = false;
         let mut judges: Vec<GroupJudge> = rules
             .iter()
@@ -314,7 +377,10 @@ impl Candidates<'_> {
         let mut list: Vec<String> = names.iter().enumerate().map(|(at, name)| format!("{name} AS g{at}")).collect();
         list.push("count(*) AS n".to_owned());
         for (at, rule) in rules.iter().enumerate() {
-            list.push(format!("{} AS m{at}", self.aggregate(table, rule, schema)?));
+            list.push(match &rule.metric {
+                Metric::FailedRows { .. } => format!("count(CASE WHEN {} THEN 1 END) AS m{at}", quote(&fails(at))),
+                _ => format!("{} AS m{at}", self.aggregate(table, rule, schema)?),
+            });
         }
         let by = if names.is_empty() { String::new() } else { format!(" GROUP BY {}", names.join(", ")) };
         Ok(format!("SELECT {} FROM {view}{by}", list.join(", ")))
@@ -332,7 +398,8 @@ impl Candidates<'_> {
             return Some(age(self.now, newest, rule.unit));
         }
         let value = read_number(array, row)?;
-        let share = rule.unit == Unit::Percent && rule.compare_to.is_none() && rule.metric.counts_rows();
+        let compared = rule.compare_to.is_some() && rule.reference().is_none();
+        let share = rule.unit == Unit::Percent && !compared && rule.metric.counts_rows();
         Some(if share { percent(value, total) } else { value })
     }
 
@@ -383,7 +450,10 @@ impl Candidates<'_> {
                 let (most, least) = (whole(format!("max({name})")), whole(format!("min({name})")));
                 format!("coalesce(CAST({most} - {least} + 1 - count(DISTINCT {name}) AS DOUBLE), 0)")
             }
-            Metric::Sql { .. } | Metric::OutOfOrderValues { .. } => return Err("it is no aggregate".to_owned()),
+            Metric::Sql { .. }
+            | Metric::OutOfOrderValues { .. }
+            | Metric::FailedRows { .. }
+            | Metric::OrphanedRows { .. } => return Err("it is no aggregate".to_owned()),
         })
     }
 
@@ -505,6 +575,24 @@ fn alone(rule: &MetricRule, view: &str, groups: &[String], schema: &Schema) -> R
         }
         _ => return Err("it is an aggregate".to_owned()),
     })
+}
+
+/// The column that says which rows fail the condition of the rule at this index.
+fn fails(at: usize) -> String {
+    format!("__fails_{at}")
+}
+
+/// The rows, with a column for each rule that counts those that fail its condition.
+fn failing(rows: &DataFrame, rules: &[&MetricRule]) -> Result<DataFrame, String> {
+    let mut marked = rows.clone();
+    for (at, rule) in rules.iter().enumerate() {
+        if let Metric::FailedRows { condition } = &rule.metric {
+            let (state, _) = rows.clone().into_parts();
+            let parsed = crate::conditions::parse(&SessionContext::new_with_state(state), condition, rows.schema())?;
+            marked = marked.with_column(&fails(at), !parsed).map_err(describe)?;
+        }
+    }
+    Ok(marked)
 }
 
 /// The rows of a table that meet a rule's `where`, with one zero.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, Schema, SchemaRef};
 use datafusion::common::DFSchema;
@@ -210,7 +210,7 @@ pub(crate) fn compared(batch: &RecordBatch) -> datamesh_core::Result<RecordBatch
     RecordBatch::try_new_with_options(batch.schema(), columns, &options).map_err(arrow)
 }
 
-/// A rule's `where`, compiled over just the columns it looks at.
+/// A rule's `where`, or the condition of a rule that counts, compiled over just the columns it looks at.
 #[derive(Debug)]
 pub(crate) struct Filter {
     columns: Vec<String>,
@@ -255,11 +255,30 @@ impl RowFilter for Filter {
     }
 
     fn select(&self, batch: &RecordBatch) -> Result<BooleanBuffer, String> {
+        let truth = self.truth(batch, "`where`")?;
+        Ok(match truth.nulls() {
+            Some(nulls) => nulls.inner() & truth.values(),
+            None => truth.values().clone(),
+        })
+    }
+
+    fn fails(&self, batch: &RecordBatch) -> Result<BooleanBuffer, String> {
+        let truth = self.truth(batch, "the condition")?;
+        Ok(match truth.nulls() {
+            Some(nulls) => nulls.inner() & &!truth.values(),
+            None => !truth.values(),
+        })
+    }
+}
+
+impl Filter {
+    /// What the condition, which errors call `what`, says of each row.
+    fn truth(&self, batch: &RecordBatch, what: &str) -> Result<BooleanArray, String> {
         let fail = |error: String| {
             if self.quiet {
-                "`where` cannot be computed; its error could quote protected values".to_owned()
+                format!("{what} cannot be computed; its error could quote protected values")
             } else {
-                format!("`where` cannot be computed: {}", shorten(&error))
+                format!("{what} cannot be computed: {}", shorten(&error))
             }
         };
         let column =
@@ -273,10 +292,6 @@ impl RowFilter for Filter {
             .evaluate(&own)
             .and_then(|value| value.into_array(own.num_rows()))
             .map_err(|error| fail(error.strip_backtrace()))?;
-        let truth = array.as_boolean_opt().ok_or("`where` is not a boolean")?;
-        Ok(match truth.nulls() {
-            Some(nulls) => nulls.inner() & truth.values(),
-            None => truth.values().clone(),
-        })
+        array.as_boolean_opt().cloned().ok_or_else(|| format!("{what} is not a boolean"))
     }
 }

@@ -30,7 +30,7 @@ use datamesh_core::ids::AttemptId;
 use datamesh_core::lineage::ColumnLineage;
 use datamesh_core::ports::{CatalogProduct, Lease, QuarantineFile, TablePointer};
 use datamesh_core::profile::TableProfile;
-use datamesh_core::quality::{KeyRule, MetricRule, value_constraints};
+use datamesh_core::quality::{KeyRule, Metric, MetricRule, value_constraints};
 use datamesh_core::reference::{PinnedTable, RULE_REFERENCES, Reference};
 use datamesh_core::secret::{NoSecrets, Redactor, SecretResolver};
 use datamesh_core::verdict::{MetricResult, TableReport};
@@ -254,15 +254,19 @@ impl DataEngine {
         let schema = Schema::new(fields);
         let context = self.context();
         let (_, mut problems) = conditions::compile_all(&context, table, &schema);
-        let metrics = table.metrics.iter().map(|rule| (format!("rule `{}`", rule.name), &rule.filter));
+        let metrics = table.metrics.iter().map(|rule| (format!("rule `{}`: `where`", rule.name), rule.filter.as_ref()));
+        let failing = table.metrics.iter().filter_map(|rule| match &rule.metric {
+            Metric::FailedRows { condition } => Some((format!("rule `{}`", rule.name), Some(condition))),
+            _ => None,
+        });
         let references = table
             .references
             .iter()
-            .map(|reference| (format!("reference of `{}`", reference.path()), &reference.filter));
-        for (place, filter) in metrics.chain(references) {
-            let Some(filter) = filter else { continue };
-            if let Err(why) = Filter::compile(&context, filter, &schema, false) {
-                problems.push(SqlProblem { place: format!("{place}: `where`"), text: filter.clone(), why });
+            .map(|reference| (format!("reference of `{}`: `where`", reference.path()), reference.filter.as_ref()));
+        for (place, condition) in metrics.chain(failing).chain(references) {
+            let Some(condition) = condition else { continue };
+            if let Err(why) = Filter::compile(&context, condition, &schema, false) {
+                problems.push(SqlProblem { place, text: condition.clone(), why });
             }
         }
         if let Some(condition) = &table.delete_when
@@ -328,7 +332,7 @@ impl DataEngine {
         let metrics = metrics.map_err(|why| broken(why).with_help("see `datamesh check`"))?;
         let file_schema = match job.rehearsal.as_ref().and_then(|rehearsal| rehearsal.columns.clone()) {
             Some(mut columns) => {
-                columns.extend(metrics.columns().into_iter().map(str::to_owned));
+                columns.extend(metrics.columns().into_iter().chain(metrics.named_columns()).map(str::to_owned));
                 columns.extend(reference_filters.iter().flatten().flat_map(RowFilter::columns).cloned());
                 narrow(&schema, &columns)
             }

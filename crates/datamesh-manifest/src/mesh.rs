@@ -364,8 +364,11 @@ fn check_references(mesh: &mut Mesh) -> Result<()> {
     }
     let mut found = Vec::new();
     for product in &mesh.products {
-        let references = product.contract.tables.iter().flat_map(|table| &table.references);
-        let others: BTreeSet<&ProductId> = references.filter_map(|reference| reference.to.product.as_ref()).collect();
+        let tables = || product.contract.tables.iter();
+        let references = tables().flat_map(|table| table.references.iter().map(|reference| &reference.to));
+        let compared = tables().flat_map(|table| &table.metrics).filter_map(|rule| rule.compare_to.as_ref());
+        let named = references.chain(compared.map(|other| &other.table));
+        let others: BTreeSet<&ProductId> = named.filter_map(|table| table.product.as_ref()).collect();
         for other in others.into_iter().filter_map(|id| newest.get(id)) {
             for (text, message, help) in read::check_across(&product.contract, &other.contract) {
                 let (location, source) = locate(&product.path, &text)?;

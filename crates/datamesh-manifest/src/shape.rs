@@ -332,7 +332,23 @@ static COLUMN_REFERENCE: Object = Object {
         key(
             "severity",
             SEVERITY,
-            "Default: error, which quarantines the row, or rejects an `upsert` or `replacePartitions` whose target is published with it; a warning only counts it",
+            "Default: error, which quarantines the row, or rejects an `upsert` or `replacePartitions` whose target is published with it; a warning only counts it. With `fail`, whether it rejects",
+        ),
+        key("name", Shape::Text, "Names it in reports, where its rows are counted"),
+        key(
+            "warn",
+            Shape::Text,
+            "When to warn: `> 1%`; the rows that find nothing are counted then instead of quarantined",
+        ),
+        key(
+            "fail",
+            Shape::Text,
+            "When to reject: `> 5%`; the rows that find nothing are counted then instead of quarantined",
+        ),
+        key(
+            "groupBy",
+            Shape::Either(&Shape::Text, &TEXTS),
+            "Columns: the rows of each group are counted by themselves, the worst is judged",
         ),
         key("description", Shape::Text, "Why it holds"),
         CUSTOM,
@@ -350,7 +366,23 @@ static TABLE_REFERENCE: Object = Object {
         key(
             "severity",
             SEVERITY,
-            "Default: error, which quarantines the row, or rejects an `upsert` or `replacePartitions` whose target is published with it; a warning only counts it",
+            "Default: error, which quarantines the row, or rejects an `upsert` or `replacePartitions` whose target is published with it; a warning only counts it. With `fail`, whether it rejects",
+        ),
+        key("name", Shape::Text, "Names it in reports, where its rows are counted"),
+        key(
+            "warn",
+            Shape::Text,
+            "When to warn: `> 1%`; the rows that find nothing are counted then instead of quarantined",
+        ),
+        key(
+            "fail",
+            Shape::Text,
+            "When to reject: `> 5%`; the rows that find nothing are counted then instead of quarantined",
+        ),
+        key(
+            "groupBy",
+            Shape::Either(&Shape::Text, &TEXTS),
+            "Columns: the rows of each group are counted by themselves, the worst is judged",
         ),
         key("description", Shape::Text, "Why it holds"),
         CUSTOM,
@@ -434,7 +466,11 @@ pub static QUALITY: Object = Object {
         key("arguments", Shape::Object(&ARGUMENTS), "ODCS: what the metric needs"),
         key("sql", Shape::Text, "A query for one number; `{object}` is the candidate table"),
         key("query", Shape::Text, "ODCS: the same as `sql`"),
-        key("condition", Shape::Text, "An SQL condition that every row must meet; rows that do not are quarantined"),
+        key(
+            "condition",
+            Shape::Text,
+            "An SQL condition that every row must meet; rows that do not are quarantined, or counted where the rule has a threshold or a severity that does not reject",
+        ),
         key("where", Shape::Text, "An SQL condition: only rows that meet it are measured, or judged"),
         key(
             "groupBy",

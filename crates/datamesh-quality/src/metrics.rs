@@ -4,8 +4,9 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{
     DataType as Arrow, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
     TimestampMicrosecondType,
@@ -22,7 +23,7 @@ use crate::values::{ValueSet, valid};
 const GROUPS_SHOWN: usize = 5;
 const MICROS_PER_DAY: i128 = 86_400_000_000;
 
-/// A rule's `where`: says which rows of a batch are measured.
+/// An SQL condition on rows: a rule's `where`, which says which rows of a batch are measured, or what they must meet.
 pub trait RowFilter: fmt::Debug + Send + Sync {
     /// The columns it looks at.
     fn columns(&self) -> &[String];
@@ -32,6 +33,12 @@ pub trait RowFilter: fmt::Debug + Send + Sync {
     /// # Errors
     /// Why the condition cannot be computed.
     fn select(&self, batch: &RecordBatch) -> Result<BooleanBuffer, String>;
+
+    /// The rows where the condition is false.
+    ///
+    /// # Errors
+    /// Why the condition cannot be computed.
+    fn fails(&self, batch: &RecordBatch) -> Result<BooleanBuffer, String>;
 }
 
 /// The metric rules of a table, ready to run.
@@ -45,6 +52,8 @@ struct PlannedRule {
     rule: MetricRule,
     measure: Measure,
     filter: Option<Arc<dyn RowFilter>>,
+    /// What the rule's SQL conditions look at, wherever they are computed.
+    named: Vec<String>,
     masked: bool,
 }
 
@@ -54,6 +63,8 @@ enum Measure {
     Rows,
     /// Rows that a test hits.
     Hits(Hits),
+    /// Rows where a condition is false.
+    Failed(Arc<dyn RowFilter>),
     /// A statistic of a column, whose decimals have this scale.
     Statistic(String, Summary, u8),
     /// Not a sum over rows: measured on the candidate table.
@@ -190,6 +201,12 @@ impl RuleState {
                 gone(self.least, other.least, Ordering::Less) || gone(self.greatest, other.greatest, Ordering::Greater);
         }
         self.stale |= other.stale;
+        if sign < 0 && (self.error.is_some() || other.error.is_some()) {
+            // What could not be computed may be what leaves.
+            self.error = None;
+            self.stale = true;
+            return;
+        }
         // The smaller of two texts, so that the order of merging does not show.
         self.error = match (self.error.take(), other.error.clone()) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -489,8 +506,25 @@ impl MetricPlan {
                 };
                 Ok(Measure::Statistic(column.clone(), summary, scale))
             };
+            let failing = match &rule.metric {
+                Metric::FailedRows { condition } => {
+                    Some(filter(condition).map_err(|why| format!("rule `{}`: {why}", rule.name)))
+                }
+                _ => None,
+            };
+            let selecting = rule
+                .filter
+                .as_ref()
+                .map(|condition| filter(condition).map_err(|why| format!("rule `{}`: `where`: {why}", rule.name)));
+            let compiled = || [&failing, &selecting].into_iter().flatten().flatten();
+            let named: Vec<String> = compiled().flat_map(|condition| condition.columns().to_vec()).collect();
+            // The files of a table may have older forms of a nested type, and say nothing of a row without columns.
+            let scalar = |name: &String| table.column(name).is_some_and(|column| column.data_type.is_scalar());
+            let in_pass =
+                compiled().all(|condition| !condition.columns().is_empty() && condition.columns().iter().all(scalar));
             let measure = match &rule.metric {
-                _ if !rule.group_by.is_empty() => Measure::Candidate,
+                _ if !rule.group_by.is_empty() || !in_pass => Measure::Candidate,
+                Metric::FailedRows { .. } => Measure::Failed(failing.ok_or("it has no condition")??),
                 Metric::RowCount => Measure::Rows,
                 Metric::NullValues { .. } | Metric::MissingValues { .. } | Metric::InvalidValues { .. } => {
                     Measure::Hits(Hits::compile(table, &rule.metric)?.ok_or("the rule counts no rows")?)
@@ -505,15 +539,17 @@ impl MetricPlan {
                 Metric::DuplicateValues { .. }
                 | Metric::Sql { .. }
                 | Metric::OutOfOrderValues { .. }
+                | Metric::OrphanedRows { .. }
                 | Metric::SequenceGaps { .. } => Measure::Candidate,
             };
-            let filter = match &rule.filter {
-                Some(condition) if !matches!(measure, Measure::Candidate) => {
-                    Some(filter(condition).map_err(|why| format!("rule `{}`: `where`: {why}", rule.name))?)
-                }
-                _ => None,
+            let filter = match selecting {
+                // The candidate tells what is wrong with it.
+                _ if matches!(measure, Measure::Candidate) => None,
+                Some(selecting) => Some(selecting?),
+                None => None,
             };
-            rules.push(PlannedRule { rule: rule.clone(), measure, filter, masked: rule.shows_protected(table) });
+            let masked = rule.shows_protected(table);
+            rules.push(PlannedRule { rule: rule.clone(), measure, filter, named, masked });
         }
         Ok(Self { rules })
     }
@@ -523,15 +559,21 @@ impl MetricPlan {
         let mut columns: Vec<&str> = Vec::new();
         for rule in &self.rules {
             match &rule.measure {
-                Measure::Rows | Measure::Candidate => {}
+                Measure::Candidate => continue,
+                Measure::Rows | Measure::Failed(_) => {}
                 Measure::Hits(hits) => columns.push(&hits.column),
                 Measure::Statistic(column, ..) => columns.push(column),
             }
-            columns.extend(rule.filter.iter().flat_map(|filter| filter.columns()).map(String::as_str));
+            columns.extend(rule.named.iter().map(String::as_str));
         }
         columns.sort_unstable();
         columns.dedup();
         columns
+    }
+
+    /// The columns that the rules' SQL conditions name, those of rules that the candidate itself must answer included.
+    pub fn named_columns(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().flat_map(|rule| rule.named.iter().map(String::as_str))
     }
 
     /// The rules that have to be measured on the candidate table itself, beside those whose extremes went away.
@@ -573,6 +615,10 @@ impl MetricPlan {
             state.rows += selected.count_set_bits() as i64;
             match &rule.measure {
                 Measure::Rows | Measure::Candidate => {}
+                Measure::Failed(condition) => match failed(condition.as_ref(), batch, &selected) {
+                    Ok(failed) => state.hits += failed as i64,
+                    Err(why) => _ = state.error.get_or_insert(why),
+                },
                 Measure::Hits(hits) => {
                     if let Some(found) = hits.find(batch) {
                         state.hits += (&found & &selected).count_set_bits() as i64;
@@ -658,10 +704,12 @@ impl PlannedRule {
         match (&self.measure, &self.rule.metric) {
             (Measure::Rows, _) if self.filter.is_none() => Ok(rows as f64),
             (Measure::Rows, _) => Ok(state.rows as f64),
-            (Measure::Hits(_), _) if self.rule.unit == Unit::Percent && self.rule.compare_to.is_none() => {
+            (Measure::Hits(_) | Measure::Failed(_), _)
+                if self.rule.unit == Unit::Percent && self.rule.compare_to.is_none() =>
+            {
                 Ok(percent(state.hits as f64, state.rows as f64))
             }
-            (Measure::Hits(_), _) => Ok(state.hits as f64),
+            (Measure::Hits(_) | Measure::Failed(_), _) => Ok(state.hits as f64),
             (Measure::Statistic(_, _, scale), Metric::Statistic { statistic, .. }) => {
                 state.statistic(*statistic, *scale)
             }
@@ -672,6 +720,18 @@ impl PlannedRule {
             _ => Err("was not measured".to_owned()),
         }
     }
+}
+
+/// How many of the rows of a batch that `selected` names fail a condition, which is computed for no other row.
+fn failed(condition: &dyn RowFilter, batch: &RecordBatch, selected: &BooleanBuffer) -> Result<usize, String> {
+    if selected.count_set_bits() == batch.num_rows() {
+        return Ok(condition.fails(batch)?.count_set_bits());
+    }
+    let schema = batch.schema();
+    let named: Vec<usize> = condition.columns().iter().filter_map(|name| schema.index_of(name).ok()).collect();
+    let selected = BooleanArray::new(selected.clone(), None);
+    let rows = batch.project(&named).and_then(|batch| filter_record_batch(&batch, &selected));
+    Ok(condition.fails(&rows.map_err(|error| error.to_string())?)?.count_set_bits())
 }
 
 /// The time from `newest` to `now`, both in microseconds, in a unit of time; seconds where it is none.

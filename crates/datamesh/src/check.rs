@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use datamesh_core::decision::Action;
+use datamesh_core::quality::Metric;
 use datamesh_core::transform::{ProductInput, TableRead};
 use datamesh_core::{DataProduct, Diagnostic, Error, ErrorCode, Level, Location, Result, Table};
 use datamesh_engine::{DataEngine, ProblemPlace, TransformProblem};
@@ -53,7 +54,10 @@ fn check_sql(mesh: &mut Mesh) -> Result<()> {
     let has_sql = |table: &Table| {
         !table.conditions.is_empty()
             || table.delete_when.is_some()
-            || table.metrics.iter().any(|rule| rule.filter.is_some())
+            || table
+                .metrics
+                .iter()
+                .any(|rule| rule.filter.is_some() || matches!(rule.metric, Metric::FailedRows { .. }))
             || table.references.iter().any(|reference| reference.filter.is_some())
             || table.columns.iter().any(|column| column.constraints.complete_if.is_some())
     };

@@ -8,15 +8,12 @@ use super::change::{Changes, json};
 use super::path::ContractPath;
 use super::rules::{self, Rule};
 use super::thresholds::{Accepted, Range};
+use crate::contract::Table;
 use crate::quality::{Metric, MetricRule, RowCondition, Severity, Unit};
 
 /// Compares the metric rules of a table.
-pub(super) fn compare_metrics(
-    changes: &mut Changes,
-    table: &ContractPath,
-    before: &[MetricRule],
-    after: &[MetricRule],
-) {
+pub(super) fn compare_metrics(changes: &mut Changes, table: &ContractPath, before: &[MetricRule], now: &Table) {
+    let after = &now.metrics;
     let old: HashSet<&str> = before.iter().map(|rule| rule.name.as_str()).collect();
     let mut open: BTreeMap<usize, &MetricRule> = after.iter().enumerate().collect();
     let by_name: HashMap<&str, usize> = after.iter().enumerate().map(|(at, rule)| (rule.name.as_str(), at)).collect();
@@ -33,6 +30,10 @@ pub(super) fn compare_metrics(
     for (rule, pair) in pairs {
         match pair {
             Some(now) => compare_metric(changes, table, rule, now),
+            None if quarantines_now(rule, now) => {
+                let message = format!("rule `{}` counted rows that are quarantined now", rule.name);
+                note(changes, &rules::QUALITY_NOTED, table, Some(rule), None, message);
+            }
             None => {
                 let kind = if rejects(rule) { &rules::QUALITY_REMOVED } else { &rules::QUALITY_NOTED };
                 note(changes, kind, table, Some(rule), None, format!("rule `{}` was removed", rule.name));
@@ -43,6 +44,21 @@ pub(super) fn compare_metrics(
         let kind = if rejects(rule) { &rules::QUALITY_ADDED } else { &rules::QUALITY_NOTED };
         note(changes, kind, table, None, Some(rule), format!("rule `{}` was added", rule.name));
     }
+}
+
+/// Whether a table holds back every row that a rule counted, which it accepted none of.
+fn quarantines_now(rule: &MetricRule, now: &Table) -> bool {
+    let kept = match (&rule.metric, rule.reference()) {
+        (Metric::FailedRows { condition }, _) => {
+            now.conditions.iter().any(|other| same_sql(&other.condition, condition) && other.filter == rule.filter)
+        }
+        (_, Some(counted)) => now.references.iter().filter(|other| other.quarantines()).any(|other| {
+            (&other.columns, &other.to, &other.at, &other.filter)
+                == (&counted.columns, &counted.to, &counted.at, &counted.filter)
+        }),
+        _ => false,
+    };
+    kept && rule.threshold.holds(0.0)
 }
 
 fn rejects(rule: &MetricRule) -> bool {
@@ -67,7 +83,8 @@ fn note(
 fn measures_the_same(a: &MetricRule, b: &MetricRule) -> bool {
     let units = a.unit == b.unit || (a.unit.seconds().is_some() && b.unit.seconds().is_some());
     let metric = match (&a.metric, &b.metric) {
-        (Metric::Sql { query: a }, Metric::Sql { query: b }) => same_sql(a, b),
+        (Metric::Sql { query: a }, Metric::Sql { query: b })
+        | (Metric::FailedRows { condition: a }, Metric::FailedRows { condition: b }) => same_sql(a, b),
         (a, b) => a == b,
     };
     units && metric && a.filter == b.filter && a.group_by == b.group_by && a.compare_to == b.compare_to

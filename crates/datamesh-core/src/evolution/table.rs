@@ -58,7 +58,7 @@ fn compare_table(changes: &mut Changes, path: &ContractPath, before: &Table, aft
         partition_by,
         sort_by,
         conditions,
-        metrics,
+        metrics: _,
         references,
         quarantine,
         owner,
@@ -85,7 +85,7 @@ fn compare_table(changes: &mut Changes, path: &ContractPath, before: &Table, aft
     keys::compare_keys(changes, path, before, after, &renames);
     keys::compare_references(changes, path, &before.references, references, &renames);
     quality::compare_conditions(changes, path, &before.conditions, conditions);
-    quality::compare_metrics(changes, path, &before.metrics, metrics);
+    quality::compare_metrics(changes, path, &before.metrics, after);
     if before.quarantine != *quarantine {
         let (old, new) = (before.quarantine.percent, quarantine.percent);
         let rule = if new > old { &rules::QUARANTINE_RAISED } else { &rules::QUARANTINE_LOWERED };

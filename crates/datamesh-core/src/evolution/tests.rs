@@ -421,6 +421,43 @@ fn quality() {
 }
 
 #[test]
+fn what_was_counted_may_be_quarantined() {
+    let counted = |metric: Value, more: Value| {
+        let mut rule = json!({"name": "few", "metric": metric, "threshold": {"mustBeLessThan": 9.0}});
+        more.as_object().expect("keys").iter().for_each(|(key, value)| rule[key] = value.clone());
+        ("/tables/0/metrics/-", rule)
+    };
+    let failed = counted(json!({"kind": "failedRows", "condition": "id > 0"}), json!({"where": "visits > 1"}));
+    let orphaned = counted(
+        json!({"kind": "orphanedRows", "columns": ["id"], "at": ["visits"]}),
+        json!({"compareTo": {"table": "segments"}}),
+    );
+    let strict = json!({"columns": ["id"], "to": "segments", "at": ["visits"], "severity": "error"});
+    let condition =
+        |filter: &str| ("/tables/0/conditions/-", json!({"name": "n", "condition": "id > 0", "where": filter}));
+    let edits = [
+        (&failed, condition("visits > 1"), "quality-warning-changed", "row-condition-added schema.orders.quality.n"),
+        (&failed, condition("visits > 2"), "quality-rule-removed", "row-condition-added schema.orders.quality.n"),
+        (
+            &orphaned,
+            ("/tables/0/references/-", strict),
+            "quality-warning-changed",
+            "reference-added schema.orders.columns.id.references",
+        ),
+    ];
+    for (before, after, rule, added) in edits {
+        let found = compare(&product(edited(&[before.clone()])), &product(edited(&[after])));
+        let mut found: Vec<String> = found.iter().map(|change| format!("{} {}", change.rule.id, change.path)).collect();
+        found.sort();
+        assert_eq!(found, {
+            let mut expected = vec![format!("{rule} schema.orders.quality.few"), added.to_owned()];
+            expected.sort();
+            expected
+        });
+    }
+}
+
+#[test]
 fn service_levels() {
     let cases = [
         ("availability", json!("99%"), "sla-loosened sla.availability"),

@@ -16,7 +16,7 @@ impl Range {
     pub(super) fn of(rule: &MetricRule) -> Self {
         let everything = Self { whole: false, low: f64::NEG_INFINITY, high: f64::INFINITY };
         let counts = Self { whole: true, low: 0.0, high: f64::INFINITY };
-        if rule.compare_to.is_some() {
+        if rule.compare_to.is_some() && rule.reference().is_none() {
             // A difference, or a share of another measurement.
             return everything;
         }

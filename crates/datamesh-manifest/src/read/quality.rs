@@ -3,7 +3,7 @@
 use datamesh_core::quality::{
     Comparison, Dimension, Metric, MetricRule, RowCondition, Severity, Statistic, Threshold, Unit, metric_word,
 };
-use datamesh_core::reference::TableReference;
+use datamesh_core::reference::{Reference, TableReference};
 use datamesh_core::{DataType, Level, Table};
 
 use super::{check_pattern, find_column, text, texts};
@@ -59,28 +59,16 @@ fn add_metric(document: &mut Document<'_>, table: &mut Table, at: &Node, rule: M
     }
 }
 
+/// A condition quarantines the rows that do not meet it; with a threshold, or a severity that does not reject, they are
+/// counted.
 fn read_condition(document: &mut Document<'_>, table: &mut Table, entry: &Node, condition: &Node) {
-    let sql = condition.text().unwrap_or_default().trim();
-    let table_keys = ["metric", "rule", "sql", "query", "unit", "groupBy", "compareTo", "warn", "fail"];
-    for key in table_keys.into_iter().chain(Threshold::KEYS) {
+    for key in ["metric", "rule", "sql", "query", "compareTo"] {
         if let Some(other) = entry.get(key) {
-            let help = match key {
-                "groupBy" => {
-                    "a condition judges each row; write a second rule for the table, such as `{metric: rowCount, where: NOT (…), groupBy: …, fail: \"> 0\"}`"
-                }
-                _ => "a condition judges each row; write a second rule for the table",
-            };
-            document.error("mixed-rule", other.span, format!("a rule with `condition` has no `{key}`"), help);
+            let message = format!("a rule with `condition` has no `{key}`");
+            document.error("mixed-rule", other.span, message, "write a second rule for it");
         }
     }
-    if entry.get("severity").is_some() && read_severity(document, entry) != Severity::Error {
-        document.error(
-            "mixed-rule",
-            entry.span,
-            "a row condition always quarantines, so it has no other severity",
-            "count the rows with an `sql` rule instead",
-        );
-    }
+    let sql = condition.text().unwrap_or_default().trim();
     if sql.is_empty() {
         document.error(
             "empty-condition",
@@ -89,6 +77,20 @@ fn read_condition(document: &mut Document<'_>, table: &mut Table, entry: &Node, 
             "write an SQL condition such as `ship_date >= order_date`",
         );
         return;
+    }
+    let told = ["groupBy", "unit"].iter().find_map(|key| entry.get(key).map(|at| (*key, at)));
+    let counts =
+        has_threshold(entry) || entry.get("severity").is_some() && read_severity(document, entry) != Severity::Error;
+    if counts {
+        let metric = Metric::FailedRows { condition: sql.to_owned() };
+        if let Some(rule) = finish_rule(document, table, entry, metric, None, Some(Threshold::MustBe(0.0))) {
+            add_metric(document, table, entry, rule);
+        }
+        return;
+    }
+    if let Some((key, at)) = told {
+        let message = format!("a condition judges each row, so it has no `{key}` by itself");
+        document.error("mixed-rule", at.span, message, UNCOUNTED);
     }
     let name = text(entry, "name").unwrap_or_else(|| sql.split_whitespace().collect::<Vec<_>>().join(" "));
     if table.conditions.iter().any(|other| other.name == name) {
@@ -107,6 +109,25 @@ fn read_condition(document: &mut Document<'_>, table: &mut Table, entry: &Node, 
         dimension: read_dimension(entry),
         filter: read_filter(document, entry),
     });
+}
+
+/// What to do about a group of rows that a rule does not count.
+pub(super) const UNCOUNTED: &str =
+    "say how many of its rows may fail, such as `fail: \"> 5%\"`: they are counted then instead of quarantined";
+
+/// Whether a rule says how much of something may be.
+pub(super) fn has_threshold(entry: &Node) -> bool {
+    ["warn", "fail"].iter().chain(&Threshold::KEYS).any(|key| entry.get(key).is_some())
+}
+
+/// A reference whose rows are counted.
+pub(super) fn read_orphans(document: &mut Document<'_>, table: &mut Table, entry: &Node, reference: Reference) {
+    let Reference { columns, to, at, .. } = reference;
+    let compared = Comparison { table: to, column: None, filter: None };
+    let metric = Metric::OrphanedRows { columns, at };
+    if let Some(rule) = finish_rule(document, table, entry, metric, Some(compared), None) {
+        add_metric(document, table, entry, rule);
+    }
 }
 
 /// A rule's `where`.
@@ -653,9 +674,21 @@ fn read_metric(document: &mut Document<'_>, table: &Table, entry: &Node, column:
             return None;
         }
     };
-    let group_by = read_groups(document, table, entry)?;
     let compare_to = read_compared(document, entry, &metric)?;
     let natural = natural(&metric).or_else(|| compare_to.is_some().then_some(Threshold::MustBe(0.0)));
+    finish_rule(document, table, entry, metric, compare_to, natural)
+}
+
+/// The rule of a metric. `natural`: its threshold where it says none.
+fn finish_rule(
+    document: &mut Document<'_>,
+    table: &Table,
+    entry: &Node,
+    metric: Metric,
+    compare_to: Option<Comparison>,
+    natural: Option<Threshold>,
+) -> Option<MetricRule> {
+    let group_by = read_groups(document, table, entry)?;
     let Thresholds { must: threshold, warn, unit, only_warns } = read_thresholds(document, entry, natural)?;
     let declared = match entry.get("unit") {
         Some(at) => match Unit::parse(at.text().unwrap_or_default()) {
@@ -685,6 +718,11 @@ fn read_metric(document: &mut Document<'_>, table: &Table, entry: &Node, column:
         None if only_warns => Severity::Warning,
         _ => read_severity(document, entry),
     };
+    if let Some(at) = entry.get("severity").filter(|_| only_warns && severity == Severity::Error) {
+        let message = "the rule says only when to warn, but its severity is `error`";
+        document.error("invalid-rule", at.span, message, "say when to reject with `fail`, or remove `severity`");
+        return None;
+    }
     let filter = read_filter(document, entry);
     let name = text(entry, "name").unwrap_or_else(|| {
         let mut columns = metric.columns();
@@ -696,11 +734,18 @@ fn read_metric(document: &mut Document<'_>, table: &Table, entry: &Node, column:
             Metric::Statistic { column, statistic: Statistic::Quantile(share) } => {
                 subject.push_str(&format!("({column}, {share})"));
             }
+            Metric::FailedRows { condition } => {
+                subject.push_str(&format!("({})", condition.split_whitespace().collect::<Vec<_>>().join(" ")));
+            }
             _ if columns.is_empty() => {}
             _ => subject.push_str(&format!("({})", columns.join(", "))),
         }
-        if let Some(other) = &compare_to {
-            subject.push_str(&format!(" compared to {}", other.table));
+        match (&compare_to, &metric) {
+            (Some(other), Metric::OrphanedRows { at, .. }) => {
+                subject.push_str(&format!(" in {}.{}", other.table, at.join("+")));
+            }
+            (Some(other), _) => subject.push_str(&format!(" compared to {}", other.table)),
+            (None, _) => {}
         }
         if let Some(filter) = &filter {
             subject.push_str(&format!(" where {}", filter.split_whitespace().collect::<Vec<_>>().join(" ")));

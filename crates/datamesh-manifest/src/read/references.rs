@@ -1,6 +1,6 @@
 //! References to other tables.
 
-use datamesh_core::quality::Severity;
+use datamesh_core::quality::{MetricRule, Severity};
 use datamesh_core::reference::{Reference, TableReference, comparable};
 use datamesh_core::{Column, DataProduct, ProductId, Table};
 
@@ -15,25 +15,10 @@ pub(super) fn read_references(document: &mut Document<'_>, table: &mut Table, no
     for entry in node.get("columns").and_then(Node::items).unwrap_or_default() {
         let Some(name) = text(entry, "name").filter(|name| table.column(name).is_some()) else { continue };
         if let Some(at) = entry.get("references") {
-            let (to, severity) = match at.text() {
-                Some(_) => (Some(at), Severity::Error),
-                None => (at.get("to"), quality::read_severity(document, at)),
-            };
-            let found = to.and_then(|to| column_of(document, to));
-            let filter = quality::read_filter(document, at);
-            add(
-                document,
-                table,
-                at,
-                found.map(|(to, column)| Reference {
-                    columns: vec![name.clone()],
-                    to,
-                    at: vec![column],
-                    severity,
-                    description: text(at, "description"),
-                    filter,
-                }),
-            );
+            let to = if at.text().is_some() { Some(at) } else { at.get("to") };
+            if let Some((to, column)) = to.and_then(|to| column_of(document, to)) {
+                add_own_words(document, table, at, vec![name.clone()], to, vec![column]);
+            }
         }
         for at in entry.get("relationships").and_then(Node::items).unwrap_or_default() {
             if let Some(from) = at.get("from") {
@@ -64,10 +49,7 @@ pub(super) fn read_references(document: &mut Document<'_>, table: &mut Table, no
             document.error("invalid-reference", at.span, message, "name as many columns in `at` as in `columns`");
             continue;
         }
-        let severity = quality::read_severity(document, at);
-        let description = text(at, "description");
-        let filter = quality::read_filter(document, at);
-        add(document, table, at, Some(Reference { columns, to, at: there, severity, description, filter }));
+        add_own_words(document, table, at, columns, to, there);
     }
     for at in node.get("relationships").and_then(Node::items).unwrap_or_default() {
         let Some(from) = at.get("from") else {
@@ -118,16 +100,45 @@ fn relationship(document: &mut Document<'_>, table: &Table, at: &Node, columns: 
     Some(Reference { columns, to: first, at: there, severity: Severity::Error, description: None, filter: None })
 }
 
-fn add(document: &mut Document<'_>, table: &mut Table, at: &Node, reference: Option<Reference>) {
-    let Some(reference) = reference else { return };
-    for name in &reference.columns {
-        let Some(column) = find_column(document, table, at, name) else { return };
+/// Adds a reference in this table's own words: the rows that find nothing are quarantined, or counted where it has a
+/// threshold.
+fn add_own_words(
+    document: &mut Document<'_>,
+    table: &mut Table,
+    at: &Node,
+    columns: Vec<String>,
+    to: TableReference,
+    there: Vec<String>,
+) {
+    let counts = quality::has_threshold(at);
+    if let Some(other) = ["groupBy", "name"].iter().find_map(|key| at.get(key)).filter(|_| !counts) {
+        let message = "a reference is judged row by row, so it has no name or groups of its own";
+        document.error("mixed-rule", other.span, message, quality::UNCOUNTED);
+    }
+    let severity = if counts { Severity::Error } else { quality::read_severity(document, at) };
+    let filter = if counts { None } else { quality::read_filter(document, at) };
+    let reference = Reference { columns, to, at: there, severity, description: text(at, "description"), filter };
+    match counts {
+        true if refers(document, table, at, &reference) => quality::read_orphans(document, table, at, reference),
+        true => {}
+        false => add(document, table, at, Some(reference)),
+    }
+}
+
+/// Whether the columns are there and can refer to others.
+fn refers(document: &mut Document<'_>, table: &Table, at: &Node, reference: &Reference) -> bool {
+    reference.columns.iter().all(|name| {
+        let Some(column) = find_column(document, table, at, name) else { return false };
         if !column.data_type.is_scalar() {
             let message = format!("`{name}` is {}, which cannot refer to a column", column.data_type);
             document.error("invalid-reference", at.span, message, "use a scalar column");
-            return;
         }
-    }
+        column.data_type.is_scalar()
+    })
+}
+
+fn add(document: &mut Document<'_>, table: &mut Table, at: &Node, reference: Option<Reference>) {
+    let Some(reference) = reference.filter(|reference| refers(document, table, at, reference)) else { return };
     if table.references.iter().any(|other| other.columns == reference.columns && other.to == reference.to) {
         document.error("duplicate-rule", at.span, "the columns refer to that table already", "keep one of them");
         return;
@@ -174,6 +185,12 @@ pub(super) fn check_own(document: &mut Document<'_>, tables: &[Table], node: &No
             let Some(comparison) = rule.compare_to.as_ref().filter(|other| other.table.product.is_none()) else {
                 continue;
             };
+            if let Some(reference) = rule.reference() {
+                if let Err((message, help)) = check(table, &reference, tables) {
+                    document.error("invalid-reference", span_of(entry, &reference), message, help);
+                }
+                continue;
+            }
             let Some(other) = tables.iter().find(|other| comparison.table.is_own(&other.name)) else {
                 let (message, help) = no_table(&comparison.table, tables);
                 document.error("unknown-table", entry.get("quality").unwrap_or(entry).span, message, help);
@@ -253,8 +270,10 @@ pub(crate) fn check(table: &Table, reference: &Reference, tables: &[Table]) -> R
 pub(crate) fn check_across(product: &DataProduct, other: &DataProduct) -> Vec<(String, String, String)> {
     let mut found = Vec::new();
     for table in &product.tables {
-        for reference in table.references.iter().filter(|reference| reference.to.product.as_ref() == Some(&other.id)) {
-            if let Err((message, help)) = check(table, reference, &other.tables) {
+        let counted = table.metrics.iter().filter_map(MetricRule::reference);
+        let references = table.references.iter().cloned().chain(counted);
+        for reference in references.filter(|reference| reference.to.product.as_ref() == Some(&other.id)) {
+            if let Err((message, help)) = check(table, &reference, &other.tables) {
                 let text = match reference.at.as_slice() {
                     [column] => format!("{}.{column}", reference.to),
                     _ => reference.to.to_string(),

@@ -132,7 +132,7 @@ fn each_mistake_has_its_diagnostic() {
         ("columns: [{name: a, type: int}]\nquality: [{metric: rowCount, mustBe: 1, mustNotBe: 2}]", "invalid-rule"),
         ("columns: [{name: a, type: int}]\nquality: [{metric: rowCount, mustBeBetween: [2, 1]}]", "invalid-rule"),
         ("columns: [{name: a, type: int}]\nquality: [{metric: invalidValues, column: a, mustBe: 0}]", "invalid-rule"),
-        ("columns: [{name: a, type: int}]\nquality: [{condition: a > 1, mustBe: 0}]", "mixed-rule"),
+        ("columns: [{name: a, type: int}]\nquality: [{condition: a > 1, unit: percent}]", "mixed-rule"),
         ("columns: [{name: a, type: int}]\nquality: [rowCount > 1, rowCount > 1]", "duplicate-rule"),
         ("columns: [{name: a, type: int}]\nsource: {path: x, delimiter: ab}", "invalid-character"),
         ("columns: {name: a}", "wrong-shape"),

@@ -107,6 +107,46 @@ fn a_reference_can_judge_some_rows_only() {
 }
 
 #[test]
+fn a_condition_and_a_reference_with_a_threshold_are_counted() {
+    let table = table(
+        "quality:\n- {condition: id >  1, where: price > 5, groupBy: segment, warn: '> 1%', fail: '> 5%'}\n- {name: small, condition: id > 1, mustBeLessThan: 3, severity: info}\n- {condition: id > 2, severity: warning}\n- {condition: id > 3, severity: error}\nreferences:\n- {columns: [id, segment], to: a/b.c, at: [x, y], where: price > 5, groupBy: segment, fail: '> 5%'}\n- {columns: [id], to: a/b.c, at: [x], warn: '> 0', name: known}",
+    );
+    let [orphans, known, groups, small, warned] = table.metrics.as_slice() else { panic!("{:?}", table.metrics) };
+    let failed = |condition: &str| Metric::FailedRows { condition: condition.to_owned() };
+    assert_eq!((&groups.metric, groups.unit), (&failed("id >  1"), Unit::Percent));
+    assert_eq!(groups.name, "failedRows(id > 1) where price > 5 by segment <= 5%");
+    assert_eq!(
+        (groups.filter.as_deref(), groups.group_by.as_slice()),
+        (Some("price > 5"), &["segment".to_owned()][..])
+    );
+    assert_eq!(
+        (groups.threshold, groups.warn),
+        (Threshold::MustBeLessOrEqualTo(5.0), Some(Threshold::MustBeLessOrEqualTo(1.0)))
+    );
+    assert_eq!(
+        (small.name.as_str(), small.threshold, small.severity),
+        ("small", Threshold::MustBeLessThan(3.0), Severity::Info)
+    );
+    assert_eq!((warned.threshold, warned.severity), (Threshold::MustBe(0.0), Severity::Warning));
+    let [kept] = table.conditions.as_slice() else { panic!("{:?}", table.conditions) };
+    assert_eq!(kept.condition, "id > 3");
+    assert_eq!(orphans.name, "orphanedRows(id, segment) in a/b.c.x+y where price > 5 by segment <= 5%");
+    let reference = orphans.reference().expect("a reference");
+    assert_eq!(
+        (reference.columns, reference.at),
+        (vec!["id".to_owned(), "segment".into()], vec!["x".to_owned(), "y".into()])
+    );
+    assert_eq!(orphans.columns_there(), ["x", "y"]);
+    assert_eq!(
+        (known.name.as_str(), known.severity, known.threshold),
+        ("known", Severity::Warning, Threshold::MustBeLessOrEqualTo(0.0))
+    );
+    assert!(table.references.is_empty());
+    let text = serde_json::to_string(&table).expect("text");
+    assert_eq!(serde_json::from_str::<Table>(&text).expect("a table"), table);
+}
+
+#[test]
 fn mistakes_are_told_with_a_way_out() {
     let cases = [
         ("quality: [meen(price) > 1]", "unknown metric `meen`", "did you mean `mean`?"),
@@ -158,8 +198,30 @@ fn mistakes_are_told_with_a_way_out() {
         ),
         (
             "quality: [{condition: id > 1, groupBy: segment}]",
-            "a rule with `condition` has no `groupBy`",
-            "second rule for the table, such as `{metric: rowCount, where: NOT (…), groupBy: …",
+            "a condition judges each row, so it has no `groupBy` by itself",
+            "how many of its rows may fail, such as `fail: \"> 5%\"`",
+        ),
+        (
+            "quality: [{condition: id > 1, metric: rowCount, fail: '> 1'}]",
+            "a rule with `condition` has no `metric`",
+            "a second rule",
+        ),
+        (
+            "quality: [{condition: id > 1, severity: error, warn: '> 1%'}]",
+            "says only when to warn, but its severity is `error`",
+            "with `fail`",
+        ),
+        ("quality: [{condition: id > 1, fail: '> 1h'}]", "`failedRows` is no time", "only `freshness`"),
+        (
+            "references: [{columns: [id], to: a/b.c, groupBy: segment}]",
+            "a reference is judged row by row",
+            "such as `fail: \"> 5%\"`",
+        ),
+        ("references: [{columns: [id], to: a/b.c, fail: '5'}]", "`5` has no operator", "`fail` says when to fail"),
+        (
+            "references: [{columns: [id], to: orders, at: [segment], warn: '> 0'}]",
+            "`id` is long, but `orders.segment` is string",
+            "the same type",
         ),
         ("references: [{columns: [id, segment], to: a/b.c, at: [x]}]", "2 columns refer to 1", "as many columns"),
         ("references: [{columns: [id], to: a/b.c, where: ''}]", "`where` is empty", "an SQL condition"),

@@ -149,6 +149,36 @@ impl RowFilter for Positive {
     fn select(&self, batch: &RecordBatch) -> Result<BooleanBuffer, String> {
         crate::values::test_doubles(batch.column(0), |value| value > 0.0).ok_or_else(|| "no doubles".into())
     }
+
+    fn fails(&self, batch: &RecordBatch) -> Result<BooleanBuffer, String> {
+        let column = batch.column(0).as_primitive_opt::<Float64Type>().ok_or("no doubles")?;
+        if column.iter().flatten().any(f64::is_infinite) {
+            return Err("too large".into());
+        }
+        Ok(BooleanBuffer::collect_bool(column.len(), |row| column.is_valid(row) && column.value(row) < 2.0))
+    }
+}
+
+#[test]
+fn rows_that_fail_a_condition_are_counted_among_those_of_the_filter() {
+    let values = doubles(&[Some(1.0), Some(-3.0), None, Some(5.0), Some(f64::NEG_INFINITY)]);
+    let filter = |_: &str| Ok(Arc::new(Positive(vec!["c".into()])) as Arc<dyn RowFilter>);
+    let judged = |where_: Option<&str>, unit: Unit, rows: usize| {
+        let mut rule = rule(Metric::FailedRows { condition: "c >= 2".into() }, Threshold::MustBe(0.0));
+        (rule.filter, rule.unit) = (where_.map(str::to_owned), unit);
+        let plan = MetricPlan::compile(&table("double", vec![rule]), filter).expect("a plan");
+        assert_eq!(plan.columns(), ["c"]);
+        let mut states = MetricStates::default();
+        plan.update(&mut states, &batch(values.slice(0, rows)), None);
+        let result = plan.judge(&states, 0, |_| None).pop().expect("a result");
+        (result.value, result.passed, result.error)
+    };
+    assert_eq!(judged(None, Unit::Rows, 4), (Some(2.0), false, None));
+    assert_eq!(judged(None, Unit::Percent, 4), (Some(50.0), false, None));
+    // The condition is computed for no row that the filter leaves out.
+    assert_eq!(judged(Some("c > 0"), Unit::Rows, 5), (Some(1.0), false, None));
+    assert_eq!(judged(Some("c > 0"), Unit::Percent, 5), (Some(50.0), false, None));
+    assert_eq!(judged(None, Unit::Rows, 5), (None, false, Some("too large".into())));
 }
 
 #[test]

@@ -7,8 +7,7 @@ use crate::standards::tree::{Map, Tree};
 /// The relationships of a column.
 pub(super) fn of_column(ours: &Map) -> Option<Vec<Tree>> {
     let mut list = copied(ours, false)?;
-    // A foreign key of ODCS holds for every row.
-    if let Some(reference) = ours.get("references").filter(|reference| reference.get("where").is_none()) {
+    if let Some(reference) = ours.get("references").filter(|reference| is_foreign_key(reference)) {
         let to = reference.scalar().or_else(|| reference.get("to").and_then(Tree::scalar));
         if let Some(to) =
             to.and_then(|to| TableReference::parse_column(to).ok()).and_then(|(table, column)| target(&table, &column))
@@ -41,7 +40,7 @@ fn copied(ours: &Map, of_table: bool) -> Option<Vec<Tree>> {
 }
 
 fn composite(table: &str, reference: &Tree) -> Option<Tree> {
-    if reference.get("where").is_some() {
+    if !is_foreign_key(reference) {
         return None;
     }
     let columns: Vec<&str> = reference.get("columns")?.as_list()?.iter().filter_map(Tree::scalar).collect();
@@ -54,6 +53,11 @@ fn composite(table: &str, reference: &Tree) -> Option<Tree> {
     entry.put("from", columns.iter().map(|column| Some(Tree::Text(own(table, column)?))).collect::<Option<Vec<_>>>()?);
     entry.put("to", at.iter().map(|column| Some(Tree::Text(target(&to, column)?))).collect::<Option<Vec<_>>>()?);
     Some(Tree::Map(entry))
+}
+
+/// A foreign key of ODCS holds for every row.
+fn is_foreign_key(reference: &Tree) -> bool {
+    ["where", "warn", "fail"].iter().all(|key| reference.get(key).is_none())
 }
 
 /// How ODCS names the column: `table.column`, or by its place in another contract's file.
