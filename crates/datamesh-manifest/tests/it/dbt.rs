@@ -126,6 +126,37 @@ fn tests_that_tolerate_rows_become_rules() {
 }
 
 #[test]
+fn a_relationship_that_tolerates_rows_counts_them() {
+    let reference = |config: &str| {
+        let mut shop: serde_json::Value = serde_json::from_str(SHOP).unwrap();
+        // A foreign key would say it of every row.
+        shop["nodes"]["model.shop.orders"]["constraints"] = serde_json::json!([]);
+        let test = &mut shop["nodes"]["test.shop.relationships_orders_customer_id.66cee76d3f"]["config"];
+        let config: serde_json::Value = serde_json::from_str(config).unwrap();
+        config.as_object().unwrap().iter().for_each(|(key, value)| test[key] = value.clone());
+        let manifest = import(&shop.to_string(), &[]).unwrap().manifest;
+        let filled = manifest.to_yaml().replace("TODO dbt says geography", "string");
+        let (product, diagnostics) = read_in(filled.as_bytes(), Some("sales"));
+        assert!(product.is_some(), "{diagnostics:?}");
+        json(&manifest, "dataProduct/schema/orders/columns/customer_id")["references"].clone()
+    };
+    let to = "customers.customer_id";
+    let name = "relationships_orders_customer_id";
+    for (config, expected) in [
+        (r#"{"where": "line = 1"}"#, serde_json::json!({"to": to, "where": "line = 1"})),
+        (r#"{"severity": "warn"}"#, serde_json::json!({"to": to, "severity": "warning"})),
+        (r#"{"severity": "warn", "warn_if": "> 5"}"#, serde_json::json!({"to": to, "name": name, "warn": "> 5"})),
+        (
+            r#"{"error_if": "> 10", "warn_if": "> 5", "where": "line = 1"}"#,
+            serde_json::json!({"to": to, "name": name, "where": "line = 1", "warn": "> 5", "fail": "> 10"}),
+        ),
+        (r#"{"warn_if": "> 5"}"#, serde_json::json!(to)),
+    ] {
+        assert_eq!(reference(config), expected, "{config}");
+    }
+}
+
+#[test]
 fn models_are_selected_by_name() {
     let names = |select: &[&str]| -> Vec<String> {
         let manifest = import(SHOP, select).unwrap().manifest;

@@ -255,12 +255,9 @@ fn add_test(
                 }
             }
             let mut rule = rule();
-            if settings.is_strict() {
-                rule.put("condition", good);
-                rule.put_some("where", settings.filter);
-            } else {
-                let filter = settings.filter.as_ref().map_or_else(String::new, |filter| format!(" AND ({filter})"));
-                rule.put("sql", format!("SELECT count(*) FROM {{object}} WHERE NOT ({good}){filter}"));
+            rule.put("condition", good);
+            rule.put_some("where", settings.filter.clone());
+            if !settings.is_strict() {
                 settings.judge(&mut rule);
             }
             tables[index].quality.push(rule.into());
@@ -318,13 +315,17 @@ fn add_test(
             Ok(None)
         }
         Meaning::Refers { column, to, at } => {
-            if settings.filter.is_some() {
-                return Err("a reference has no `where`".to_owned());
+            let mut how = Map::new();
+            how.put_some("where", settings.filter.clone());
+            match (settings.warns, &settings.warn_if, &settings.error_if) {
+                (true, None, _) => how.put("severity", "warning"),
+                (true, Some(_), _) | (false, _, Some(_)) => {
+                    how.put("name", name.as_str());
+                    settings.judge(&mut how);
+                }
+                (false, _, None) => {}
             }
-            if settings.warn_if.is_some() || settings.error_if.is_some() {
-                return Err("a reference tolerates no number of rows".to_owned());
-            }
-            let referral = Referral { columns: vec![column], to, at: vec![at], warning: settings.warns };
+            let referral = Referral { columns: vec![column], to, at: vec![at], how };
             refer(tables, index, &referral).map(|()| None)
         }
     }

@@ -341,7 +341,8 @@ pub(super) struct Referral {
     /// The other model, by name or unique id.
     pub(super) to: String,
     pub(super) at: Vec<String>,
-    pub(super) warning: bool,
+    /// What else it says: a filter, a severity, thresholds.
+    pub(super) how: Map,
 }
 
 /// Adds a reference where our contract can hold it; else says why not.
@@ -378,11 +379,11 @@ pub(super) fn refer(tables: &mut [TableDraft], index: usize, referral: &Referral
                 let same = column.keys.get("references").and_then(Tree::as_text) == Some(&to);
                 return if same { Ok(()) } else { Err(format!("`{name}` refers to another column already")) };
             }
-            if referral.warning {
-                let entries = [("to".to_owned(), Tree::Text(to)), ("severity".to_owned(), "warning".into())];
-                column.keys.put("references", Map::from_iter(entries));
-            } else {
+            if referral.how.is_empty() {
                 column.keys.put("references", to);
+            } else {
+                let to = [("to".to_owned(), Tree::Text(to))];
+                column.keys.put("references", Map::from_iter(to.into_iter().chain(referral.how.clone())));
             }
         }
         several => {
@@ -390,8 +391,8 @@ pub(super) fn refer(tables: &mut [TableDraft], index: usize, referral: &Referral
             entry.put("columns", several.iter().map(|(name, _)| Tree::text(name)).collect::<Vec<_>>());
             entry.put("to", target_name.as_str());
             entry.put("at", several.iter().map(|(_, there)| Tree::text(there)).collect::<Vec<_>>());
-            if referral.warning {
-                entry.put("severity", "warning");
+            for (key, value) in referral.how.clone() {
+                entry.put(key, value);
             }
             if !table.references.contains(&Tree::Map(entry.clone())) {
                 table.references.push(entry.into());
@@ -488,7 +489,7 @@ fn add_constraint(
             };
             let to = to.ok_or("it says in SQL only what it refers to")?;
             let to = known(&to).map_or_else(|| to.clone(), |table| table.id.clone());
-            refer(tables, index, &Referral { columns, to, at: list("to_columns"), warning: false })
+            refer(tables, index, &Referral { columns, to, at: list("to_columns"), how: Map::new() })
         }
         other => Err(format!("`{other}` has no counterpart")),
     }
