@@ -323,34 +323,42 @@ pub static ITEM: Object = Object {
     ],
 };
 
+const REFERENCE_WHERE: Key = key("where", Shape::Text, "An SQL condition: only rows that meet it are judged");
+const REFERENCE_SEVERITY: Key = key(
+    "severity",
+    SEVERITY,
+    "Default: error, which quarantines the row, or rejects an `upsert` or `replacePartitions` whose target is published with it; a warning only counts it. With `fail`, whether it rejects",
+);
+const REFERENCE_NAME: Key = key("name", Shape::Text, "Names it in reports, where its rows are counted");
+const REFERENCE_WARN: Key = key(
+    "warn",
+    Shape::Text,
+    "When to warn: `> 1%`; the rows that find nothing are counted then instead of quarantined",
+);
+const REFERENCE_FAIL: Key = key(
+    "fail",
+    Shape::Text,
+    "When to reject: `> 5%`; the rows that find nothing are counted then instead of quarantined",
+);
+const REFERENCE_GROUPS: Key = key(
+    "groupBy",
+    Shape::Either(&Shape::Text, &TEXTS),
+    "Columns: the rows of each group are counted by themselves, the worst is judged",
+);
+const REFERENCE_WHY: Key = key("description", Shape::Text, "Why it holds");
+
 static COLUMN_REFERENCE: Object = Object {
     name: "ColumnReference",
     about: "The column that must hold each value of this one",
     keys: &[
         must("to", Shape::Text, "`domain/product.table.column`, or `table.column` of this product"),
-        key("where", Shape::Text, "An SQL condition: only rows that meet it are judged"),
-        key(
-            "severity",
-            SEVERITY,
-            "Default: error, which quarantines the row, or rejects an `upsert` or `replacePartitions` whose target is published with it; a warning only counts it. With `fail`, whether it rejects",
-        ),
-        key("name", Shape::Text, "Names it in reports, where its rows are counted"),
-        key(
-            "warn",
-            Shape::Text,
-            "When to warn: `> 1%`; the rows that find nothing are counted then instead of quarantined",
-        ),
-        key(
-            "fail",
-            Shape::Text,
-            "When to reject: `> 5%`; the rows that find nothing are counted then instead of quarantined",
-        ),
-        key(
-            "groupBy",
-            Shape::Either(&Shape::Text, &TEXTS),
-            "Columns: the rows of each group are counted by themselves, the worst is judged",
-        ),
-        key("description", Shape::Text, "Why it holds"),
+        REFERENCE_WHERE,
+        REFERENCE_SEVERITY,
+        REFERENCE_NAME,
+        REFERENCE_WARN,
+        REFERENCE_FAIL,
+        REFERENCE_GROUPS,
+        REFERENCE_WHY,
         CUSTOM,
     ],
 };
@@ -362,29 +370,13 @@ static TABLE_REFERENCE: Object = Object {
         must("columns", TEXTS, "The referring columns"),
         must("to", Shape::Text, "`domain/product.table`, or `table` of this product"),
         key("at", TEXTS, "The columns there, in the same order; default: of the same names"),
-        key("where", Shape::Text, "An SQL condition: only rows that meet it are judged"),
-        key(
-            "severity",
-            SEVERITY,
-            "Default: error, which quarantines the row, or rejects an `upsert` or `replacePartitions` whose target is published with it; a warning only counts it. With `fail`, whether it rejects",
-        ),
-        key("name", Shape::Text, "Names it in reports, where its rows are counted"),
-        key(
-            "warn",
-            Shape::Text,
-            "When to warn: `> 1%`; the rows that find nothing are counted then instead of quarantined",
-        ),
-        key(
-            "fail",
-            Shape::Text,
-            "When to reject: `> 5%`; the rows that find nothing are counted then instead of quarantined",
-        ),
-        key(
-            "groupBy",
-            Shape::Either(&Shape::Text, &TEXTS),
-            "Columns: the rows of each group are counted by themselves, the worst is judged",
-        ),
-        key("description", Shape::Text, "Why it holds"),
+        REFERENCE_WHERE,
+        REFERENCE_SEVERITY,
+        REFERENCE_NAME,
+        REFERENCE_WARN,
+        REFERENCE_FAIL,
+        REFERENCE_GROUPS,
+        REFERENCE_WHY,
         CUSTOM,
     ],
 };

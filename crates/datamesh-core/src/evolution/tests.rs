@@ -446,7 +446,7 @@ fn what_was_counted_may_be_quarantined() {
         ),
     ];
     for (before, after, rule, added) in edits {
-        let found = compare(&product(edited(&[before.clone()])), &product(edited(&[after])));
+        let found = compare(&product(edited(std::slice::from_ref(before))), &product(edited(&[after])));
         let mut found: Vec<String> = found.iter().map(|change| format!("{} {}", change.rule.id, change.path)).collect();
         found.sort();
         assert_eq!(found, {
