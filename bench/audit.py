@@ -95,6 +95,10 @@ PEERS = {
     "Great Expectations, DuckDB": ("-gx", "peer_gx.py", {"ENGINE": "duckdb"}),
 }
 
+# What must hold: the greatest share of a peer's CPU seconds, and the greatest peak of memory.
+PROMISES = {"DataFusion SQL by hand": 1.0, "Great Expectations, DuckDB": 0.25}
+PEAK_LIMIT_MIB = 2048
+
 
 def prepare(data: Path) -> Path:
     """A mesh with the orders published: what the others read as a file."""
@@ -175,9 +179,15 @@ def main() -> None:
     print_table(["", "CPU s", "wall s", "peak MiB", "datamesh's CPU of its", "checks", "failed"], rows)
     report = {"machine": machine(), "file": file.name, "versions": versions, "median": median, "results": found}
     (DATA / f"audit-{data.name}-{arguments.kind}.json").write_text(json.dumps(report, indent=1, default=str))
+    if "datamesh" in median:
+        for name, promise in PROMISES.items():
+            if name in median and mine / median[name]["cpu_seconds"] > promise:
+                wrong.append(f"{mine / median[name]['cpu_seconds']:.2f} of the CPU seconds of {name}, more than {promise}")
+        if median["datamesh"]["peak_mib"] > PEAK_LIMIT_MIB:
+            wrong.append(f"peak memory {median['datamesh']['peak_mib']:,.0f} MiB, more than {PEAK_LIMIT_MIB}")
     if wrong:
         sys.exit("\n".join(wrong))
-    print("verdicts agree")
+    print("verdicts agree, and what was measured is within the promises")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 BENCH = Path(__file__).resolve().parent
@@ -30,6 +31,11 @@ class Cost:
 
     def as_json(self) -> dict:
         return {key: round(value, 3) for key, value in asdict(self).items() if key != "stdout"}
+
+
+def median(runs: list[Cost]) -> Cost:
+    """The median of each cost, and what the last run printed."""
+    return Cost(*(statistics.median(values) for values in zip(*(astuple(run)[:-1] for run in runs))), stdout=runs[-1].stdout)
 
 
 def binary() -> Path:

@@ -1,6 +1,6 @@
 """Publishes a large CSV file, and measures time, memory and bytes read. See README.md.
 
-usage: publish_csv.py [--rows N] [--keep] [--skip-peers]
+usage: publish_csv.py [--rows N] [--runs 3] [--keep] [--skip-peers]
 """
 
 import argparse
@@ -12,9 +12,11 @@ from pathlib import Path
 import duckdb
 import pyarrow
 
-from measure import DATA, MIB, Cost, binary, machine, measure, print_table
+from measure import DATA, MIB, Cost, binary, machine, measure, median, print_table
 
+# What must hold: the greatest peak of memory, and the greatest share of the CPU seconds of a plain copy.
 PEAK_LIMIT_MIB = 1024
+PROMISE = 1.5
 # Part of the file's name: raise it when the rows change.
 GENERATION = 1
 
@@ -166,7 +168,8 @@ def audit_sql(path: Path, out: Path) -> str:
         COPY (SELECT * FROM typed WHERE NOT coalesce({good}, false)) TO '{out}.bad' (FORMAT parquet, COMPRESSION zstd)"""
 
 
-PEERS = {"DuckDB COPY, no audit": copy_sql, "DuckDB, audit by hand": audit_sql}
+COPY = "DuckDB COPY, no audit"
+PEERS = {COPY: copy_sql, "DuckDB, audit by hand": audit_sql}
 
 
 def run_peer(make_sql, path: Path) -> tuple[Cost, int]:
@@ -183,14 +186,25 @@ def run_peer(make_sql, path: Path) -> tuple[Cost, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--runs", type=int, default=3, help="runs of each; the median counts")
     parser.add_argument("--keep", action="store_true", help="keep the published mesh")
     parser.add_argument("--skip-peers", action="store_true")
     arguments = parser.parse_args()
 
     path = generate(arguments.rows)
     size, wanted = path.stat().st_size, expected(arguments.rows)
-    cost, report = publish(path)
+    contenders = {} if arguments.skip_peers else PEERS
+    costs: dict[str, list[Cost]] = {name: [] for name in ("datamesh", *contenders)}
+    amounts: dict[str, int] = {}
+    for _ in range(arguments.runs):
+        # Side by side, so that a slow minute of the machine meets all of them.
+        cost, report = publish(path)
+        costs["datamesh"].append(cost)
+        for name, make_sql in contenders.items():
+            peer, amounts[name] = run_peer(make_sql, path)
+            costs[name].append(peer)
     [table] = report["tables"]
+    cost, *peers = (median(runs) for runs in costs.values())
     version = measure([str(binary()), "--version"], DATA).stdout.strip()
     result = {
         "machine": machine(),
@@ -200,8 +214,8 @@ def main() -> None:
         "datamesh": cost.as_json() | {key: table[key] for key in ("in", "published", "quarantined", "bytesRead")},
     }
     lines = [[version, cost.wall_seconds, cost.cpu_seconds, cost.peak_mib, cost.read_mib, arguments.rows / cost.wall_seconds / 1e6, table["published"]]]
-    for name, make_sql in {} if arguments.skip_peers else PEERS.items():
-        peer, written = run_peer(make_sql, path)
+    for name, peer in zip(contenders, peers):
+        written = amounts[name]
         result[name] = peer.as_json() | {"written": written, "cpu_ratio": round(cost.cpu_seconds / peer.cpu_seconds, 3)}
         lines.append([name, peer.wall_seconds, peer.cpu_seconds, peer.peak_mib, peer.read_mib, arguments.rows / peer.wall_seconds / 1e6, written])
     if not arguments.keep:
@@ -223,6 +237,9 @@ def main() -> None:
         f"bytesRead {table['bytesRead']:,} = file size {size:,}": table["bytesRead"] == size,
         f"peak memory {cost.peak_mib:,.0f} MiB < {PEAK_LIMIT_MIB} MiB": cost.peak_mib < PEAK_LIMIT_MIB,
     }
+    if COPY in result:
+        ratio = result[COPY]["cpu_ratio"]
+        checks[f"{ratio:.2f} of the CPU seconds of {COPY}, at most {PROMISE}"] = ratio <= PROMISE
     for name, passed in checks.items():
         print(f"{'ok    ' if passed else 'FAILED'} {name}")
     sys.exit(0 if all(checks.values()) else 1)
