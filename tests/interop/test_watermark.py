@@ -119,6 +119,8 @@ def test_only_newer_rows_are_read(mesh, feed):
     feed.add((3, 30, 3))
     report = mesh.publish(PRODUCT)
     assert counts(report) == (1, 1, 0) and watermark(report) == (kept(20), kept(30))
+    # Who can leaves out what is old; the pass leaves out the rest, of SQLite's times those of the same day.
+    assert report["tables"][0]["watermark"].get("skipped", 0) == (0 if isinstance(feed, (Postgres, Iceberg)) else 2)
     report = mesh.publish(PRODUCT)
     assert report["status"] == "repeat" and report["publication"] == 2
     assert [row["id"] for row in rows(mesh, "id")] == [1, 2, 3]

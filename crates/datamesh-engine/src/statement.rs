@@ -96,6 +96,11 @@ impl VisitorMut for Settle {
                 "`WITH ORDINALITY` is not supported",
                 "number the rows instead, such as `row_number() OVER (ORDER BY …)`",
             ),
+            // A query's versions are resolved before; the planner would read the newest rows without a word.
+            TableFactor::Table { version: Some(_), .. } => refuse(
+                "a table's version cannot be named here",
+                "ask `datamesh query` for it; a transform reads the snapshots that its run pins",
+            ),
             TableFactor::NestedJoin { table_with_joins, .. } => joins(table_with_joins),
             _ => ControlFlow::Continue(()),
         }
@@ -246,6 +251,7 @@ impl VisitorMut for Left {
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::util::pretty::pretty_format_batches;
+    use datafusion::prelude::SessionConfig;
 
     use super::*;
 
@@ -277,6 +283,21 @@ mod tests {
             "SELECT y, r FROM (SELECT y, rank() OVER (w ORDER BY y DESC) AS r FROM {ROWS} WINDOW w AS (PARTITION BY g))              AS s WINDOW w AS (ORDER BY y) ORDER BY y"
         );
         assert_eq!(ask(&inner).await.as_ref(), Ok(&whole));
+    }
+
+    #[tokio::test]
+    async fn a_version_is_never_passed_over() {
+        let config = SessionConfig::new().set_str("datafusion.sql_parser.dialect", "bigquery");
+        let context = SessionContext::new_with_config(config);
+        for table in ["t", "(SELECT 1 AS x) AS s JOIN t", "u WHERE EXISTS (SELECT 1 FROM t"] {
+            let close = if table.contains("EXISTS") { ")" } else { "" };
+            let sql = format!("SELECT * FROM {table} FOR SYSTEM_TIME AS OF TIMESTAMP '2024-01-01'{close}");
+            let refused = read(&context, &sql).await.map(|_| ()).map_err(|error| error.to_string());
+            assert!(
+                refused.as_ref().is_err_and(|why| why.contains("version cannot be named here")),
+                "{sql}: {refused:?}"
+            );
+        }
     }
 
     #[tokio::test]

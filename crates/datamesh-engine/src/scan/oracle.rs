@@ -269,14 +269,23 @@ async fn theirs(document: &str, filter: Option<&Filter>) -> Vec<FileScanTask> {
 
 /// The files that we read.
 async fn ours(document: &str, filter: Option<&Filter>) -> BTreeSet<String> {
+    read_with(&Arc::new(TableCache::new(0)), document, filter).await.expect("a plan")
+}
+
+async fn read_with(
+    cache: &Arc<TableCache>,
+    document: &str,
+    filter: Option<&Filter>,
+) -> Result<BTreeSet<String>, String> {
     let table = OpenTable::read(&Storage::new([]), document).await.expect("a table");
-    let provider = open_table(&Arc::new(TableCache::new(0)), &table, None).await.expect("a provider");
+    let provider = open_table(cache, &table, None).await.map_err(|error| error.to_string())?;
     let filters: Vec<Expr> = filter.into_iter().map(|filter| filter.ours.clone()).collect();
-    let plan = provider.scan(&SessionContext::new().state(), None, &filters, None).await.expect("a plan");
+    let plan = provider.scan(&SessionContext::new().state(), None, &filters, None).await;
+    let plan = plan.map_err(|error| error.to_string())?;
     let scan = plan.downcast_ref::<DataSourceExec>().expect("a scan");
     let (config, _) = scan.downcast_to_file_source::<TableFileSource>().expect("files");
     let files = config.file_groups.iter().flat_map(|group| group.files());
-    files.map(|file| format!("file:///{}", file.object_meta.location)).collect()
+    Ok(files.map(|file| format!("file:///{}", file.object_meta.location)).collect())
 }
 
 /// The deletes that we apply, by data file.
@@ -291,6 +300,24 @@ async fn our_deletes(document: &str) -> BTreeMap<String, BTreeSet<String>> {
     let files = view.live_files(&data, &cache).await.expect("files");
     let urls = |file: &LiveFile| deletes.of(file).iter().map(|delete| delete.url().to_owned()).collect();
     files.iter().map(|file| (file.url().to_owned(), urls(file))).collect()
+}
+
+#[tokio::test]
+async fn manifests_are_read_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (document, files) = table(folder.path(), &mut Numbers(1)).await;
+    let cache = Arc::new(TableCache::new(1 << 24));
+    let wanted: BTreeSet<String> = files.into_keys().collect();
+    assert_eq!(read_with(&cache, &document, None).await.as_ref(), Ok(&wanted));
+    for file in std::fs::read_dir(folder.path().join("metadata")).expect("a folder") {
+        let path = file.expect("a file").path();
+        if path.extension().is_some_and(|ending| ending == "avro") {
+            std::fs::remove_file(path).expect("removed");
+        }
+    }
+    assert_eq!(read_with(&cache, &document, None).await.as_ref(), Ok(&wanted), "nobody asks for what is known");
+    let without = read_with(&Arc::new(TableCache::new(0)), &document, None).await;
+    assert!(without.as_ref().is_err_and(|why| why.contains(".avro")), "{without:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! `datamesh maintain`: the same rows with fewer files, fewer snapshots, and nothing lost beside those who read and write.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -72,6 +73,42 @@ fn small_files_are_merged_and_rows_stay() {
     assert_eq!(ids(&mesh), [1, 2, 3, 4, 5, 6, 7, 8]);
     let earlier = mesh.query("SELECT count(*) AS n FROM shop.sales.orders FOR VERSION AS OF 2");
     assert_eq!(earlier[0]["n"], 4, "the past is still there");
+}
+
+/// Files are merged up to the target size, and what is nearly as large stays as it is.
+#[test]
+fn files_are_merged_up_to_the_target_size() {
+    const MIB: u64 = 1 << 20;
+    let mesh = mesh("");
+    // Numbers far apart, which do not compress; a factor that is odd gives no number twice.
+    let publish = |from: u64, rows: u64| {
+        let rows: String = (from..from + rows).map(|id| format!("{},odd\n", id * 2_654_435_761 % (1 << 31))).collect();
+        mesh.write("data/many.csv", format!("id,shop\n{rows}"));
+        mesh.run(&["publish", PRODUCT, "orders=data/many.csv"]).expect_code(0);
+    };
+    let data = |known: &[&BTreeMap<String, u64>]| -> BTreeMap<String, u64> {
+        let is_new = |path: &String| known.iter().all(|files| !files.contains_key(path));
+        mesh.warehouse().into_iter().filter(|(path, _)| path.contains("/data/") && is_new(path)).collect()
+    };
+    publish(0, 600_000);
+    let large = data(&[]);
+    assert!(large.values().all(|bytes| *bytes > MIB * 3 / 4), "{large:?}");
+    for from in 0..4 {
+        publish(600_000 + from * 100_000, 100_000);
+    }
+    let small = data(&[&large]);
+    assert!(small.len() >= 4 && small.values().all(|bytes| *bytes < MIB * 3 / 4), "{small:?}");
+    for arguments in [&["--target-size", "1", "--dry-run"][..], &["--target-size", "1"]] {
+        let report = maintain(&mesh, arguments);
+        assert_eq!(report["tables"][0]["compactedFiles"], small.len(), "{report}");
+    }
+    let merged = data(&[&large, &small]);
+    let least = small.values().sum::<u64>().div_ceil(MIB) as usize;
+    assert!((least..small.len()).contains(&merged.len()) && merged.len() > 1, "{small:?} {merged:?}");
+    assert!(merged.values().all(|bytes| *bytes < MIB * 5 / 4), "{merged:?}");
+    assert_eq!(mesh.query("SELECT count(DISTINCT id) AS n FROM shop.sales.orders")[0]["n"], 1_000_000);
+    // Without a target of its own all fit one file.
+    assert_eq!(maintain(&mesh, &[])["tables"][0]["intoFiles"], 1);
 }
 
 /// Snapshots older than the retention go; their files are deleted once they have been unreferenced for long enough.
@@ -261,6 +298,31 @@ fn a_failure_is_no_success() {
     assert!(table["skipped"].as_str().unwrap().contains("cannot"), "{report}");
     assert_eq!(mesh.warehouse().into_keys().collect::<Vec<_>>(), before.into_keys().collect::<Vec<_>>());
     assert!(mesh.registry("SELECT attempt FROM leases").is_empty());
+}
+
+/// The same with the warehouse on an object store.
+mod on_s3 {
+    use crate::support::on_object_store;
+
+    #[test]
+    fn small_files_are_merged_and_rows_stay() {
+        on_object_store(super::small_files_are_merged_and_rows_stay);
+    }
+
+    #[test]
+    fn snapshots_expire_by_the_contract_and_their_files_later() {
+        on_object_store(super::snapshots_expire_by_the_contract_and_their_files_later);
+    }
+
+    #[test]
+    fn a_crash_at_any_step_loses_nothing() {
+        on_object_store(super::a_crash_at_any_step_loses_nothing);
+    }
+
+    #[test]
+    fn a_publish_survives_maintenance_beside_it() {
+        on_object_store(super::a_publish_survives_maintenance_beside_it);
+    }
 }
 
 /// The same with the registry in PostgreSQL.

@@ -64,6 +64,14 @@ fn ipc() -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
+fn avro() -> Vec<u8> {
+    let batch = batch();
+    let mut writer = arrow_avro::writer::AvroWriter::new(Vec::new(), batch.schema().as_ref().clone()).unwrap();
+    writer.write(&batch).unwrap();
+    writer.finish().unwrap();
+    writer.into_inner()
+}
+
 fn parquet() -> Vec<u8> {
     let batch = batch();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
@@ -109,6 +117,7 @@ fn every_format_is_read_from_an_object_store() {
     }
     check(&[&server.put(&format!("{prefix}/a.parquet"), parquet())], None);
     check(&[&server.put(&format!("{prefix}/a.arrow"), ipc())], None);
+    check(&[&server.put(&format!("{prefix}/a.avro"), avro())], None);
     check(&[&server.put(&format!("{prefix}/a.json"), json_array())], Some(json_array().len()));
 }
 
@@ -149,9 +158,33 @@ fn files_of_web_servers_are_read() {
         check(&[&web.url(name)], Some(bytes.len()));
         assert_eq!(web.requests().len(), 1, "one request serves one pass: {:?}", web.requests());
     }
+    for (name, bytes) in [("a.arrow", ipc()), ("a.avro", avro())] {
+        check(&[&Web::serving(bytes).url(name)], None);
+    }
     let web = Web::serving(parquet());
     check(&[&web.url("a.parquet")], None);
     assert!(web.requests().iter().any(|head| head.to_lowercase().contains("range: bytes=")), "{:?}", web.requests());
+}
+
+/// What has no contract yet is looked at where it lies, and the draft names that place.
+#[test]
+fn remote_files_are_profiled_and_drafted() {
+    let stored = s3().map(|server| server.put(&format!("{}/orders.csv", uuid()), csv()));
+    let web = Web::serving(csv());
+    for address in std::iter::once(web.url("orders.csv")).chain(stored) {
+        let mesh = mesh(None);
+        let run = |arguments: &[&str]| {
+            let mut command = mesh.command(arguments);
+            if let Some(server) = s3() {
+                command.envs(server.environment());
+            }
+            finish(command).expect_code(0)
+        };
+        let profile = run(&["profile", &address, "--format", "json"]).json();
+        assert_eq!(profile["rows"], ROWS, "{profile:#}");
+        let draft = run(&["new", "sales/drafted", "--from", &address, "--name", "orders", "--print"]).stdout;
+        assert!(draft.contains(&address) && draft.contains("primaryKey: true"), "{draft}");
+    }
 }
 
 #[test]

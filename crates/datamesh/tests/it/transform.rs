@@ -412,12 +412,14 @@ fn changes_with_the_same_content_are_news() {
 #[test]
 fn changes_need_an_input_that_only_grows() {
     let mesh = incremental();
-    mesh.write(
-        "domains/web/products/events/product.yaml",
-        EVENTS.replace("name: clicks", "name: clicks\n      write: replace"),
-    );
-    let outcome = mesh.run(&["check"]).expect_code(4);
-    assert!(outcome.stdout.contains("needs an input that only grows"), "{outcome}");
+    for mode in ["upsert", "replace"] {
+        mesh.write(
+            "domains/web/products/events/product.yaml",
+            EVENTS.replace("name: clicks", &format!("name: clicks\n      write: {mode}")),
+        );
+        let outcome = mesh.run(&["check"]).expect_code(4);
+        assert!(outcome.stdout.contains("needs an input that only grows"), "{mode}: {outcome}");
+    }
     publish(&mesh, 1..=5);
     let outcome = mesh.run(&["run", "log"]).expect_code(4);
     assert!(outcome.stderr.contains("needs an input that only grows"), "{outcome}");
