@@ -26,9 +26,9 @@ use crate::{home, output};
 pub(crate) struct NewArguments {
     /// domain/product
     pub(crate) product: String,
-    /// A file, folder or glob, a published table as domain.product.table, any Iceberg table by its metadata document or
-    /// folder, or a table of a database as ADDRESS#TABLE ('${env:CRM_URL}#public.customers', sqlite:crm.db#customers); may be
-    /// repeated, once for each table
+    /// A file, folder, glob or address (s3://…, https://…), a published table as domain.product.table, any Iceberg table by its
+    /// metadata document or local folder, or a table of a database as ADDRESS#TABLE ('${env:CRM_URL}#public.customers',
+    /// sqlite:crm.db#customers); may be repeated, once for each table
     #[arg(long, value_name = "FILE|TABLE", required = true)]
     pub(crate) from: Vec<String>,
     /// The table's name, in the order of --from (default: the file's name)

@@ -17,8 +17,9 @@ use crate::{home, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct ProfileArguments {
-    /// A file, folder or glob, a published table as domain.product.table, any Iceberg table by its metadata document or
-    /// folder, or a table of a database as ADDRESS#TABLE ('${env:CRM_URL}#public.customers', sqlite:crm.db#customers)
+    /// A file, folder, glob or address (s3://…, https://…), a published table as domain.product.table, any Iceberg table by its
+    /// metadata document or local folder, or a table of a database as ADDRESS#TABLE ('${env:CRM_URL}#public.customers',
+    /// sqlite:crm.db#customers)
     #[arg(value_name = "FILE|TABLE")]
     pub(crate) data: String,
     /// Format of the files (default: by file name)
