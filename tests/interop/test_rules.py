@@ -224,6 +224,23 @@ def test_a_condition_that_cannot_be_computed_fails_nothing_else(tmp_path, binary
     assert "Divide by zero" in found["advisory"]["error"] and found["must"]["passed"], found
 
 
+def test_a_condition_that_another_part_settles_is_computed(tmp_path, binary):
+    """Each row is asked by itself, as by a condition that quarantines: no row divides by zero here."""
+    rows = [value for n in (0, 1, 500) for value in [n] * 50]
+    table = pa.table({"n": pa.array(rows, pa.int32()), "g": ["a", "b"] * 75})
+    columns = "\n        - {name: n, type: int}\n        - {name: g, type: string}\n"
+    guarded = {"whole": "n = 0 OR 100 / n > 0", "cased": "CASE WHEN n = 0 THEN true ELSE 100 / n > 0 END", "other": "n <> 0 AND 100 / n > 0"}
+    rules = [{"name": f"{name} {by}".strip(), "condition": condition, "fail": "> 99%", **({"groupBy": "g"} if by else {})} for name, condition in guarded.items() for by in ("", "g")]
+    rules += [{"name": "where", "condition": "n > 1", "where": "n <> 0 AND 100 / n >= 0", "fail": "> 99%"}]
+    rules += [{"name": "none", "condition": "1 > 2", "groupBy": "g", "unit": "percent", "mustBe": 100}]
+    found = metrics(mesh_of(tmp_path, binary, columns, rules, table).publish("lab/t"))
+    assert {name: metric.get("error") for name, metric in found.items()} == dict.fromkeys(found)
+    share = {"whole": 100 / 3, "cased": 100 / 3, "other": 200 / 3}
+    for name, value in share.items():
+        assert same(found[name]["value"], value) and same(found[f"{name} g"]["value"], value), found
+    assert (found["where"]["value"], found["none"]["value"]) == (50, 100)
+
+
 def test_a_row_that_is_held_back_fails_no_rule_of_the_table(tmp_path, binary):
     """Keys are known after the pass: what they hold back is taken out of the counts, and of what could not be computed."""
     numbers = lambda values: pa.array(values, pa.int32())
@@ -232,10 +249,13 @@ def test_a_row_that_is_held_back_fails_no_rule_of_the_table(tmp_path, binary):
     rules = [
         {"name": "few", "condition": "100 / n < 50", "fail": "> 50%"},
         {"name": "rows", "metric": "rowCount", "where": "100 / n < 50", "mustBe": 1},
+        {"name": "both", "condition": "id > 2", "where": "100 / n < 50", "fail": "> 1"},
     ]
+    table = pa.concat_tables([table, pa.table({"id": numbers([9]), "n": numbers([0])})])
+    columns = columns.replace("type: int}", "type: int, maximum: 5}").replace("primaryKey: true}", "primaryKey: true, maximum: 8}")
     report = mesh_of(tmp_path, binary, columns, rules, table, extra="      quarantine: {limit: 100%}\n").publish("lab/t")
-    assert report["tables"][0]["quarantined"] == 2
-    assert {name: metric["value"] for name, metric in metrics(report).items()} == {"few": 50, "rows": 1}
+    assert report["tables"][0]["quarantined"] == 3
+    assert {name: metric["value"] for name, metric in metrics(report).items()} == {"few": 50, "rows": 1, "both": 1}
 
 
 def test_a_condition_counts_in_older_files_too(tmp_path, binary):

@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Date32Type, FieldRef, Float64Type, Schema, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::{
+    DataType, Date32Type, Field, FieldRef, Float64Type, Schema, TimestampMicrosecondType,
+};
 use datafusion::catalog::TableProvider;
 use datafusion::common::Column;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::function::AccumulatorFactoryFunction;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, ColumnarValue, Expr, ScalarUDF, Volatility, create_udaf, create_udf, lit,
+    Accumulator, AggregateUDF, ColumnarValue, Expr, ScalarUDF, Volatility, create_udaf, create_udf, ident, lit,
 };
 use datafusion::prelude::{DataFrame, SQLOptions, SessionContext};
 use datafusion::scalar::ScalarValue;
@@ -24,9 +26,10 @@ use datamesh_core::verdict::GroupResults;
 use datamesh_core::{ErrorCode, Result, Table};
 use datamesh_quality::metrics::{Hits, NO_VALUE, age, percent};
 use datamesh_quality::values::show;
-use datamesh_quality::{GroupJudge, Measured, PackedStatistic};
+use datamesh_quality::{GroupJudge, Measured, PackedStatistic, RowFilter};
 use futures::TryStreamExt;
 
+use crate::conditions::Filter;
 use crate::error::unwrap;
 use crate::references::ReferenceReader;
 use crate::statement;
@@ -301,7 +304,7 @@ impl Candidates<'_> {
         groups: &[String],
         rules: &[&MetricRule],
     ) -> Result<Vec<Answer>, String> {
-        let base = failing(base, rules)?;
+        let base = self.failing(base, rules)?;
         let view = self.view(&base)?;
         let done = self.query(table, &view, base.schema().as_arrow(), groups, rules).await;
         self.context.deregister_table(SqlName::bare(view.as_str())).map_err(describe)?;
@@ -317,6 +320,22 @@ impl Candidates<'_> {
         rules: &[&MetricRule],
     ) -> Result<Vec<Answer>, String> {
         self.answers(table, &self.text(table, view, schema, groups, rules)?, groups, rules).await
+    }
+
+    /// The rows, with a column for each rule that counts those that fail its condition.
+    fn failing(&self, rows: &DataFrame, rules: &[&MetricRule]) -> Result<DataFrame, String> {
+        let mut marked = rows.clone();
+        for (at, rule) in rules.iter().enumerate() {
+            if let Metric::FailedRows { condition } = &rule.metric {
+                let schema = rows.schema().as_arrow();
+                let condition = Filter::compile(self.context, condition, schema, self.quiet)?;
+                let columns = condition.columns().iter().map(ident).collect();
+                let name = format!("__fails_{}", VIEWS.fetch_add(1, Ordering::Relaxed));
+                let failed = failing_function(&name, condition, schema)?.call(columns);
+                marked = marked.with_column(&fails(at), failed).map_err(describe)?;
+            }
+        }
+        Ok(marked)
     }
 
     /// The answers of a query that measures rules as [`Self::text`] writes it.
@@ -582,17 +601,24 @@ fn fails(at: usize) -> String {
     format!("__fails_{at}")
 }
 
-/// The rows, with a column for each rule that counts those that fail its condition.
-fn failing(rows: &DataFrame, rules: &[&MetricRule]) -> Result<DataFrame, String> {
-    let mut marked = rows.clone();
-    for (at, rule) in rules.iter().enumerate() {
-        if let Metric::FailedRows { condition } = &rule.metric {
-            let (state, _) = rows.clone().into_parts();
-            let parsed = crate::conditions::parse(&SessionContext::new_with_state(state), condition, rows.schema())?;
-            marked = marked.with_column(&fails(at), !parsed).map_err(describe)?;
-        }
-    }
-    Ok(marked)
+/// The rows that fail a condition, as a function of SQL over the columns that it looks at.
+fn failing_function(name: &str, condition: Filter, schema: &Schema) -> Result<ScalarUDF, String> {
+    let fields = condition.columns().iter().map(|column| schema.field_with_name(column).cloned());
+    let fields: Vec<Field> = fields.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    let types = fields.iter().map(|field| field.data_type().clone()).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let run = move |arguments: &[ColumnarValue]| -> datafusion::error::Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(arguments)?;
+        // Without a column it says the same of every row.
+        let options = RecordBatchOptions::new().with_row_count(Some(arrays.first().map_or(1, |array| array.len())));
+        let batch = RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?;
+        let failed = condition.fails(&batch).map_err(DataFusionError::Execution)?;
+        Ok(match arguments.is_empty() {
+            true => ColumnarValue::Scalar(ScalarValue::Boolean(Some(failed.value(0)))),
+            false => ColumnarValue::Array(Arc::new(BooleanArray::new(failed, None))),
+        })
+    };
+    Ok(create_udf(name, types, DataType::Boolean, Volatility::Immutable, Arc::new(run)))
 }
 
 /// The rows of a table that meet a rule's `where`, with one zero.

@@ -272,8 +272,21 @@ impl RowFilter for Filter {
 }
 
 impl Filter {
-    /// What the condition, which errors call `what`, says of each row.
+    /// What the condition, which errors call `what`, says of each row. Where a part of it cannot be computed for the rows
+    /// together, each row is asked by itself: another part may settle it.
     fn truth(&self, batch: &RecordBatch, what: &str) -> Result<BooleanArray, String> {
+        let together = self.truth_of_all(batch, what);
+        if together.is_ok() || batch.num_rows() < 2 {
+            return together;
+        }
+        let truth = |row| {
+            let one = self.truth_of_all(&batch.slice(row, 1), what)?;
+            Ok::<_, String>(one.is_valid(0).then(|| one.value(0)))
+        };
+        (0..batch.num_rows()).map(truth).collect()
+    }
+
+    fn truth_of_all(&self, batch: &RecordBatch, what: &str) -> Result<BooleanArray, String> {
         let fail = |error: String| {
             if self.quiet {
                 format!("{what} cannot be computed; its error could quote protected values")

@@ -604,8 +604,8 @@ impl MetricPlan {
             let selected = match (&rule.filter, rows) {
                 (None, None) => BooleanBuffer::new_set(batch.num_rows()),
                 (None, Some(rows)) => rows.clone(),
-                (Some(filter), rows) => match filter.select(batch) {
-                    Ok(selected) => rows.map_or(selected.clone(), |rows| &selected & rows),
+                (Some(filter), rows) => match select_among(filter.as_ref(), batch, rows) {
+                    Ok(selected) => selected,
                     Err(why) => {
                         state.error.get_or_insert(why);
                         continue;
@@ -727,11 +727,34 @@ fn failed(condition: &dyn RowFilter, batch: &RecordBatch, selected: &BooleanBuff
     if selected.count_set_bits() == batch.num_rows() {
         return Ok(condition.fails(batch)?.count_set_bits());
     }
+    Ok(condition.fails(&narrowed(condition, batch, selected)?)?.count_set_bits())
+}
+
+/// The rows of a batch that `rows` names and `filter` selects. It may be impossible to compute for other rows.
+fn select_among(
+    filter: &dyn RowFilter,
+    batch: &RecordBatch,
+    rows: Option<&BooleanBuffer>,
+) -> Result<BooleanBuffer, String> {
+    match (filter.select(batch), rows) {
+        (Ok(selected), Some(rows)) => Ok(&selected & rows),
+        (Err(_), Some(rows)) => {
+            let selected = filter.select(&narrowed(filter, batch, rows)?)?;
+            let mut selected = selected.iter();
+            let is_selected = |row| rows.value(row) && selected.next().unwrap_or(false);
+            Ok(BooleanBuffer::collect_bool(batch.num_rows(), is_selected))
+        }
+        (selected, None) => selected,
+    }
+}
+
+/// What a condition looks at of some rows of a batch.
+fn narrowed(condition: &dyn RowFilter, batch: &RecordBatch, rows: &BooleanBuffer) -> Result<RecordBatch, String> {
     let schema = batch.schema();
     let named: Vec<usize> = condition.columns().iter().filter_map(|name| schema.index_of(name).ok()).collect();
-    let selected = BooleanArray::new(selected.clone(), None);
-    let rows = batch.project(&named).and_then(|batch| filter_record_batch(&batch, &selected));
-    Ok(condition.fails(&rows.map_err(|error| error.to_string())?)?.count_set_bits())
+    let rows = BooleanArray::new(rows.clone(), None);
+    let found = batch.project(&named).and_then(|batch| filter_record_batch(&batch, &rows));
+    found.map_err(|error| error.to_string())
 }
 
 /// The time from `newest` to `now`, both in microseconds, in a unit of time; seconds where it is none.

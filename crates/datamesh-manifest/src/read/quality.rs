@@ -718,7 +718,9 @@ fn finish_rule(
         None if only_warns => Severity::Warning,
         _ => read_severity(document, entry),
     };
-    if let Some(at) = entry.get("severity").filter(|_| only_warns && severity == Severity::Error) {
+    // Other metrics have always rejected so.
+    let counts = matches!(metric, Metric::FailedRows { .. } | Metric::OrphanedRows { .. });
+    if let Some(at) = entry.get("severity").filter(|_| counts && only_warns && severity == Severity::Error) {
         let message = "the rule says only when to warn, but its severity is `error`";
         document.error("invalid-rule", at.span, message, "say when to reject with `fail`, or remove `severity`");
         return None;

@@ -377,7 +377,11 @@ pub(super) fn refer(tables: &mut [TableDraft], index: usize, referral: &Referral
             let Some(column) = table.column_mut(name) else { return Err(format!("there is no column `{name}`")) };
             if column.keys.contains("references") {
                 let same = column.keys.get("references").and_then(Tree::as_text) == Some(&to);
-                return if same { Ok(()) } else { Err(format!("`{name}` refers to another column already")) };
+                return match (same, referral.how.is_empty()) {
+                    (true, true) => Ok(()),
+                    (true, false) => Err(format!("`{name}` refers to `{to}` in every row already")),
+                    (false, _) => Err(format!("`{name}` refers to another column already")),
+                };
             }
             if referral.how.is_empty() {
                 column.keys.put("references", to);
